@@ -1,1 +1,35 @@
-//! Stanchion.
+//! Fair concurrency primitives for async Rust, without a runtime of their own.
+//!
+//! A stanchion is the post that holds the rope of an orderly queue. Everybody who waits here is served in turn.
+//!
+//! | you need to | type |
+//! |---|---|
+//! | admit only so many at once | [`Semaphore`] |
+//! | let one in at a time | [`Mutex`] |
+//! | wait from a plain thread | [`blocking`] |
+//!
+//! # What all of them promise
+//!
+//! - **Runtime-free.** No executor, no timer, no spawned thread. The same value serves any executors and plain threads,
+//!   at the same time and in one queue.
+//! - **Fair.** The order of service is the order of first polls. Nobody barges, `try_*` included.
+//! - **Cancellation is normal.** Every future may be dropped at any point; what it had been granted goes to the next.
+//! - **Hostile code is expected.** No waker of yours runs under an internal lock: it may re-enter, panic, or drop the
+//!   last handle.
+//! - **Safe.** Waiters are linked by index. `unsafe` exists in one place: the data cell behind the mutex guards.
+//! - **Proved.** The code that ships is the code that [loom](https://docs.rs/loom) explores; built with `--cfg loom`
+//!   the primitives take part in the models of a crate that depends on this one.
+
+mod arena;
+pub mod blocking;
+mod mutex;
+mod semaphore;
+mod sync;
+mod wait_list;
+
+pub use mutex::{
+    Lock, LockOwned, MappedMutexGuard, Mutex, MutexGuard, OwnedMappedMutexGuard, OwnedMutexGuard, TryLockError,
+};
+pub use semaphore::{
+    Acquire, AcquireError, AcquireOwned, OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError,
+};

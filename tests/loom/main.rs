@@ -1,2 +1,2 @@
-//! x
+//! The models.
 fn main() {}

@@ -1,0 +1,264 @@
+//! Slots in one `Vec`, linked by index into lists.
+//!
+//! Waiters, queued items and cache entries live here. A value sits in a slot; a slot is in at most one [`List`]; a list
+//! is a head, a tail and a length, and the links are in the slots. So push, unlink and move are O(1), allocate only when
+//! the `Vec` grows, and need no pointer: a wrong key is a `None` or a panic, never a dangling reference.
+//!
+//! **Keys.** A [`Key`] is an index and a stamp. Every insertion draws the next stamp, so a key outlives its value
+//! harmlessly: it answers `None` until the same index meets the same stamp again, 2^32 - 1 insertions later at the
+//! earliest.
+//!
+//! **Memory follows use.** Vacant slots form one more list. A slot vacated in the lower half goes to that list's front
+//! and one vacated in the upper half to its back, and insertion takes the front, so the living drift downwards; vacant
+//! slots at the very end are cut off; the `Vec` halves when it is at most a quarter full. After a storm that leaves a
+//! few values behind the rest is therefore given back without moving anybody, at amortised O(1). [`KEEP`] slots stay
+//! for the next time, so that a steady population never meets the allocator.
+
+use std::num::NonZeroU32;
+
+/// No index: the end of a list.
+const NIL: u32 = u32::MAX;
+
+/// Slots that are kept when everything has left: a few KiB, and no allocation for a population of up to this size that
+/// comes and goes.
+const KEEP: usize = 256;
+
+/// Names a value in an [`Arena`], for as long as that value is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    index: u32,
+    stamp: NonZeroU32,
+}
+
+/// A doubly linked list through the slots of one [`Arena`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List {
+    head: u32,
+    tail: u32,
+    len: u32,
+}
+
+/// Values of `T` with a stable key each, linked into any number of [`List`]s.
+#[derive(Debug)]
+pub(crate) struct Arena<T> {
+    slots: Vec<Slot<T>>,
+    vacant: List,
+    last_stamp: NonZeroU32,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    prev: u32,
+    next: u32,
+    entry: Entry<T>,
+}
+
+#[derive(Debug)]
+enum Entry<T> {
+    Vacant,
+    Occupied { stamp: NonZeroU32, value: T },
+}
+
+impl List {
+    pub(crate) const fn new() -> Self {
+        Self { head: NIL, tail: NIL, len: 0 }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl<T> Arena<T> {
+    pub(crate) const fn new() -> Self {
+        Self { slots: Vec::new(), vacant: List::new(), last_stamp: NonZeroU32::MAX }
+    }
+
+    /// Puts `value` into a slot that is in no list yet.
+    ///
+    /// # Panics
+    ///
+    /// When 2^32 - 1 slots are taken. Nothing has changed then.
+    pub(crate) fn insert(&mut self, value: T) -> Key {
+        let stamp = self.last_stamp.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        let entry = Entry::Occupied { stamp, value };
+        let index = self.vacant.head;
+        if index == NIL {
+            let index = u32::try_from(self.slots.len()).ok().filter(|&index| index != NIL);
+            let index = index.expect("an arena holds at most 2^32 - 1 values");
+            self.slots.push(Slot { prev: NIL, next: NIL, entry });
+            self.last_stamp = stamp;
+            Key { index, stamp }
+        } else {
+            detach(&mut self.slots, &mut self.vacant, index);
+            self.slots[index as usize].entry = entry;
+            self.last_stamp = stamp;
+            Key { index, stamp }
+        }
+    }
+
+    /// Takes out the value of `key`, which must be in no list any more.
+    pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
+        self.get(key)?;
+        let entry = std::mem::replace(&mut self.slots[key.index as usize].entry, Entry::Vacant);
+        if key.index as usize >= self.slots.len() / 2 {
+            attach_back(&mut self.slots, &mut self.vacant, key.index);
+        } else {
+            attach_front(&mut self.slots, &mut self.vacant, key.index);
+        }
+        self.trim();
+        match entry {
+            Entry::Occupied { value, .. } => Some(value),
+            Entry::Vacant => None,
+        }
+    }
+
+    pub(crate) fn get(&self, key: Key) -> Option<&T> {
+        match &self.slots.get(key.index as usize)?.entry {
+            Entry::Occupied { stamp, value } if *stamp == key.stamp => Some(value),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        match &mut self.slots.get_mut(key.index as usize)?.entry {
+            Entry::Occupied { stamp, value } if *stamp == key.stamp => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Appends the unlinked slot of `key` to `list`.
+    pub(crate) fn push_back(&mut self, list: &mut List, key: Key) {
+        debug_assert!(self.get(key).is_some());
+        attach_back(&mut self.slots, list, key.index);
+    }
+
+    /// Takes the slot of `key` out of `list`, in which it must be; its value stays.
+    pub(crate) fn unlink(&mut self, list: &mut List, key: Key) {
+        debug_assert!(self.get(key).is_some());
+        detach(&mut self.slots, list, key.index);
+    }
+
+    /// Moves everything in `from` to the end of `to`, in order, at once.
+    pub(crate) fn append(&mut self, to: &mut List, from: &mut List) {
+        let from = std::mem::replace(from, List::new());
+        if to.is_empty() {
+            *to = from;
+        } else if !from.is_empty() {
+            self.slots[to.tail as usize].next = from.head;
+            self.slots[from.head as usize].prev = to.tail;
+            to.tail = from.tail;
+            to.len += from.len;
+        }
+    }
+
+    /// The key at the head of `list`.
+    pub(crate) fn front(&self, list: &List) -> Option<Key> {
+        self.key_at(list.head)
+    }
+
+    /// The values in `list`, from its head.
+    pub(crate) fn iter<'a>(&'a self, list: &List) -> impl Iterator<Item = &'a T> {
+        let mut at = list.head;
+        std::iter::from_fn(move || {
+            let slot = self.slots.get(at as usize)?;
+            at = slot.next;
+            match &slot.entry {
+                Entry::Occupied { value, .. } => Some(value),
+                Entry::Vacant => None,
+            }
+        })
+    }
+
+    fn key_at(&self, index: u32) -> Option<Key> {
+        match self.slots.get(index as usize)?.entry {
+            Entry::Occupied { stamp, .. } => Some(Key { index, stamp }),
+            Entry::Vacant => None,
+        }
+    }
+
+    /// Cuts off the vacant slots at the end and gives memory back once three quarters of it lie idle.
+    fn trim(&mut self) {
+        while let Some(Slot { entry: Entry::Vacant, .. }) = self.slots.last() {
+            let index = self.slots.len() - 1;
+            detach(&mut self.slots, &mut self.vacant, index as u32);
+            self.slots.truncate(index);
+        }
+        if self.slots.capacity() > KEEP && self.slots.len() <= self.slots.capacity() / 4 {
+            self.slots.shrink_to(KEEP.max(self.slots.len() * 2));
+        }
+    }
+}
+
+fn attach_back<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
+    slots[index as usize].prev = list.tail;
+    slots[index as usize].next = NIL;
+    match slots.get_mut(list.tail as usize) {
+        Some(tail) => tail.next = index,
+        None => list.head = index,
+    }
+    list.tail = index;
+    list.len += 1;
+}
+
+fn attach_front<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
+    slots[index as usize].prev = NIL;
+    slots[index as usize].next = list.head;
+    match slots.get_mut(list.head as usize) {
+        Some(head) => head.prev = index,
+        None => list.tail = index,
+    }
+    list.head = index;
+    list.len += 1;
+}
+
+fn detach<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
+    let slot = &mut slots[index as usize];
+    let (prev, next) = (slot.prev, slot.next);
+    (slot.prev, slot.next) = (NIL, NIL);
+    match slots.get_mut(prev as usize) {
+        Some(before) => before.next = next,
+        None => list.head = next,
+    }
+    match slots.get_mut(next as usize) {
+        Some(after) => after.prev = prev,
+        None => list.tail = prev,
+    }
+    list.len -= 1;
+}
+
+#[cfg(any(test, fuzzing, loom, debug_assertions))]
+impl<T> Arena<T> {
+    /// Checks every invariant, `lists` being all the lists of this arena.
+    ///
+    /// # Panics
+    ///
+    /// When one does not hold.
+    pub(crate) fn validate(&self, lists: &[&List]) {
+        let mut seen = vec![false; self.slots.len()];
+        for list in lists.iter().copied().chain([&self.vacant]) {
+            let vacant = std::ptr::eq(list, &self.vacant);
+            let (mut prev, mut at, mut len) = (NIL, list.head, 0);
+            while at != NIL {
+                let slot = &self.slots[at as usize];
+                assert!(!std::mem::replace(&mut seen[at as usize], true), "slot {at} is in two places");
+                assert_eq!(slot.prev, prev, "slot {at} does not know who stands before it");
+                assert_eq!(matches!(slot.entry, Entry::Vacant), vacant, "slot {at} is in the wrong kind of list");
+                (prev, at, len) = (at, slot.next, len + 1);
+            }
+            assert_eq!(list.tail, prev, "a list ends elsewhere than it says");
+            assert_eq!(list.len, len, "a list is not as long as it says");
+        }
+        for (index, slot) in self.slots.iter().enumerate().filter(|&(index, _)| !seen[index]) {
+            assert!(matches!(slot.entry, Entry::Occupied { .. }), "vacant slot {index} is lost");
+            assert_eq!((slot.prev, slot.next), (NIL, NIL), "slot {index} has links but no list");
+        }
+        assert!(!matches!(self.slots.last(), Some(Slot { entry: Entry::Vacant, .. })), "the last slot is vacant");
+        let capacity = self.slots.capacity();
+        assert!(capacity <= KEEP || self.slots.len() > capacity / 4, "memory is kept for nobody");
+    }
+}

@@ -1,0 +1,211 @@
+//! The one waiting algorithm: a FIFO of waiters who are granted what they wait for, in order.
+//!
+//! A primitive keeps a [`WaitList`] under its lock. A future that must wait *enqueues* a waker and what it needs, and
+//! keeps the key. Whoever has something to give *grants* it to the head; the waiter leaves the queue at that moment and
+//! nobody can take the grant from it. The future *collects* the grant when it is polled next, or *leaves*: then it gets
+//! back what it had been granted, to pass it on.
+//!
+//! | a waiter is | `grant` | in list | its waker is | comes next |
+//! |---|---|---|---|---|
+//! | queued | none | `queue` | here | granted, turned away, leaves |
+//! | granted, to be woken | some | `to_wake` | here | woken, collects, leaves |
+//! | granted, woken | some | none | taken | collects, leaves |
+//! | turned away (closed), to be woken | none | `to_wake` | here | woken, learns of it, leaves |
+//! | turned away, woken | none | none | taken | learns of it, leaves |
+//!
+//! So a waiter is linked if and only if its waker is here, and the queue of a closed list is empty.
+//!
+//! **Wakers are foreign code.** None is cloned, woken or dropped in here: they come in cloned, and go out through
+//! `spare` or a [`WakeBatch`], for the caller to handle after it has unlocked. A batch has room for a few; the granted
+//! beyond it stay in `to_wake` until the caller comes back for them. So granting a million waiters is one
+//! uninterrupted step, and waking them needs no allocation.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::task::Waker;
+
+use crate::arena::{Arena, Key, List};
+
+/// Wakers taken per locking; small under loom, so that models reach the second round.
+const BATCH: usize = if cfg!(loom) { 2 } else { 8 };
+
+/// The waiters of one primitive: each needs an `N` and may be granted a `G`.
+#[derive(Debug)]
+pub(crate) struct WaitList<N, G> {
+    waiters: Arena<Waiter<N, G>>,
+    /// Not served yet, the longest waiting first.
+    queue: List,
+    /// Granted or turned away, and not yet told.
+    to_wake: List,
+    closed: bool,
+}
+
+/// A waiter that has left: what it needed, what it had been granted, and its waker, to be dropped after unlocking.
+#[derive(Debug)]
+pub(crate) struct Waiter<N, G> {
+    pub(crate) need: N,
+    pub(crate) grant: Option<G>,
+    /// Held only so that the waker is dropped where the waiter is.
+    waker: Option<Waker>,
+}
+
+/// What a waiter learns when it asks.
+#[derive(Debug)]
+pub(crate) enum Turn<G> {
+    /// Its turn has come: it has left the list with this.
+    Granted(G),
+    /// The list was closed before its turn: it has left.
+    TurnedAway,
+    /// Not yet. The waker that the list now holds wakes it.
+    Waiting,
+    /// Not yet, and the list holds another task's waker: clone the new one *without the lock* and ask again.
+    NeedsWaker,
+}
+
+impl<N, G> WaitList<N, G> {
+    pub(crate) const fn new() -> Self {
+        Self { waiters: Arena::new(), queue: List::new(), to_wake: List::new(), closed: false }
+    }
+
+    /// How many are queued: not granted, not turned away.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// What the head of the queue needs.
+    pub(crate) fn front(&self) -> Option<&N> {
+        let key = self.waiters.front(&self.queue)?;
+        self.waiters.get(key).map(|waiter| &waiter.need)
+    }
+
+    /// What the queued need, the head first.
+    pub(crate) fn needs(&self) -> impl Iterator<Item = &N> {
+        self.waiters.iter(&self.queue).map(|waiter| &waiter.need)
+    }
+
+    /// Joins the end of the queue.
+    pub(crate) fn enqueue(&mut self, need: N, waker: Waker) -> Key {
+        debug_assert!(!self.closed, "nobody may wait on a closed list");
+        let key = self.waiters.insert(Waiter { need, grant: None, waker: Some(waker) });
+        self.waiters.push_back(&mut self.queue, key);
+        key
+    }
+
+    /// Serves the head of the queue, which must not be empty. Its waker comes with the next batch.
+    pub(crate) fn grant_front(&mut self, grant: G) {
+        let key = self.waiters.front(&self.queue).expect("somebody is queued");
+        self.waiters.unlink(&mut self.queue, key);
+        self.waiters.push_back(&mut self.to_wake, key);
+        self.waiter(key).grant = Some(grant);
+    }
+
+    /// Turns everybody away who has not been granted.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        self.waiters.append(&mut self.to_wake, &mut self.queue);
+    }
+
+    /// Asks whether the turn of `key` has come, and leaves if so.
+    ///
+    /// `spare` may bring a clone of `waker`, and takes away whatever waker the list no longer needs.
+    pub(crate) fn poll(&mut self, key: Key, waker: &Waker, spare: &mut Option<Waker>) -> Turn<G> {
+        let closed = self.closed;
+        let waiter = self.waiter(key);
+        if waiter.grant.is_some() || closed {
+            let left = self.leave(key);
+            *spare = left.waker.or(spare.take());
+            return left.grant.map_or(Turn::TurnedAway, Turn::Granted);
+        }
+        match spare.take() {
+            Some(fresh) => *spare = waiter.waker.replace(fresh),
+            None if waiter.waker.as_ref().is_some_and(|held| held.will_wake(waker)) => {}
+            None => return Turn::NeedsWaker,
+        }
+        Turn::Waiting
+    }
+
+    /// Leaves, wherever the waiter stands. The caller passes on what it had been granted.
+    pub(crate) fn leave(&mut self, key: Key) -> Waiter<N, G> {
+        let closed = self.closed;
+        let waiter = self.waiter(key);
+        if waiter.waker.is_some() {
+            let queued = waiter.grant.is_none() && !closed;
+            let list = if queued { &mut self.queue } else { &mut self.to_wake };
+            self.waiters.unlink(list, key);
+        }
+        self.waiters.remove(key).expect("a waiter leaves once")
+    }
+
+    /// Moves wakers of the served into `batch`, as many as it has room for.
+    pub(crate) fn take_wakers(&mut self, batch: &mut WakeBatch) {
+        while batch.has_room() {
+            let Some(key) = self.waiters.front(&self.to_wake) else { return };
+            self.waiters.unlink(&mut self.to_wake, key);
+            batch.push(self.waiter(key).waker.take());
+        }
+    }
+
+    fn waiter(&mut self, key: Key) -> &mut Waiter<N, G> {
+        self.waiters.get_mut(key).expect("a waiter stays until it leaves")
+    }
+
+    #[cfg(any(test, fuzzing, loom, debug_assertions))]
+    pub(crate) fn validate(&self) {
+        self.waiters.validate(&[&self.queue, &self.to_wake]);
+        for waiter in self.waiters.iter(&self.queue) {
+            assert!(waiter.waker.is_some() && waiter.grant.is_none(), "the queued wait with a waker, ungranted");
+        }
+        for waiter in self.waiters.iter(&self.to_wake) {
+            assert!(waiter.waker.is_some(), "those to be woken have a waker");
+            assert!(waiter.grant.is_some() || self.closed, "only the served are to be woken");
+        }
+        assert!(!self.closed || self.queue.is_empty(), "nobody queues on a closed list");
+    }
+}
+
+/// A few wakers on their way out of a lock.
+#[derive(Default)]
+pub(crate) struct WakeBatch {
+    wakers: [Option<Waker>; BATCH],
+    len: usize,
+}
+
+impl WakeBatch {
+    fn has_room(&self) -> bool {
+        self.len < BATCH
+    }
+
+    fn push(&mut self, waker: Option<Waker>) {
+        self.wakers[self.len] = waker;
+        self.len += 1;
+    }
+
+    /// Wakes all, calling `refill` for more as long as it fills the batch. Call it without a lock, as the last thing.
+    ///
+    /// # Panics
+    ///
+    /// With the first panic of a waker, after all the others were woken; silently if the thread is panicking already.
+    pub(crate) fn wake(mut self, mut refill: impl FnMut(&mut Self)) {
+        let mut panic: Option<Box<dyn Any + Send>> = None;
+        loop {
+            let full = !self.has_room();
+            for waker in self.wakers[..self.len].iter_mut().filter_map(Option::take) {
+                let woken = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+                panic = panic.or(woken.err());
+            }
+            if !full {
+                break;
+            }
+            self.len = 0;
+            refill(&mut self);
+        }
+        match panic {
+            Some(payload) if !std::thread::panicking() => resume_unwind(payload),
+            _ => {}
+        }
+    }
+}
