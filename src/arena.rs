@@ -14,7 +14,7 @@
 //! few values behind the rest is therefore given back without moving anybody, at amortised O(1). [`KEEP`] slots stay
 //! for the next time, so that a steady population never meets the allocator.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 /// No index: the end of a list.
 const NIL: u32 = u32::MAX;
@@ -24,11 +24,10 @@ const NIL: u32 = u32::MAX;
 const KEEP: usize = 256;
 
 /// Names a value in an [`Arena`], for as long as that value is in it.
+///
+/// The stamp is in the low half, the index in the high one: a single word, which travels in a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    index: u32,
-    stamp: NonZeroU32,
-}
+pub(crate) struct Key(NonZeroU64);
 
 /// A doubly linked list through the slots of one [`Arena`].
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +58,23 @@ enum Entry<T> {
     Occupied { stamp: NonZeroU32, value: T },
 }
 
+impl Key {
+    #[inline(always)]
+    fn new(index: u32, stamp: NonZeroU32) -> Self {
+        Self(NonZeroU64::from(stamp) | u64::from(index) << 32)
+    }
+
+    #[inline(always)]
+    fn index(self) -> u32 {
+        (self.0.get() >> 32) as u32
+    }
+
+    #[inline(always)]
+    fn stamp(self) -> u32 {
+        self.0.get() as u32
+    }
+}
+
 impl List {
     pub(crate) const fn new() -> Self {
         Self { head: NIL, tail: NIL, len: 0 }
@@ -78,69 +94,91 @@ impl<T> Arena<T> {
         Self { slots: Vec::new(), vacant: List::new(), last_stamp: NonZeroU32::MAX }
     }
 
-    /// Puts `value` into a slot that is in no list yet.
+    /// Puts `value` into a slot at the end of `list`.
     ///
     /// # Panics
     ///
     /// When 2^32 - 1 slots are taken. Nothing has changed then.
-    pub(crate) fn insert(&mut self, value: T) -> Key {
+    #[inline(always)]
+    pub(crate) fn push_back(&mut self, list: &mut List, value: T) -> Key {
         let stamp = self.last_stamp.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let entry = Entry::Occupied { stamp, value };
-        let index = self.vacant.head;
+        let index = match self.vacant.head {
+            NIL => {
+                assert!(self.slots.len() < NIL as usize, "an arena holds at most 2^32 - 1 values");
+                self.slots.push(Slot { prev: NIL, next: NIL, entry });
+                self.slots.len() as u32 - 1
+            }
+            index => {
+                detach(&mut self.slots, &mut self.vacant, index);
+                self.slots[index as usize].entry = entry;
+                index
+            }
+        };
+        attach_back(&mut self.slots, list, index);
+        self.last_stamp = stamp;
+        Key::new(index, stamp)
+    }
+
+    /// Takes the head out of `list`. The value keeps its slot, which is in no list then.
+    #[inline(always)]
+    pub(crate) fn pop_front(&mut self, list: &mut List) -> Option<(Key, &mut T)> {
+        let index = list.head;
         if index == NIL {
-            let index = u32::try_from(self.slots.len()).ok().filter(|&index| index != NIL);
-            let index = index.expect("an arena holds at most 2^32 - 1 values");
-            self.slots.push(Slot { prev: NIL, next: NIL, entry });
-            self.last_stamp = stamp;
-            Key { index, stamp }
-        } else {
-            detach(&mut self.slots, &mut self.vacant, index);
-            self.slots[index as usize].entry = entry;
-            self.last_stamp = stamp;
-            Key { index, stamp }
+            return None;
+        }
+        detach(&mut self.slots, list, index);
+        match &mut self.slots[index as usize].entry {
+            Entry::Occupied { stamp, value } => Some((Key::new(index, *stamp), value)),
+            Entry::Vacant => None,
         }
     }
 
-    /// Takes out the value of `key`, which must be in no list any more.
-    pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
-        self.get(key)?;
-        let entry = std::mem::replace(&mut self.slots[key.index as usize].entry, Entry::Vacant);
-        if key.index as usize >= self.slots.len() / 2 {
-            attach_back(&mut self.slots, &mut self.vacant, key.index);
-        } else {
-            attach_front(&mut self.slots, &mut self.vacant, key.index);
+    /// Puts the slot of `key`, which is in no list, at the end of `list`.
+    pub(crate) fn link_back(&mut self, list: &mut List, key: Key) {
+        debug_assert!(self.get(key).is_some());
+        attach_back(&mut self.slots, list, key.index());
+    }
+
+    /// Takes the value of `key` out of its slot, and the slot out of the list that `list_of` knows it to be in.
+    #[inline(always)]
+    pub(crate) fn remove<'l>(&mut self, key: Key, list_of: impl FnOnce(&T) -> Option<&'l mut List>) -> Option<T> {
+        if let Some(list) = list_of(self.get(key)?) {
+            detach(&mut self.slots, list, key.index());
         }
-        self.trim();
+        let index = key.index() as usize;
+        let entry = if index == self.slots.len() - 1 {
+            let last = self.slots.pop();
+            self.trim();
+            last?.entry
+        } else {
+            if index < self.slots.len() / 2 {
+                attach_front(&mut self.slots, &mut self.vacant, key.index());
+            } else {
+                attach_back(&mut self.slots, &mut self.vacant, key.index());
+            }
+            std::mem::replace(&mut self.slots[index].entry, Entry::Vacant)
+        };
         match entry {
             Entry::Occupied { value, .. } => Some(value),
             Entry::Vacant => None,
         }
     }
 
+    #[inline(always)]
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
-        match &self.slots.get(key.index as usize)?.entry {
-            Entry::Occupied { stamp, value } if *stamp == key.stamp => Some(value),
+        match &self.slots.get(key.index() as usize)?.entry {
+            Entry::Occupied { stamp, value } if stamp.get() == key.stamp() => Some(value),
             _ => None,
         }
     }
 
+    #[inline(always)]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        match &mut self.slots.get_mut(key.index as usize)?.entry {
-            Entry::Occupied { stamp, value } if *stamp == key.stamp => Some(value),
+        match &mut self.slots.get_mut(key.index() as usize)?.entry {
+            Entry::Occupied { stamp, value } if stamp.get() == key.stamp() => Some(value),
             _ => None,
         }
-    }
-
-    /// Appends the unlinked slot of `key` to `list`.
-    pub(crate) fn push_back(&mut self, list: &mut List, key: Key) {
-        debug_assert!(self.get(key).is_some());
-        attach_back(&mut self.slots, list, key.index);
-    }
-
-    /// Takes the slot of `key` out of `list`, in which it must be; its value stays.
-    pub(crate) fn unlink(&mut self, list: &mut List, key: Key) {
-        debug_assert!(self.get(key).is_some());
-        detach(&mut self.slots, list, key.index);
     }
 
     /// Moves everything in `from` to the end of `to`, in order, at once.
@@ -156,12 +194,8 @@ impl<T> Arena<T> {
         }
     }
 
-    /// The key at the head of `list`.
-    pub(crate) fn front(&self, list: &List) -> Option<Key> {
-        self.key_at(list.head)
-    }
-
     /// The values in `list`, from its head.
+    #[inline(always)]
     pub(crate) fn iter<'a>(&'a self, list: &List) -> impl Iterator<Item = &'a T> {
         let mut at = list.head;
         std::iter::from_fn(move || {
@@ -174,14 +208,8 @@ impl<T> Arena<T> {
         })
     }
 
-    fn key_at(&self, index: u32) -> Option<Key> {
-        match self.slots.get(index as usize)?.entry {
-            Entry::Occupied { stamp, .. } => Some(Key { index, stamp }),
-            Entry::Vacant => None,
-        }
-    }
-
-    /// Cuts off the vacant slots at the end and gives memory back once three quarters of it lie idle.
+    /// Cuts off the vacant slots that have come to stand at the end, and gives memory back once three quarters of it lie idle.
+    #[inline(always)]
     fn trim(&mut self) {
         while let Some(Slot { entry: Entry::Vacant, .. }) = self.slots.last() {
             let index = self.slots.len() - 1;
@@ -194,6 +222,7 @@ impl<T> Arena<T> {
     }
 }
 
+#[inline(always)]
 fn attach_back<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
     slots[index as usize].prev = list.tail;
     slots[index as usize].next = NIL;
@@ -205,6 +234,7 @@ fn attach_back<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
     list.len += 1;
 }
 
+#[inline(always)]
 fn attach_front<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
     slots[index as usize].prev = NIL;
     slots[index as usize].next = list.head;
@@ -216,6 +246,7 @@ fn attach_front<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
     list.len += 1;
 }
 
+#[inline(always)]
 fn detach<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
     let slot = &mut slots[index as usize];
     let (prev, next) = (slot.prev, slot.next);

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use crate::arena::Key;
-use crate::sync::{self, AtomicUsize, MutexGuard, Ordering, const_fn};
+use crate::sync::{self, AtomicUsize, Ordering, const_fn};
 use crate::wait_list::{Turn, WaitList, WakeBatch};
 
 /// Somebody waits or permits are owed: the word belongs to the holder of the lock.
@@ -89,11 +89,11 @@ const SHIFT: u32 = 2;
 /// ```
 pub struct Semaphore {
     word: AtomicUsize,
-    /// Made at the first wait or debt, so that an idle semaphore stays small.
+    /// Made by the first to take the lock, so that a semaphore that nobody ever waited for stays small.
     queue: sync::Mutex<Option<Box<Queue>>>,
 }
 
-#[derive(Debug)]
+#[derive(Default)]
 struct Queue {
     /// Each needs a number of permits and is granted that number.
     waiters: WaitList<usize, ()>,
@@ -401,10 +401,11 @@ impl Semaphore {
     /// assert_eq!(semaphore.available_permits(), 0);
     /// ```
     pub fn forget_permits(&self, n: usize) -> usize {
-        let mut locked = self.lock();
-        let taken = locked.free.min(n);
-        locked.free -= taken;
-        taken
+        self.locked(|state| {
+            let taken = state.free.min(n);
+            state.free -= taken;
+            taken
+        })
     }
 
     /// Takes away exactly `n` permits: those that are free now, and the rest as permits come back.
@@ -425,14 +426,12 @@ impl Semaphore {
     /// assert_eq!(semaphore.available_permits(), 0);
     /// ```
     pub fn reduce_permits(&self, n: usize) {
-        let mut locked = self.lock();
-        let taken = locked.free.min(n);
-        let owed = n - taken;
-        if owed > 0 {
-            let debt = &mut locked.queue().debt;
-            *debt = debt.checked_add(owed).expect("a semaphore owes at most usize::MAX permits");
-        }
-        locked.free -= taken;
+        self.locked(|state| {
+            let taken = state.free.min(n);
+            let debt = state.queue.debt.checked_add(n - taken);
+            state.queue.debt = debt.expect("a semaphore owes at most usize::MAX permits");
+            state.free -= taken;
+        });
     }
 
     /// How many permits are free now; it may be more than none while a larger request waits at the head.
@@ -475,12 +474,13 @@ impl Semaphore {
     /// assert!(stanchion::blocking::wait(semaphore.acquire()).is_err());
     /// ```
     pub fn close(&self) {
-        let mut locked = self.lock();
-        locked.closed = true;
-        if let Some(queue) = &mut *locked.guard {
-            queue.waiters.close();
-        }
-        locked.unlock_and_wake();
+        let mut batch = WakeBatch::default();
+        self.locked(|state| {
+            state.closed = true;
+            state.queue.waiters.close();
+            state.queue.waiters.take_wakers(&mut batch);
+        });
+        self.wake(&mut batch);
     }
 
     /// Whether the semaphore is closed.
@@ -492,7 +492,7 @@ impl Semaphore {
     /// ```
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        // Partner: the thaw in `Locked::drop`, so that what preceded the `close` is visible.
+        // Partner: the thaw in `locked`, so that what preceded the `close` is visible.
         self.word.load(Ordering::Acquire) & CLOSED != 0
     }
 }
@@ -662,13 +662,21 @@ impl<H: Host> Acquiring<H> {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<H, AcquireError>> {
         // Borrowed, not taken: if cloning the waker panics, the drop must still find its way back.
         let host = self.host.as_ref().expect("a future is not polled after it was ready");
-        let polled = match self.key {
-            None if host.take_fast(self.permits) => Poll::Ready(Ok(())),
-            None => host.semaphore().enqueue(self.permits, cx.waker(), &mut self.key),
-            Some(key) => host.semaphore().collect(key, cx.waker()),
+        let outcome = match self.key {
+            None if host.take_fast(self.permits) => Ok(()),
+            None => match host.semaphore().enqueue(self.permits, cx.waker()) {
+                Ok(Some(key)) => {
+                    self.key = Some(key);
+                    return Poll::Pending;
+                }
+                outcome => outcome.map(|_| ()),
+            },
+            Some(key) => {
+                let outcome = ready!(host.semaphore().collect(key, cx.waker()));
+                self.key = None;
+                outcome
+            }
         };
-        let outcome = ready!(polled);
-        self.key = None;
         let host = self.host.take();
         Poll::Ready(outcome.map(|()| host.expect("it was there")))
     }
@@ -695,7 +703,7 @@ impl Semaphore {
     fn take_fast(&self, n: usize) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
         while word & (SLOW | CLOSED) == 0 && word >> SHIFT >= n {
-            // Partners: the release below and the thaw in `Locked::drop`.
+            // Partners: the release below and the thaw in `locked`.
             let taken = word - (n << SHIFT);
             match self.word.compare_exchange_weak(word, taken, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return true,
@@ -709,7 +717,7 @@ impl Semaphore {
     pub(crate) fn release(&self, n: usize) {
         let mut word = self.word.load(Ordering::Relaxed);
         while word & SLOW == 0 && n <= Self::MAX_PERMITS - (word >> SHIFT) {
-            // Partners: the acquire above and the freeze in `lock`.
+            // Partners: the acquire above and the freeze in `locked`.
             let given = word + (n << SHIFT);
             match self.word.compare_exchange_weak(word, given, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
@@ -723,7 +731,8 @@ impl Semaphore {
     #[inline]
     pub(crate) fn take_sole(&self) -> bool {
         // Partners as in `take_fast`.
-        self.word.compare_exchange(1 << SHIFT, 0, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.word.load(Ordering::Relaxed) == 1 << SHIFT
+            && self.word.compare_exchange(1 << SHIFT, 0, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     /// `release(1)` for a semaphore of one: guesses that nobody waits, which saves the load.
@@ -744,7 +753,7 @@ impl Semaphore {
 
 /// The slow paths: everything that takes the lock. Wakers are cloned before it, and woken and dropped after it.
 impl Semaphore {
-    #[cold]
+    #[inline(never)]
     fn try_take_slow(&self, n: usize) -> Result<(), TryAcquireError> {
         // Partner: the thaw, so that what preceded a `close` is visible to who learns of it.
         let word = self.word.load(Ordering::Acquire);
@@ -755,33 +764,29 @@ impl Semaphore {
         if word >> SHIFT < n {
             return Err(TryAcquireError::NoPermits);
         }
-        self.lock().take(n)
+        self.locked(|state| state.take(n))
     }
 
-    #[cold]
+    #[inline(never)]
     fn release_slow(&self, n: usize) {
-        let mut locked = self.lock();
-        locked.give(n);
-        locked.unlock_and_wake();
+        let mut batch = WakeBatch::default();
+        self.locked(|state| state.give(n, &mut batch));
+        self.wake(&mut batch);
     }
 
-    /// Takes `n` permits, or leaves `key` in the queue.
-    #[cold]
-    fn enqueue(&self, n: usize, waker: &Waker, key: &mut Option<Key>) -> Poll<Result<(), AcquireError>> {
-        let waker = waker.clone();
-        let mut locked = self.lock();
-        match locked.take(n) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(TryAcquireError::Closed) => Poll::Ready(Err(AcquireError(()))),
-            Err(TryAcquireError::NoPermits) => {
-                *key = Some(locked.queue().waiters.enqueue(n, waker));
-                Poll::Pending
-            }
-        }
+    /// Takes `n` permits, or joins the queue for them under the key that it returns.
+    #[inline(never)]
+    fn enqueue(&self, n: usize, waker: &Waker) -> Result<Option<Key>, AcquireError> {
+        let mut waker = Some(waker.clone());
+        self.locked(|state| match state.take(n) {
+            Ok(()) => Ok(None),
+            Err(TryAcquireError::Closed) => Err(AcquireError(())),
+            Err(TryAcquireError::NoPermits) => Ok(waker.take().map(|waker| state.queue.waiters.enqueue(n, waker))),
+        })
     }
 
     /// Leaves the queue with what was granted to `key`, or goes on waiting.
-    #[cold]
+    #[inline(never)]
     fn collect(&self, key: Key, waker: &Waker) -> Poll<Result<(), AcquireError>> {
         let mut spare = None;
         loop {
@@ -800,50 +805,67 @@ impl Semaphore {
     }
 
     /// Leaves the queue and passes on what was granted to `key`.
-    #[cold]
+    #[inline(never)]
     fn cancel(&self, key: Key) {
-        let mut locked = self.lock();
-        let left = locked.queue().waiters.leave(key);
-        match left.grant {
-            Some(()) => locked.give(left.need),
-            // The next may need less than the one that left.
-            None => locked.serve(),
-        }
-        locked.unlock_and_wake();
+        let mut batch = WakeBatch::default();
+        let _left = self.locked(|state| {
+            let left = state.queue.waiters.leave(key);
+            match left.grant {
+                Some(()) => state.give(left.need, &mut batch),
+                // The next may need less than the one that left.
+                None => state.serve(&mut batch),
+            }
+            left
+        });
+        self.wake(&mut batch);
     }
 
-    /// Takes the lock and freezes the word.
-    fn lock(&self) -> Locked<'_> {
-        let guard = self.queue.lock();
+    /// Takes the lock, freezes the word, lets `decide` change the state, thaws the word and unlocks.
+    ///
+    /// Should `decide` panic, which it may do before it has changed anything, the word stays frozen, unchanged. That is
+    /// slow and nothing worse, and the next one to come here thaws it.
+    #[inline(always)]
+    fn locked<R>(&self, decide: impl FnOnce(&mut State<'_>) -> R) -> R {
+        let mut guard = self.queue.lock();
+        let queue = guard.get_or_insert_with(Box::default);
         let mut word = self.word.load(Ordering::Relaxed);
         if word & SLOW == 0 {
-            // Partner: `release`. If `SLOW` was set already, the holder of the lock who set it did this for us.
+            // Partner: `release`. If `SLOW` was set already, the one who set it did this for all who lock after.
             word = self.word.fetch_or(SLOW, Ordering::Acquire);
         }
-        Locked { semaphore: self, guard, free: word >> SHIFT, closed: word & CLOSED != 0 }
+        let mut state = State { free: word >> SHIFT, closed: word & CLOSED != 0, queue };
+        let decision = decide(&mut state);
+        // Partners: the fast acquires. A plain store: nobody else changes a frozen word.
+        self.word.store(state.thawed(), Ordering::Release);
+        decision
+    }
+
+    /// Wakes those who were served. The last thing to do: a waker may do anything.
+    #[inline(always)]
+    fn wake(&self, batch: &mut WakeBatch) {
+        batch.wake(|batch| {
+            if let Some(queue) = &mut *self.queue.lock() {
+                queue.waiters.take_wakers(batch);
+            }
+        });
     }
 }
 
-/// The lock of a semaphore whose word is frozen. Dropping it, also in a panic, thaws the word and unlocks.
-struct Locked<'a> {
-    semaphore: &'a Semaphore,
-    guard: MutexGuard<'a, Option<Box<Queue>>>,
+/// The whole state of a semaphore, in the hands of the one who holds the lock.
+struct State<'a> {
     free: usize,
     closed: bool,
+    queue: &'a mut Queue,
 }
 
-impl Locked<'_> {
-    fn queue(&mut self) -> &mut Queue {
-        self.guard.get_or_insert_with(|| Box::new(Queue { waiters: WaitList::new(), debt: 0 }))
-    }
-
+impl State<'_> {
     /// Takes `n` permits unless that would overtake somebody.
+    #[inline]
     fn take(&mut self, n: usize) -> Result<(), TryAcquireError> {
         if self.closed {
             return Err(TryAcquireError::Closed);
         }
-        let first = self.guard.as_ref().is_none_or(|queue| queue.waiters.is_empty());
-        if !first || self.free < n {
+        if self.free < n || !self.queue.waiters.is_empty() {
             return Err(TryAcquireError::NoPermits);
         }
         self.free -= n;
@@ -851,63 +873,47 @@ impl Locked<'_> {
     }
 
     /// Brings `n` permits back: to the debt, then to the waiters, then to the free ones.
-    fn give(&mut self, n: usize) {
-        let paid = self.guard.as_ref().map_or(0, |queue| queue.debt.min(n));
-        let sum = self.free.checked_add(n - paid).filter(|&sum| self.left_over(sum) <= Semaphore::MAX_PERMITS);
-        self.free = sum.expect("a semaphore holds at most Semaphore::MAX_PERMITS free permits");
-        if paid > 0 {
-            self.queue().debt -= paid;
-        }
-        self.serve();
+    #[inline(always)]
+    fn give(&mut self, n: usize, batch: &mut WakeBatch) {
+        let paid = self.queue.debt.min(n);
+        let sum = self.free.checked_add(n - paid);
+        let fits =
+            sum.is_some_and(|sum| sum <= Semaphore::MAX_PERMITS || self.left_over(sum) <= Semaphore::MAX_PERMITS);
+        assert!(fits, "a semaphore holds at most Semaphore::MAX_PERMITS free permits");
+        self.queue.debt -= paid;
+        self.free += n - paid;
+        self.serve(batch);
     }
 
     /// What stays free of `free` permits when the queue has been served.
+    #[cold]
     fn left_over(&self, mut free: usize) -> usize {
-        // Only an excess needs the look at who will take it.
-        if let (true, Some(queue)) = (free > Semaphore::MAX_PERMITS, &*self.guard) {
-            for &need in queue.waiters.needs() {
-                match free.checked_sub(need) {
-                    Some(rest) => free = rest,
-                    None => break,
-                }
+        for &need in self.queue.waiters.needs() {
+            match free.checked_sub(need) {
+                Some(rest) => free = rest,
+                None => break,
             }
         }
         free
     }
 
     /// Serves the queue while the head's need fits.
-    fn serve(&mut self) {
-        let Some(queue) = &mut *self.guard else { return };
-        while let Some(&need) = queue.waiters.front() {
+    #[inline(always)]
+    fn serve(&mut self, batch: &mut WakeBatch) {
+        while let Some(&need) = self.queue.waiters.front() {
             if need > self.free {
-                return;
+                break;
             }
             self.free -= need;
-            queue.waiters.grant_front(());
+            self.queue.waiters.grant_front((), batch);
         }
     }
 
-    /// Unlocks, then wakes those who were served. The last thing to do: a waker may do anything.
-    fn unlock_and_wake(mut self) {
-        let semaphore = self.semaphore;
-        let refill = |guard: &mut Option<Box<Queue>>, batch: &mut WakeBatch| {
-            if let Some(queue) = guard {
-                queue.waiters.take_wakers(batch);
-            }
-        };
-        let mut batch = WakeBatch::default();
-        refill(&mut self.guard, &mut batch);
-        drop(self);
-        batch.wake(|batch| refill(&mut semaphore.queue.lock(), batch));
-    }
-}
-
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        let busy = self.guard.as_ref().is_some_and(|queue| !queue.waiters.is_empty() || queue.debt > 0);
-        let flags = if busy { SLOW } else { 0 } | if self.closed { CLOSED } else { 0 };
-        // The thaw. Partners: the fast acquires. A plain store: nobody else changes a frozen word.
-        self.semaphore.word.store(self.free << SHIFT | flags, Ordering::Release);
+    /// The word that says all this.
+    #[inline(always)]
+    fn thawed(&self) -> usize {
+        let slow = !self.queue.waiters.is_empty() || self.queue.debt > 0;
+        self.free << SHIFT | if self.closed { CLOSED } else { 0 } | if slow { SLOW } else { 0 }
     }
 }
 
@@ -926,12 +932,13 @@ impl Semaphore {
     /// When one does not hold.
     #[doc(hidden)]
     pub fn validate(&self) {
-        let locked = self.lock();
-        let Some(queue) = &*locked.guard else { return };
-        queue.waiters.validate();
-        assert!(queue.debt == 0 || locked.free == 0, "permits are free while permits are owed");
-        assert!(!locked.closed || queue.waiters.is_empty(), "somebody waits on a closed semaphore");
-        assert!(queue.waiters.needs().next().is_none_or(|&need| need > locked.free), "the head is kept waiting");
+        self.locked(|state| {
+            let State { free, closed, queue } = state;
+            queue.waiters.validate();
+            assert!(queue.debt == 0 || *free == 0, "permits are free while permits are owed");
+            assert!(!*closed || queue.waiters.is_empty(), "somebody waits on a closed semaphore");
+            assert!(queue.waiters.front().is_none_or(|need| need > free), "the head is kept waiting");
+        });
     }
 }
 

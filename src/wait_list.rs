@@ -27,7 +27,7 @@ use std::task::Waker;
 use crate::arena::{Arena, Key, List};
 
 /// Wakers taken per locking; small under loom, so that models reach the second round.
-const BATCH: usize = if cfg!(loom) { 2 } else { 8 };
+const BATCH: usize = if cfg!(loom) { 2 } else { 4 };
 
 /// The waiters of one primitive: each needs an `N` and may be granted a `G`.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(crate) struct WaitList<N, G> {
     waiters: Arena<Waiter<N, G>>,
     /// Not served yet, the longest waiting first.
     queue: List,
-    /// Granted or turned away, and not yet told.
+    /// Granted or turned away, and not yet in a batch: there was no room.
     to_wake: List,
     closed: bool,
 }
@@ -62,24 +62,28 @@ pub(crate) enum Turn<G> {
     NeedsWaker,
 }
 
-impl<N, G> WaitList<N, G> {
-    pub(crate) const fn new() -> Self {
+impl<N, G> Default for WaitList<N, G> {
+    fn default() -> Self {
         Self { waiters: Arena::new(), queue: List::new(), to_wake: List::new(), closed: false }
     }
+}
 
+impl<N, G> WaitList<N, G> {
     /// How many are queued: not granted, not turned away.
+    #[inline(always)]
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
     }
 
+    #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
     /// What the head of the queue needs.
+    #[inline(always)]
     pub(crate) fn front(&self) -> Option<&N> {
-        let key = self.waiters.front(&self.queue)?;
-        self.waiters.get(key).map(|waiter| &waiter.need)
+        self.needs().next()
     }
 
     /// What the queued need, the head first.
@@ -88,19 +92,22 @@ impl<N, G> WaitList<N, G> {
     }
 
     /// Joins the end of the queue.
+    #[inline(always)]
     pub(crate) fn enqueue(&mut self, need: N, waker: Waker) -> Key {
         debug_assert!(!self.closed, "nobody may wait on a closed list");
-        let key = self.waiters.insert(Waiter { need, grant: None, waker: Some(waker) });
-        self.waiters.push_back(&mut self.queue, key);
-        key
+        self.waiters.push_back(&mut self.queue, Waiter { need, grant: None, waker: Some(waker) })
     }
 
-    /// Serves the head of the queue, which must not be empty. Its waker comes with the next batch.
-    pub(crate) fn grant_front(&mut self, grant: G) {
-        let key = self.waiters.front(&self.queue).expect("somebody is queued");
-        self.waiters.unlink(&mut self.queue, key);
-        self.waiters.push_back(&mut self.to_wake, key);
-        self.waiter(key).grant = Some(grant);
+    /// Serves the head of the queue, which must not be empty. Its waker goes into `batch`, or waits for the next one.
+    #[inline(always)]
+    pub(crate) fn grant_front(&mut self, grant: G, batch: &mut WakeBatch) {
+        let (key, waiter) = self.waiters.pop_front(&mut self.queue).expect("somebody is queued");
+        waiter.grant = Some(grant);
+        if batch.has_room() {
+            batch.push(waiter.waker.take());
+        } else {
+            self.waiters.link_back(&mut self.to_wake, key);
+        }
     }
 
     /// Turns everybody away who has not been granted.
@@ -112,9 +119,10 @@ impl<N, G> WaitList<N, G> {
     /// Asks whether the turn of `key` has come, and leaves if so.
     ///
     /// `spare` may bring a clone of `waker`, and takes away whatever waker the list no longer needs.
+    #[inline(always)]
     pub(crate) fn poll(&mut self, key: Key, waker: &Waker, spare: &mut Option<Waker>) -> Turn<G> {
         let closed = self.closed;
-        let waiter = self.waiter(key);
+        let waiter = self.waiters.get_mut(key).expect("a waiter stays until it leaves");
         if waiter.grant.is_some() || closed {
             let left = self.leave(key);
             *spare = left.waker.or(spare.take());
@@ -129,28 +137,23 @@ impl<N, G> WaitList<N, G> {
     }
 
     /// Leaves, wherever the waiter stands. The caller passes on what it had been granted.
+    #[inline(always)]
     pub(crate) fn leave(&mut self, key: Key) -> Waiter<N, G> {
-        let closed = self.closed;
-        let waiter = self.waiter(key);
-        if waiter.waker.is_some() {
-            let queued = waiter.grant.is_none() && !closed;
-            let list = if queued { &mut self.queue } else { &mut self.to_wake };
-            self.waiters.unlink(list, key);
-        }
-        self.waiters.remove(key).expect("a waiter leaves once")
+        let Self { waiters, queue, to_wake, closed } = self;
+        let left = waiters.remove(key, |waiter| match (&waiter.waker, &waiter.grant) {
+            (None, _) => None,
+            (Some(_), None) if !*closed => Some(queue),
+            (Some(_), _) => Some(to_wake),
+        });
+        left.expect("a waiter leaves once")
     }
 
-    /// Moves wakers of the served into `batch`, as many as it has room for.
+    /// Moves wakers of those to be woken into `batch`, as many as it has room for.
     pub(crate) fn take_wakers(&mut self, batch: &mut WakeBatch) {
         while batch.has_room() {
-            let Some(key) = self.waiters.front(&self.to_wake) else { return };
-            self.waiters.unlink(&mut self.to_wake, key);
-            batch.push(self.waiter(key).waker.take());
+            let Some((_, waiter)) = self.waiters.pop_front(&mut self.to_wake) else { return };
+            batch.push(waiter.waker.take());
         }
-    }
-
-    fn waiter(&mut self, key: Key) -> &mut Waiter<N, G> {
-        self.waiters.get_mut(key).expect("a waiter stays until it leaves")
     }
 
     #[cfg(any(test, fuzzing, loom, debug_assertions))]
@@ -175,10 +178,12 @@ pub(crate) struct WakeBatch {
 }
 
 impl WakeBatch {
+    #[inline(always)]
     fn has_room(&self) -> bool {
         self.len < BATCH
     }
 
+    #[inline(always)]
     fn push(&mut self, waker: Option<Waker>) {
         self.wakers[self.len] = waker;
         self.len += 1;
@@ -189,19 +194,31 @@ impl WakeBatch {
     /// # Panics
     ///
     /// With the first panic of a waker, after all the others were woken; silently if the thread is panicking already.
-    pub(crate) fn wake(mut self, mut refill: impl FnMut(&mut Self)) {
+    #[inline(always)]
+    pub(crate) fn wake(&mut self, refill: impl FnMut(&mut Self)) {
+        if self.len <= 1 {
+            if let Some(waker) = self.wakers[0].take() {
+                waker.wake();
+            }
+        } else {
+            self.wake_many(refill);
+        }
+    }
+
+    #[inline(never)]
+    fn wake_many(&mut self, mut refill: impl FnMut(&mut Self)) {
         let mut panic: Option<Box<dyn Any + Send>> = None;
         loop {
             let full = !self.has_room();
-            for waker in self.wakers[..self.len].iter_mut().filter_map(Option::take) {
-                let woken = catch_unwind(AssertUnwindSafe(|| waker.wake()));
-                panic = panic.or(woken.err());
+            let mut wakers = self.wakers[..self.len].iter_mut().filter_map(Option::take);
+            self.len = 0;
+            while let Err(payload) = catch_unwind(AssertUnwindSafe(|| wakers.by_ref().for_each(Waker::wake))) {
+                panic.get_or_insert(payload);
             }
             if !full {
                 break;
             }
-            self.len = 0;
-            refill(&mut self);
+            refill(self);
         }
         match panic {
             Some(payload) if !std::thread::panicking() => resume_unwind(payload),
