@@ -1,0 +1,432 @@
+//! Models of `Semaphore`, and through it of the wait list and the blocking wait.
+
+use loom::thread;
+use stanchion::{Semaphore, TryAcquireError, blocking};
+use std::sync::Arc;
+use std::task::Poll;
+
+use crate::support::{Count, Data, models, poll, poll_noop};
+
+models![
+    2: release_racing_enqueue,
+    2: exclusion_of_two,
+    3: exclusion_of_three,
+    2: exclusion_by_try,
+    3: freeze_and_thaw_carry_a_release,
+    2: repoll_racing_grant,
+    3: cancel_while_queued,
+    3: cancel_racing_grant,
+    3: two_releases_two_waiters,
+    4: two_releasers_two_waiters,
+    3: head_of_line_cancel,
+    3: close_racing_acquire_and_release,
+    3: close_racing_grant,
+    2: close_publishes,
+    3: reduce_racing_release,
+    3: debt_comes_before_waiters,
+    3: forget_racing_acquire,
+    3: try_acquire_never_barges,
+    2: try_acquire_is_not_fooled_by_a_freeze,
+    3: more_served_than_a_batch_holds,
+    2: owned_permit_returned_elsewhere,
+    2: blocking_threads_take_turns,
+];
+
+/// The lost wake-up. Guards the freeze in `locked` (`fetch_or(SLOW)` before the permits are read): without it the
+/// release takes the fast path between the look and the enqueue, and the waiter sleeps for ever.
+fn release_racing_enqueue() {
+    let semaphore = Arc::new(Semaphore::new(1));
+    let permit = semaphore.clone().try_acquire_owned().unwrap();
+    let waiter = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || drop(blocking::wait(semaphore.acquire()).unwrap())
+    });
+    drop(permit);
+    waiter.join().unwrap();
+    semaphore.validate();
+    assert_eq!((semaphore.available_permits(), semaphore.waiters()), (1, 0));
+}
+
+fn exclusion(threads: usize) {
+    let semaphore = Arc::new(Semaphore::new(1));
+    let data = Data::new();
+    let work = {
+        let (semaphore, data) = (semaphore.clone(), data.clone());
+        move || {
+            let permit = blocking::wait(semaphore.acquire()).unwrap();
+            data.increment();
+            drop(permit);
+        }
+    };
+    let others: Vec<_> = (1..threads).map(|_| thread::spawn(work.clone())).collect();
+    work();
+    others.into_iter().for_each(|other| other.join().unwrap());
+    semaphore.validate();
+    assert_eq!((data.get(), semaphore.available_permits()), (threads, 1));
+}
+
+/// Guards `Release` in `release` and `Acquire` in `take_fast`: one holder's writes are seen by the next.
+fn exclusion_of_two() {
+    exclusion(2);
+}
+
+/// As above, when permits travel through the queue.
+fn exclusion_of_three() {
+    exclusion(3);
+}
+
+/// Guards the orderings of the fast paths where no lock of the queue helps: nobody waits here.
+fn exclusion_by_try() {
+    let semaphore = Arc::new(Semaphore::new(1));
+    let data = Data::new();
+    let work = {
+        let (semaphore, data) = (semaphore.clone(), data.clone());
+        move || {
+            if let Ok(permit) = semaphore.try_acquire() {
+                data.increment();
+                drop(permit);
+            }
+        }
+    };
+    let other = thread::spawn(work.clone());
+    work();
+    other.join().unwrap();
+    assert_eq!(semaphore.available_permits(), 1);
+}
+
+/// A permit that was returned on the fast path, then handled under the lock by somebody who has nothing to do with it,
+/// then taken on the fast path. Guards `Acquire` in the freeze and `Release` in the thaw.
+fn freeze_and_thaw_carry_a_release() {
+    let semaphore = Arc::new(Semaphore::new(1));
+    let data = Data::new();
+    let permit = semaphore.clone().try_acquire_owned().unwrap();
+    let releaser = thread::spawn({
+        let data = data.clone();
+        move || {
+            data.increment();
+            drop(permit);
+        }
+    });
+    let bystander = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || assert_eq!(semaphore.forget_permits(0), 0)
+    });
+    if let Ok(permit) = semaphore.try_acquire() {
+        data.increment();
+        drop(permit);
+    }
+    releaser.join().unwrap();
+    bystander.join().unwrap();
+    assert_eq!(semaphore.available_permits(), 1);
+}
+
+/// A waiter that comes with a new waker while it is being granted. Guards the second look after the clone in
+/// `collect`, and the exchange of the waker in `WaitList::poll`.
+fn repoll_racing_grant() {
+    let semaphore = Arc::new(Semaphore::new(0));
+    let releaser = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || semaphore.add_permits(1)
+    });
+    let mut acquire = semaphore.acquire();
+    let (_, first) = Count::new();
+    if poll(&mut acquire, &first).is_pending() {
+        // The wait brings wakers of its own; were the first one kept, nobody would end it.
+        drop(blocking::wait(acquire).unwrap());
+    }
+    releaser.join().unwrap();
+    semaphore.validate();
+    assert_eq!(semaphore.available_permits(), 1);
+}
+
+/// A waiter leaves while a release comes and a third waits behind. Guards `WaitList::leave` and the freeze in `cancel`.
+fn cancel_while_queued() {
+    let semaphore = Arc::new(Semaphore::new(1));
+    let permit = semaphore.clone().try_acquire_owned().unwrap();
+    let canceller = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || {
+            let mut acquire = semaphore.acquire();
+            let _ = poll_noop(&mut acquire);
+        }
+    });
+    let waiter = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || drop(blocking::wait(semaphore.acquire()).unwrap())
+    });
+    drop(permit);
+    canceller.join().unwrap();
+    waiter.join().unwrap();
+    semaphore.validate();
+    assert_eq!((semaphore.available_permits(), semaphore.waiters()), (1, 0));
+}
+
+/// The first in line leaves while it is granted, with another behind it. Guards `Some(()) => give` in `cancel`: without
+/// it the permit is lost and the second waiter sleeps for ever.
+fn cancel_racing_grant() {
+    let semaphore = Arc::new(Semaphore::new(0));
+    let mut first = semaphore.clone().acquire_owned();
+    let mut second = semaphore.clone().acquire_owned();
+    assert!(poll_noop(&mut first).is_pending() && poll_noop(&mut second).is_pending());
+    let releaser = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || semaphore.add_permits(1)
+    });
+    let canceller = thread::spawn(move || drop(first));
+    drop(blocking::wait(second).unwrap());
+    releaser.join().unwrap();
+    canceller.join().unwrap();
+    semaphore.validate();
+    assert_eq!((semaphore.available_permits(), semaphore.waiters()), (1, 0));
+}
+
+/// Each of two releases serves one of two waiters. Guards `grant_front` and the waking after the unlock.
+fn two_releases_two_waiters() {
+    let semaphore = Arc::new(Semaphore::new(0));
+    let waiters = [0, 1].map(|_| {
+        let semaphore = semaphore.clone();
+        thread::spawn(move || blocking::wait(semaphore.acquire()).unwrap().forget())
+    });
+    semaphore.add_permits(1);
+    semaphore.add_permits(1);
+    waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+    semaphore.validate();
+    assert_eq!((semaphore.available_permits(), semaphore.waiters()), (0, 0));
+}
+
+/// The same with the releases on two threads.
+fn two_releasers_two_waiters() {
+    let semaphore = Arc::new(Semaphore::new(0));
+    let mut first = semaphore.clone().acquire_owned();
+    assert!(poll_noop(&mut first).is_pending());
+    let releasers = [0, 1].map(|_| {
+        let semaphore = semaphore.clone();
+        thread::spawn(move || semaphore.add_permits(1))
+    });
+    let second = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || blocking::wait(semaphore.acquire()).unwrap().forget()
+    });
+    blocking::wait(first).unwrap().forget();
+    second.join().unwrap();
+    releasers.into_iter().for_each(|releaser| releaser.join().unwrap());
+    semaphore.validate();
+    assert_eq!((semaphore.available_permits(), semaphore.waiters()), (0, 0));
+}
+
+/// The head wants five with three free and leaves; the next wants two. Guards `None => serve` in `cancel`: without it
+/// the second sleeps though it fits.
+fn head_of_line_cancel() {
+    let semaphore = Arc::new(Semaphore::new(2));
+    let mut head = semaphore.clone().acquire_many_owned(5);
+    assert!(poll_noop(&mut head).is_pending());
+    let canceller = thread::spawn(move || drop(head));
+    let releaser = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || semaphore.add_permits(1)
+    });
+    drop(blocking::wait(semaphore.acquire_many(2)).unwrap());
+    canceller.join().unwrap();
+    releaser.join().unwrap();
+    semaphore.validate();
+    assert_eq!((semaphore.available_permits(), semaphore.waiters()), (3, 0));
+}
+
+/// Whoever is granted gets its permit, whoever is not learns of the close, and nothing is lost. Guards the check of
+/// `closed` in `take` and the splice in `WaitList::close`.
+fn close_racing_acquire_and_release() {
+    let semaphore = Arc::new(Semaphore::new(1));
+    let permit = semaphore.clone().try_acquire_owned().unwrap();
+    let waiter = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || blocking::wait(semaphore.acquire()).map(drop).is_ok()
+    });
+    let closer = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || semaphore.close()
+    });
+    drop(permit);
+    let _ = waiter.join().unwrap();
+    closer.join().unwrap();
+    semaphore.validate();
+    assert!(semaphore.is_closed());
+    assert_eq!((semaphore.available_permits(), semaphore.waiters()), (1, 0));
+    assert_eq!(semaphore.try_acquire().err(), Some(TryAcquireError::Closed));
+}
+
+/// A queued waiter is granted or turned away, never both, never neither, and woken once.
+fn close_racing_grant() {
+    let semaphore = Arc::new(Semaphore::new(0));
+    let mut acquire = semaphore.clone().acquire_owned();
+    let (count, waker) = Count::new();
+    assert!(poll(&mut acquire, &waker).is_pending());
+    let closer = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || semaphore.close()
+    });
+    let releaser = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || semaphore.add_permits(1)
+    });
+    closer.join().unwrap();
+    releaser.join().unwrap();
+    assert_eq!(count.get(), 1);
+    let permits = match poll_noop(&mut acquire) {
+        Poll::Ready(Ok(permit)) => permit.num_permits(),
+        Poll::Ready(Err(_)) => semaphore.available_permits(),
+        Poll::Pending => panic!("woken for nothing"),
+    };
+    assert_eq!(permits, 1);
+    semaphore.validate();
+}
+
+/// Who sees that it is closed sees what came before. Guards `Acquire` in `is_closed` and in `try_take_slow`.
+fn close_publishes() {
+    let semaphore = Arc::new(Semaphore::new(0));
+    let data = Data::new();
+    let observer = thread::spawn({
+        let (semaphore, data) = (semaphore.clone(), data.clone());
+        move || {
+            if semaphore.try_acquire().err() == Some(TryAcquireError::Closed) {
+                assert_eq!(data.get(), 1);
+            }
+            if semaphore.is_closed() {
+                assert_eq!(data.get(), 1);
+            }
+        }
+    });
+    data.increment();
+    semaphore.close();
+    observer.join().unwrap();
+}
+
+/// What is taken away is taken away exactly once, whether it was free or came back later.
+fn reduce_racing_release() {
+    let semaphore = Arc::new(Semaphore::new(2));
+    let permit = semaphore.clone().try_acquire_owned().unwrap();
+    let reducers = [0, 1].map(|_| {
+        let semaphore = semaphore.clone();
+        thread::spawn(move || semaphore.reduce_permits(1))
+    });
+    drop(permit);
+    reducers.into_iter().for_each(|reducer| reducer.join().unwrap());
+    semaphore.validate();
+    assert_eq!(semaphore.available_permits(), 0);
+    semaphore.add_permits(1);
+    assert_eq!(semaphore.available_permits(), 1, "nothing is owed any more");
+}
+
+/// A debt made while a waiter stands in line is paid before the waiter is served. Guards `paid` in `give`.
+fn debt_comes_before_waiters() {
+    let semaphore = Arc::new(Semaphore::new(0));
+    semaphore.reduce_permits(1);
+    let waiter = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || blocking::wait(semaphore.acquire()).unwrap().forget()
+    });
+    let releaser = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || semaphore.add_permits(1)
+    });
+    semaphore.add_permits(1);
+    waiter.join().unwrap();
+    releaser.join().unwrap();
+    semaphore.validate();
+    assert_eq!((semaphore.available_permits(), semaphore.waiters()), (0, 0));
+}
+
+/// A free permit is forgotten or acquired, not both.
+fn forget_racing_acquire() {
+    let semaphore = Arc::new(Semaphore::new(1));
+    let forgetter = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || semaphore.forget_permits(1)
+    });
+    let taker = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || semaphore.try_acquire().map_or(0, |permit| (permit.num_permits(), permit.forget()).0)
+    });
+    let taken = semaphore.try_acquire().map_or(0, |permit| (permit.num_permits(), permit.forget()).0);
+    assert_eq!(taken + forgetter.join().unwrap() + taker.join().unwrap(), 1);
+    semaphore.validate();
+    assert_eq!(semaphore.available_permits(), 0);
+}
+
+/// With somebody in line, a returned permit is that waiter's whatever comes in between. Guards the check for waiters in
+/// `take` and the demand of the fast path that `SLOW` be clear.
+fn try_acquire_never_barges() {
+    let semaphore = Arc::new(Semaphore::new(1));
+    let permit = semaphore.clone().try_acquire_owned().unwrap();
+    let mut first = semaphore.clone().acquire_owned();
+    assert!(poll_noop(&mut first).is_pending());
+    let releaser = thread::spawn(move || drop(permit));
+    let barger = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || assert_eq!(semaphore.try_acquire().err(), Some(TryAcquireError::NoPermits))
+    });
+    blocking::wait(first).unwrap().forget();
+    releaser.join().unwrap();
+    barger.join().unwrap();
+    semaphore.validate();
+}
+
+/// A frozen word is not a reason to fail: the permit is free. Guards the way through the lock in `try_take_slow`.
+fn try_acquire_is_not_fooled_by_a_freeze() {
+    let semaphore = Arc::new(Semaphore::new(2));
+    let bystander = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || assert_eq!(semaphore.forget_permits(1), 1)
+    });
+    assert!(semaphore.try_acquire().is_ok());
+    bystander.join().unwrap();
+    assert_eq!(semaphore.available_permits(), 1);
+}
+
+/// Three are served at once and the batch holds two (under loom): the third is polled while it waits to be woken, or
+/// leaves. Guards the refill in `wake` and the list that `leave` chooses.
+fn more_served_than_a_batch_holds() {
+    let semaphore = Arc::new(Semaphore::new(0));
+    let mut waiters = [0, 1, 2, 3].map(|_| semaphore.clone().acquire_owned());
+    let counts = [0, 1, 2, 3].map(|_| Count::new());
+    for (waiter, (_, waker)) in waiters.iter_mut().zip(&counts) {
+        assert!(poll(waiter, waker).is_pending());
+    }
+    let [first, second, mut third, fourth] = waiters;
+    let poller = thread::spawn(move || poll_noop(&mut third).map(|permit| permit.unwrap().forget()).is_ready());
+    let canceller = thread::spawn(move || drop(fourth));
+    semaphore.add_permits(4);
+    let collected = poller.join().unwrap();
+    canceller.join().unwrap();
+    assert_eq!([counts[0].0.get(), counts[1].0.get()], [1, 1]);
+    assert!(collected || counts[2].0.get() == 1 || semaphore.available_permits() > 0);
+    drop((first, second));
+    semaphore.validate();
+    assert_eq!((semaphore.available_permits(), semaphore.waiters()), (if collected { 3 } else { 4 }, 0));
+}
+
+/// A permit may be dropped by another thread, which may hold the last handle.
+fn owned_permit_returned_elsewhere() {
+    let semaphore = Arc::new(Semaphore::new(1));
+    let permit = semaphore.clone().try_acquire_owned().unwrap();
+    let other = thread::spawn(move || drop(permit));
+    let permit = blocking::wait(semaphore.acquire_owned()).unwrap();
+    assert_eq!(permit.num_permits(), 1);
+    other.join().unwrap();
+}
+
+/// Guards the flag of the parker: set under its lock, looked at before sleeping.
+fn blocking_threads_take_turns() {
+    let semaphore = Arc::new(Semaphore::new(1));
+    let work = {
+        let semaphore = semaphore.clone();
+        move || {
+            drop(blocking::wait(semaphore.acquire()).unwrap());
+        }
+    };
+    let other = thread::spawn(work.clone());
+    work();
+    work();
+    other.join().unwrap();
+    semaphore.validate();
+    assert_eq!(semaphore.available_permits(), 1);
+}

@@ -1,0 +1,116 @@
+//! Runs each model in a process of its own, and what models share.
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use std::env;
+use std::future::Future;
+use std::pin::Pin;
+use std::process::Command;
+use std::task::{Context, Poll, Wake, Waker};
+
+/// A name, the threads that contend, and what they do.
+#[derive(Clone, Copy)]
+pub(crate) struct Model {
+    pub(crate) name: &'static str,
+    pub(crate) threads: usize,
+    pub(crate) body: fn(),
+}
+
+/// Lists functions as models: `models![2: hand_off, 3: close_racing_acquire]`.
+macro_rules! models {
+    ($($threads:literal: $name:ident),* $(,)?) => {
+        pub(crate) const MODELS: &[crate::support::Model] = &[$(
+            crate::support::Model { name: stringify!($name), threads: $threads, body: $name },
+        )*];
+    };
+}
+pub(crate) use models;
+
+/// Names the one model that a child process runs.
+const CHILD: &str = "STANCHION_MODEL";
+
+pub(crate) fn main(models: &[Model]) {
+    if let Ok(name) = env::var(CHILD) {
+        let model = models.iter().find(|model| model.name == name).expect("a model of this name");
+        return explore(model);
+    }
+    let trials = models.iter().map(|&Model { name, .. }| Trial::test(name, move || in_child(name))).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+fn in_child(name: &str) -> Result<(), Failed> {
+    let output = Command::new(env::current_exe()?).env(CHILD, name).output()?;
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into()) }
+}
+
+fn explore(&Model { name, threads, body }: &Model) {
+    // Counted outside loom's world.
+    static ITERATIONS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = 10_000;
+    if builder.preemption_bound.is_none() {
+        builder.preemption_bound = [None, None, None, Some(3), Some(2)][threads];
+    }
+    builder.check(move || {
+        ITERATIONS.fetch_add(1, Ordering::Relaxed);
+        body();
+    });
+    let iterations = ITERATIONS.load(Ordering::Relaxed);
+    println!("{name}: {iterations} interleavings of {threads} threads");
+    assert!(iterations >= 10, "{name} explored only {iterations} interleavings: its threads do not contend");
+}
+
+/// Polls once.
+pub(crate) fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(waker))
+}
+
+/// Polls once with a waker that does nothing.
+pub(crate) fn poll_noop<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll(future, Waker::noop())
+}
+
+/// Counts its wakes.
+pub(crate) struct Count(AtomicUsize);
+
+impl Count {
+    pub(crate) fn new() -> (std::sync::Arc<Self>, Waker) {
+        let count = std::sync::Arc::new(Self(AtomicUsize::new(0)));
+        (count.clone(), Waker::from(count))
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for Count {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A plain variable that loom watches: concurrent access fails the model.
+pub(crate) struct Data(loom::cell::UnsafeCell<usize>);
+
+// What makes this right is the primitive under test; loom fails the model when it does not.
+#[expect(unsafe_code)]
+unsafe impl Sync for Data {}
+
+impl Data {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(loom::cell::UnsafeCell::new(0)))
+    }
+
+    pub(crate) fn increment(&self) {
+        #[expect(unsafe_code)]
+        self.0.with_mut(|value| unsafe { *value += 1 });
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        #[expect(unsafe_code)]
+        self.0.with(|value| unsafe { *value })
+    }
+}
