@@ -1,1 +1,302 @@
-fn main() {}
+//! A service that survives a spike.
+//!
+//! An HTTP service on this machine, over a real SQLite database, meets a load that climbs from 2,000 to
+//! 100,000 requests a second and falls back. It meets it twice: first bare, then with a `Semaphore` that
+//! admits and a `Mutex` around each connection. The command prints both side by side and draws how latency went.
+//!
+//! The files, in the order to read them: [`service`] is what a program with stanchion looks like, [`database`]
+//! is what it protects, [`load`] asks, [`report`] tells.
+
+mod database;
+mod load;
+mod report;
+mod service;
+
+use std::fmt;
+use std::io::{ErrorKind, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind as UsageError, value_parser};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::database::Database;
+use crate::load::{Glimpse, Load, Schedule};
+use crate::report::Run;
+use crate::service::{Bare, Running, Service, Stanchion};
+
+/// An HTTP service over SQLite that meets a spike of load twice: bare, and with stanchion.
+///
+/// The rate stays at --from-rate for 15 % of the run, climbs to --to-rate by a constant factor per second for
+/// 40 %, stays there for 25 %, and is back at --from-rate for the last 20 %. Requests are sent when they are
+/// due, whether or not earlier ones were answered, and latency counts from when they were due.
+///
+/// Exits with 0 when the runs are over, 1 on trouble and 2 on flags that make no sense.
+#[derive(Debug, Parser)]
+#[command(name = "spike", max_term_width = 100)]
+struct Args {
+    /// Rate before and after the spike, in requests a second
+    #[arg(long, value_name = "RATE", default_value_t = 2_000, value_parser = value_parser!(u32).range(1..=1_000_000))]
+    from_rate: u32,
+    /// Rate at the peak, in requests a second
+    #[arg(long, value_name = "RATE", default_value_t = 100_000, value_parser = value_parser!(u32).range(1..=1_000_000))]
+    to_rate: u32,
+    /// Length of the run in each mode, in seconds
+    #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..=3_600))]
+    seconds: u32,
+    /// Keep-alive connections that carry the load
+    #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = value_parser!(u32).range(1..=10_000))]
+    connections: u32,
+    /// Requests that a connection may have outstanding at once (1: none are pipelined)
+    #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = value_parser!(u32).range(1..=1_000))]
+    pipeline: u32,
+    /// How long a request waits for a place on a connection before it has failed, in milliseconds
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=60_000))]
+    patience: u32,
+    /// How long answers are still waited for after the run, in seconds at most
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = value_parser!(u32).range(0..=60))]
+    drain: u32,
+    /// Port on 127.0.0.1 for the service (0: any free one)
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Database file, created and filled if there is none [default: one in a temporary directory]
+    #[arg(long, value_name = "PATH")]
+    database: Option<PathBuf>,
+    /// With stanchion: requests that query at once, each on a connection of its own
+    #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = value_parser!(u32).range(1..=1_000))]
+    permits: u32,
+    /// With stanchion: requests that wait to be admitted before more are shed (connections up to this and
+    /// --permits together can never make the line that long)
+    #[arg(long, value_name = "COUNT", default_value_t = 32, value_parser = value_parser!(u32).range(1..=1_000_000))]
+    max_waiting: u32,
+    /// Run in this mode only
+    #[arg(long, value_name = "MODE")]
+    only: Option<Mode>,
+    /// File for the chart of latency over time
+    #[arg(long, value_name = "PATH", default_value = "spike.svg")]
+    svg: PathBuf,
+    /// Print the numbers as JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the service is made of.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum Mode {
+    /// A connection for every request, without a bound
+    Bare,
+    /// Admission by a semaphore, connections behind mutexes
+    Stanchion,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bare => "bare",
+            Self::Stanchion => "stanchion",
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Err(error) = args.check() {
+        error.exit();
+    }
+    match spike(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("spike: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Args {
+    /// What the flags must satisfy together.
+    fn check(&self) -> Result<(), clap::Error> {
+        if self.from_rate > self.to_rate {
+            let message =
+                format!("--from-rate {} is above --to-rate {}: the rate can only climb", self.from_rate, self.to_rate);
+            return Err(Self::command().error(UsageError::ValueValidation, message));
+        }
+        Ok(())
+    }
+
+    fn load(&self) -> Load {
+        Load {
+            schedule: Schedule::new(self.from_rate, self.to_rate, self.seconds),
+            connections: self.connections as usize,
+            pipeline: self.pipeline as usize,
+            patience: Duration::from_millis(self.patience.into()),
+            drain: Duration::from_secs(self.drain.into()),
+        }
+    }
+
+    fn modes(&self) -> Vec<Mode> {
+        self.only.map_or_else(|| vec![Mode::Bare, Mode::Stanchion], |mode| vec![mode])
+    }
+}
+
+fn spike(args: &Args) -> anyhow::Result<()> {
+    // Whatever can be wrong is found out before the load begins.
+    allow_open_files(args)?;
+    let listener = listen(args.port)?;
+    let svg = std::fs::OpenOptions::new().append(true).create(true).open(&args.svg);
+    svg.with_context(|| format!("cannot write the chart to {}: choose another file with --svg", args.svg.display()))?;
+    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let path = args.database.clone().unwrap_or_else(|| directory.path().join("spike.sqlite"));
+    Database::prepare(&path)?;
+
+    let load = args.load();
+    let mut runs = Vec::new();
+    for mode in args.modes() {
+        let database = Database::at(&path);
+        let service = match mode {
+            Mode::Bare => Service::Bare(Bare { database: database.clone() }),
+            Mode::Stanchion => {
+                Service::Stanchion(Stanchion::new(&database, args.permits as usize, args.max_waiting as usize)?)
+            }
+        };
+        let running = Running::start(listener.try_clone()?, service)?;
+        let bar = progress_bar(mode, &load);
+        let outcome = load.run(listener.local_addr()?, |glimpse| show(&bar, &glimpse))?;
+        bar.finish();
+        drop(running);
+        let (connections_opened, queries) = (database.connections_opened(), database.queries());
+        runs.push(Run { mode, outcome, connections_opened, queries });
+    }
+
+    let text = if args.json { format!("{:#}\n", report::json(&load, &runs)) } else { report::table(&runs) };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error).context("cannot print the report"),
+        _ => {}
+    }
+    report::chart(&args.svg, &load, &runs)?;
+    eprintln!("latency over time: {}", args.svg.display());
+    Ok(())
+}
+
+fn listen(port: u16) -> anyhow::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => {
+            anyhow!("port {port} is taken: choose another with --port, or 0 for any free one")
+        }
+        ErrorKind::PermissionDenied => {
+            anyhow!("port {port} is not for everybody: choose one above 1023 with --port, or 0 for any free one")
+        }
+        _ => anyhow!("cannot listen on port {port}: {error}"),
+    })
+}
+
+/// Both ends of every connection are in this process, and the bare service opens the database for each
+/// request it has in hand: more than many systems allow a process unless it asks.
+#[cfg(unix)]
+fn allow_open_files(args: &Args) -> anyhow::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let in_hand = args.connections.min(BLOCKING_THREADS) + args.permits;
+    let needed = u64::from(2 * args.connections + 2 * in_hand + 64);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    if maximum.is_some_and(|maximum| maximum < needed) {
+        bail!(
+            "{} connections need about {needed} open files and {} are allowed: use fewer --connections, or raise `ulimit -n`",
+            args.connections,
+            maximum.unwrap_or_default(),
+        );
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum })
+        .context("cannot raise the limit of open files")
+}
+
+#[cfg(not(unix))]
+fn allow_open_files(_: &Args) -> anyhow::Result<()> {
+    Ok(())
+}
+
+/// Tokio's default for a runtime.
+#[cfg(unix)]
+const BLOCKING_THREADS: u32 = 512;
+
+/// On standard error, and only if that is a terminal.
+fn progress_bar(mode: Mode, load: &Load) -> ProgressBar {
+    let length = load.schedule.duration().as_millis() as u64;
+    let bar = ProgressBar::new(length);
+    if let Ok(style) = ProgressStyle::with_template("{prefix:>9} {bar:32} {msg}") {
+        bar.set_style(style);
+    }
+    bar.with_prefix(mode.to_string())
+}
+
+fn show(bar: &ProgressBar, glimpse: &Glimpse) {
+    bar.set_position(glimpse.elapsed.as_millis() as u64);
+    bar.set_message(format!(
+        "{:.1} s  served {}  shed {}  failed {}",
+        glimpse.elapsed.as_secs_f64(),
+        glimpse.served,
+        glimpse.shed,
+        glimpse.failed
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
+        let args = Args::try_parse_from([&["spike"], flags].concat())?;
+        args.check()?;
+        Ok(args)
+    }
+
+    #[test]
+    fn the_flags_are_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn good_flags_are_taken() -> anyhow::Result<()> {
+        let args = parse(&["--seconds", "1", "--from-rate", "10", "--to-rate", "20", "--only", "bare"])?;
+        assert_eq!(args.load().schedule.rates(), (10, 20));
+        assert_eq!(args.modes(), [Mode::Bare]);
+        assert_eq!(parse(&[])?.modes(), [Mode::Bare, Mode::Stanchion]);
+        Ok(())
+    }
+
+    #[test]
+    fn bad_flags_are_refused_as_usage_errors() {
+        for flags in [
+            &["--from-rate", "10", "--to-rate", "9"][..],
+            &["--from-rate", "0"],
+            &["--connections", "0"],
+            &["--pipeline", "0"],
+            &["--permits", "0"],
+            &["--max-waiting", "0"],
+            &["--seconds", "0"],
+            &["--seconds", "soon"],
+            &["--port", "65536"],
+            &["--only", "neither"],
+            &["--nonsense"],
+        ] {
+            match parse(flags) {
+                Err(error) => assert_eq!(error.exit_code(), 2, "{flags:?}: {error}"),
+                Ok(args) => panic!("{flags:?} was taken: {args:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_named() -> anyhow::Result<()> {
+        let taken = listen(0)?;
+        let port = taken.local_addr()?.port();
+        let error = listen(port).err().context("it was free")?.to_string();
+        assert_eq!(error, format!("port {port} is taken: choose another with --port, or 0 for any free one"));
+        Ok(())
+    }
+}

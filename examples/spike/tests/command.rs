@@ -1,0 +1,77 @@
+//! The command as a person meets it: what it prints, where, and how it exits.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// Runs the command in `directory`.
+fn spike(directory: &Path, flags: &[&str]) -> std::io::Result<Output> {
+    Command::new(env!("CARGO_BIN_EXE_spike")).args(flags).current_dir(directory).output()
+}
+
+fn standard_error(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_small_run_prints_json_and_draws_the_chart() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let flags = ["--json", "--seconds", "1", "--from-rate", "20", "--to-rate", "40", "--connections", "4"];
+    let output = spike(directory.path(), &flags)?;
+    assert_eq!(output.status.code(), Some(0), "{}", standard_error(&output));
+
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let runs = json["runs"].as_array().ok_or("no runs")?;
+    assert_eq!(runs.len(), 2);
+    for (run, mode) in runs.iter().zip(["bare", "stanchion"]) {
+        assert_eq!(run["mode"], mode);
+        let count = |name: &str| run[name].as_u64().unwrap_or_default();
+        assert!(count("offered") > 0);
+        assert_eq!(count("offered"), count("served") + count("shed") + count("failed"));
+    }
+    let svg = std::fs::read_to_string(directory.path().join("spike.svg"))?;
+    assert!(svg.starts_with("<svg") && svg.contains("stanchion p99"));
+    Ok(())
+}
+
+#[test]
+fn one_mode_may_run_alone_over_a_database_that_stays() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let flags = ["--only", "stanchion", "--seconds", "1", "--from-rate", "20", "--to-rate", "20"];
+    let output = spike(directory.path(), &[&flags[..], &["--database", "kept.sqlite"]].concat())?;
+    assert_eq!(output.status.code(), Some(0), "{}", standard_error(&output));
+    let table = String::from_utf8(output.stdout)?;
+    assert!(table.contains("stanchion") && !table.contains("bare"), "{table}");
+    assert!(directory.path().join("kept.sqlite").exists());
+    Ok(())
+}
+
+#[test]
+fn bad_flags_exit_with_2() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    for flags in [&["--from-rate", "10", "--to-rate", "9"][..], &["--connections", "0"], &["--nonsense"]] {
+        let output = spike(directory.path(), flags)?;
+        assert_eq!(output.status.code(), Some(2), "{flags:?}");
+        assert!(output.stdout.is_empty() && standard_error(&output).contains("error:"), "{flags:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn trouble_exits_with_1_and_says_what_to_do() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let port = taken.local_addr()?.port().to_string();
+    for (flags, advice) in [
+        (["--port", &port], format!("spike: port {port} is taken: choose another with --port")),
+        (["--database", "missing/file"], "spike: cannot create the database missing/file: choose".into()),
+        (["--svg", "missing/file"], "spike: cannot write the chart to missing/file: choose".into()),
+    ] {
+        let output = spike(directory.path(), &flags)?;
+        assert_eq!(output.status.code(), Some(1), "{flags:?}");
+        assert!(standard_error(&output).starts_with(&advice), "{}", standard_error(&output));
+    }
+    Ok(())
+}
