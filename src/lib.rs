@@ -33,3 +33,11 @@ pub use mutex::{
 pub use semaphore::{
     Acquire, AcquireError, AcquireOwned, OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError,
 };
+
+#[cfg(any(fuzzing, all(test, not(loom))))]
+#[doc(hidden)]
+pub use arena::sequence as arena_sequence;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

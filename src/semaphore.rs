@@ -790,16 +790,15 @@ impl Semaphore {
     fn collect(&self, key: Key, waker: &Waker) -> Poll<Result<(), AcquireError>> {
         let mut spare = None;
         loop {
-            let mut guard = self.queue.lock();
-            let queue = guard.as_mut().expect("somebody waits in the queue");
-            match queue.waiters.poll(key, waker, &mut spare) {
-                Turn::Granted(()) => return Poll::Ready(Ok(())),
-                Turn::TurnedAway => return Poll::Ready(Err(AcquireError(()))),
+            let turn = {
+                let mut guard = self.queue.lock();
+                let queue = guard.as_mut().expect("somebody waits in the queue");
+                queue.waiters.poll(key, waker, &mut spare)
+            };
+            match turn {
+                Turn::Left(left) => return Poll::Ready(left.grant.ok_or(AcquireError(()))),
                 Turn::Waiting => return Poll::Pending,
-                Turn::NeedsWaker => {
-                    drop(guard);
-                    spare = Some(waker.clone());
-                }
+                Turn::NeedsWaker => spare = Some(waker.clone()),
             }
         }
     }

@@ -15,10 +15,10 @@
 //!
 //! So a waiter is linked if and only if its waker is here, and the queue of a closed list is empty.
 //!
-//! **Wakers are foreign code.** None is cloned, woken or dropped in here: they come in cloned, and go out through
-//! `spare` or a [`WakeBatch`], for the caller to handle after it has unlocked. A batch has room for a few; the granted
-//! beyond it stay in `to_wake` until the caller comes back for them. So granting a million waiters is one
-//! uninterrupted step, and waking them needs no allocation.
+//! **Wakers are foreign code.** None is cloned, woken or dropped in here: they come in cloned, and go out with the
+//! [`Waiter`] that leaves, through `spare`, or in a [`WakeBatch`], for the caller to handle after it has unlocked. A batch
+//! has room for a few; the granted beyond it stay in `to_wake` until the caller comes back for them. So granting a million
+//! waiters is one uninterrupted step, and waking them needs no allocation.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -51,11 +51,9 @@ pub(crate) struct Waiter<N, G> {
 
 /// What a waiter learns when it asks.
 #[derive(Debug)]
-pub(crate) enum Turn<G> {
-    /// Its turn has come: it has left the list with this.
-    Granted(G),
-    /// The list was closed before its turn: it has left.
-    TurnedAway,
+pub(crate) enum Turn<N, G> {
+    /// It has left the list: with a grant, or turned away because the list was closed before its turn.
+    Left(Waiter<N, G>),
     /// Not yet. The waker that the list now holds wakes it.
     Waiting,
     /// Not yet, and the list holds another task's waker: clone the new one *without the lock* and ask again.
@@ -118,15 +116,12 @@ impl<N, G> WaitList<N, G> {
 
     /// Asks whether the turn of `key` has come, and leaves if so.
     ///
-    /// `spare` may bring a clone of `waker`, and takes away whatever waker the list no longer needs.
+    /// `spare` may bring a clone of `waker`, and takes away the waker that it replaces.
     #[inline(always)]
-    pub(crate) fn poll(&mut self, key: Key, waker: &Waker, spare: &mut Option<Waker>) -> Turn<G> {
-        let closed = self.closed;
+    pub(crate) fn poll(&mut self, key: Key, waker: &Waker, spare: &mut Option<Waker>) -> Turn<N, G> {
         let waiter = self.waiters.get_mut(key).expect("a waiter stays until it leaves");
-        if waiter.grant.is_some() || closed {
-            let left = self.leave(key);
-            *spare = left.waker.or(spare.take());
-            return left.grant.map_or(Turn::TurnedAway, Turn::Granted);
+        if waiter.grant.is_some() || self.closed {
+            return Turn::Left(self.leave(key));
         }
         match spare.take() {
             Some(fresh) => *spare = waiter.waker.replace(fresh),
