@@ -20,6 +20,7 @@
 //! | set | - | fewer than the head needs | somebody waits |
 //! | set | any | 0 | permits are owed (and somebody may wait) |
 //! | - | set | free | closed: nobody waits, nobody will |
+//! | set | any | any | frozen: somebody holds the lock and decides |
 //!
 //! Invariants: debt > 0 implies no free permits; the head never fits; closed implies an empty queue.
 //!
@@ -36,7 +37,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use crate::arena::Key;
 use crate::sync::{self, AtomicUsize, Ordering, const_fn};
-use crate::wait_list::{Turn, WaitList, WakeBatch};
+use crate::wait_list::{Turn, WaitList, Waiter, WakeBatch};
 
 /// Somebody waits or permits are owed: the word belongs to the holder of the lock.
 const SLOW: usize = 1;
@@ -727,7 +728,7 @@ impl Semaphore {
         self.release_slow(n);
     }
 
-    /// `take_fast(1)` for a semaphore of one: guesses that it is free, which saves the load.
+    /// `take_fast(1)` for a semaphore of one. Its values are constants, so the swap need not wait for the load.
     #[inline]
     pub(crate) fn take_sole(&self) -> bool {
         // Partners as in `take_fast`.
@@ -778,11 +779,13 @@ impl Semaphore {
     #[inline(never)]
     fn enqueue(&self, n: usize, waker: &Waker) -> Result<Option<Key>, AcquireError> {
         let mut waker = Some(waker.clone());
-        self.locked(|state| match state.take(n) {
-            Ok(()) => Ok(None),
-            Err(TryAcquireError::Closed) => Err(AcquireError(())),
+        let taken = self.locked(|state| match state.take(n) {
             Err(TryAcquireError::NoPermits) => Ok(waker.take().map(|waker| state.queue.waiters.enqueue(n, waker))),
-        })
+            Err(TryAcquireError::Closed) => Err(AcquireError(())),
+            Ok(()) => Ok(None),
+        });
+        self.drop_wakers([waker, None], if taken == Ok(None) { n } else { 0 });
+        taken
     }
 
     /// Leaves the queue with what was granted to `key`, or goes on waiting.
@@ -796,7 +799,10 @@ impl Semaphore {
                 queue.waiters.poll(key, waker, &mut spare)
             };
             match turn {
-                Turn::Left(left) => return Poll::Ready(left.grant.ok_or(AcquireError(()))),
+                Turn::Left(left) => {
+                    self.drop_wakers([left.waker, spare], left.grant.map_or(0, |()| left.need));
+                    return Poll::Ready(left.grant.ok_or(AcquireError(())));
+                }
                 Turn::Waiting => return Poll::Pending,
                 Turn::NeedsWaker => spare = Some(waker.clone()),
             }
@@ -807,16 +813,27 @@ impl Semaphore {
     #[inline(never)]
     fn cancel(&self, key: Key) {
         let mut batch = WakeBatch::default();
-        let _left = self.locked(|state| {
-            let left = state.queue.waiters.leave(key);
-            match left.grant {
-                Some(()) => state.give(left.need, &mut batch),
+        // Outlives the lock, since it takes a waker along.
+        let mut left = None;
+        self.locked(|state| {
+            left = state.queue.waiters.leave(key);
+            match &left {
+                Some(Waiter { need, grant: Some(()), .. }) => state.give(*need, &mut batch),
                 // The next may need less than the one that left.
-                None => state.serve(&mut batch),
+                _ => state.serve(&mut batch),
             }
-            left
         });
         self.wake(&mut batch);
+    }
+
+    /// Drops wakers that the queue has no use for. Should that panic, `permits` that the caller holds are not lost.
+    #[inline(always)]
+    fn drop_wakers(&self, wakers: [Option<Waker>; 2], permits: usize) {
+        if wakers.iter().any(Option::is_some) {
+            let held = SemaphorePermit { semaphore: self, permits };
+            drop(wakers);
+            held.forget();
+        }
     }
 
     /// Takes the lock, freezes the word, lets `decide` change the state, thaws the word and unlocks.

@@ -45,8 +45,7 @@ pub(crate) struct WaitList<N, G> {
 pub(crate) struct Waiter<N, G> {
     pub(crate) need: N,
     pub(crate) grant: Option<G>,
-    /// Held only so that the waker is dropped where the waiter is.
-    waker: Option<Waker>,
+    pub(crate) waker: Option<Waker>,
 }
 
 /// What a waiter learns when it asks.
@@ -121,7 +120,7 @@ impl<N, G> WaitList<N, G> {
     pub(crate) fn poll(&mut self, key: Key, waker: &Waker, spare: &mut Option<Waker>) -> Turn<N, G> {
         let waiter = self.waiters.get_mut(key).expect("a waiter stays until it leaves");
         if waiter.grant.is_some() || self.closed {
-            return Turn::Left(self.leave(key));
+            return self.leave(key).map_or(Turn::Waiting, Turn::Left);
         }
         match spare.take() {
             Some(fresh) => *spare = waiter.waker.replace(fresh),
@@ -131,16 +130,15 @@ impl<N, G> WaitList<N, G> {
         Turn::Waiting
     }
 
-    /// Leaves, wherever the waiter stands. The caller passes on what it had been granted.
+    /// Leaves, wherever the waiter stands, if it has not left yet. The caller passes on what it had been granted.
     #[inline(always)]
-    pub(crate) fn leave(&mut self, key: Key) -> Waiter<N, G> {
+    pub(crate) fn leave(&mut self, key: Key) -> Option<Waiter<N, G>> {
         let Self { waiters, queue, to_wake, closed } = self;
-        let left = waiters.remove(key, |waiter| match (&waiter.waker, &waiter.grant) {
+        waiters.remove(key, |waiter| match (&waiter.waker, &waiter.grant) {
             (None, _) => None,
             (Some(_), None) if !*closed => Some(queue),
             (Some(_), _) => Some(to_wake),
-        });
-        left.expect("a waiter leaves once")
+        })
     }
 
     /// Moves wakers of those to be woken into `batch`, as many as it has room for.
@@ -191,7 +189,8 @@ impl WakeBatch {
     /// With the first panic of a waker, after all the others were woken; silently if the thread is panicking already.
     #[inline(always)]
     pub(crate) fn wake(&mut self, refill: impl FnMut(&mut Self)) {
-        if self.len <= 1 {
+        // With one waker there are no others to save from its panic; a panic during a panic would abort, though.
+        if self.len <= 1 && !std::thread::panicking() {
             if let Some(waker) = self.wakers[0].take() {
                 waker.wake();
             }
