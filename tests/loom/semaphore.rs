@@ -366,12 +366,12 @@ fn forget_racing_acquire() {
     assert_eq!(semaphore.available_permits(), 0);
 }
 
-/// With somebody in line, a returned permit is that waiter's whatever comes in between. Guards the check for waiters in
+/// With somebody in line, what is free and what comes back is that waiter's. Guards the check for waiters in
 /// `take` and the demand of the fast path that `SLOW` be clear.
 fn try_acquire_never_barges() {
-    let semaphore = Arc::new(Semaphore::new(1));
+    let semaphore = Arc::new(Semaphore::new(2));
     let permit = semaphore.clone().try_acquire_owned().unwrap();
-    let mut first = semaphore.clone().acquire_owned();
+    let mut first = semaphore.clone().acquire_many_owned(2);
     assert!(poll_noop(&mut first).is_pending());
     let releaser = thread::spawn(move || drop(permit));
     let barger = thread::spawn({
