@@ -111,19 +111,21 @@ fn poll_until<F: Future>(future: F, deadline: Option<Instant>) -> Result<F::Outp
     if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         return Ok(output);
     }
-    let parker = Arc::new(Parker::default());
+    // As if just woken: the first poll with a waker comes at once.
+    let parker = Arc::new(Parker { notified: Mutex::new(true), condvar: Condvar::default() });
     let waker = Waker::from(parker.clone());
-    let mut context = Context::from_waker(&waker);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+    // Looked at after every poll: a future that is woken all the time does not outlast the deadline, and one that was
+    // woken in the last moment is polled once more.
+    while deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        parker.park(deadline);
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return Ok(output);
         }
-        parker.park(deadline)?;
     }
+    Err(Elapsed)
 }
 
 /// Where one wait sleeps. Its flag is its own, so that nothing else that parks or unparks the thread can eat a wake.
-#[derive(Default)]
 struct Parker {
     notified: Mutex<bool>,
     condvar: Condvar,
@@ -131,17 +133,16 @@ struct Parker {
 
 impl Parker {
     /// Sleeps until woken since the last return, or until the deadline.
-    fn park(&self, deadline: Option<Instant>) -> Result<(), Elapsed> {
+    fn park(&self, deadline: Option<Instant>) {
         let mut notified = self.notified.lock();
         while !*notified {
             notified = match deadline {
                 None => self.condvar.wait(notified),
-                Some(deadline) if Instant::now() >= deadline => return Err(Elapsed),
-                Some(deadline) => self.condvar.wait_until(notified, deadline),
+                Some(deadline) if Instant::now() < deadline => self.condvar.wait_until(notified, deadline),
+                Some(_) => break,
             };
         }
         *notified = false;
-        Ok(())
     }
 }
 

@@ -27,6 +27,7 @@ mod semaphore;
 mod sync;
 mod wait_list;
 
+pub use blocking::Elapsed;
 pub use mutex::{
     Lock, LockOwned, MappedMutexGuard, Mutex, MutexGuard, OwnedMappedMutexGuard, OwnedMutexGuard, TryLockError,
 };

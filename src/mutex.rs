@@ -83,8 +83,8 @@ pub struct MutexGuard<'a, T: ?Sized> {
 #[must_use = "dropping a guard unlocks the mutex at once"]
 pub struct OwnedMutexGuard<T: ?Sized> {
     held: Held<Arc<Mutex<T>>>,
-    /// `Sync` only if the value is.
-    marker: PhantomData<T>,
+    /// `Sync` only if the value is, and `Unpin` though it may not be: the value is not in here.
+    marker: PhantomData<Box<T>>,
 }
 
 /// Access to a part of the value of a [`Mutex`], which is unlocked when this is dropped.

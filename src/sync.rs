@@ -82,7 +82,6 @@ mod imp {
     use std::time::Instant;
 
     /// loom's lock with parking_lot's signatures: no poisoning.
-    #[derive(Default)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
     impl<T> Mutex<T> {
