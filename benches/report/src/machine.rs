@@ -1,0 +1,90 @@
+//! Under what conditions the figures came about: the machine, the system, the compiler, the versions.
+
+use std::env;
+use std::fs;
+use std::process::Command;
+use std::thread;
+
+use anyhow::Result;
+
+use crate::summary::{Primitive, all_peers};
+use crate::workspace::{OURS, Workspace};
+
+pub fn table(workspace: &Workspace, primitives: &[Primitive]) -> Result<String> {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let machine = machine(&read("/proc/cpuinfo"), &read("/proc/meminfo"));
+    let system = system(&read("/etc/os-release"), &read("/proc/sys/kernel/osrelease"));
+    let rounds = primitives.iter().map(|primitive| primitive.rounds).max().unwrap_or(0);
+
+    let version = |package: &str| format!("{package} {}", workspace.version(package).unwrap_or("(unknown version)"));
+    let peers: Vec<String> = all_peers(primitives).into_iter().map(version).collect();
+
+    let rows = [
+        ("machine", machine),
+        ("system", system),
+        ("compiler", compiler()),
+        ("measured", version(OURS)),
+        ("beside", peers.join(", ")),
+        ("rounds", rounds.to_string()),
+    ];
+    let rows = rows.map(|(name, value)| format!("| {name} | {value} |\n"));
+    Ok(format!("| | |\n| --- | --- |\n{}", rows.concat()))
+}
+
+fn machine(cpuinfo: &str, meminfo: &str) -> String {
+    let model = field(cpuinfo, "model name", ':').unwrap_or(env::consts::ARCH);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let cores = if cores == 1 { "1 core".to_owned() } else { format!("{cores} cores") };
+    match field(meminfo, "MemTotal", ':').and_then(|total| total.strip_suffix(" kB")?.trim().parse::<f64>().ok()) {
+        Some(kibibytes) => format!("{model}, {cores}, {:.0} GiB of memory", kibibytes / 1024.0 / 1024.0),
+        None => format!("{model}, {cores}"),
+    }
+}
+
+/// The distribution, and the kernel's version as far as it means something to others.
+fn system(os_release: &str, kernel: &str) -> String {
+    let Some(name) = field(os_release, "PRETTY_NAME", '=') else { return env::consts::OS.to_owned() };
+    let name = name.trim_matches('"');
+    match kernel.trim().split('.').collect::<Vec<_>>()[..] {
+        [major, minor, ..] => format!("{name}, Linux {major}.{minor}"),
+        _ => name.to_owned(),
+    }
+}
+
+/// The value of the first line `name: value`.
+fn field<'a>(text: &'a str, name: &str, separator: char) -> Option<&'a str> {
+    let lines = text.lines().filter_map(|line| line.split_once(separator));
+    lines.map(|(key, value)| (key.trim(), value.trim())).find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+fn compiler() -> String {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    match Command::new(rustc).arg("--version").output() {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        _ => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine() {
+        let cpuinfo = "processor\t: 0\nmodel name\t: A Processor @ 2.50GHz\n\nprocessor\t: 1\nmodel name\t: Another\n";
+        let machine = machine(cpuinfo, "MemFree:  1 kB\nMemTotal:       24689348 kB\n");
+        assert!(machine.starts_with("A Processor @ 2.50GHz, ") && machine.ends_with(", 24 GiB of memory"), "{machine}");
+    }
+
+    #[test]
+    fn a_machine_that_does_not_tell() {
+        assert!(machine("", "MemTotal: much").starts_with(&format!("{}, ", env::consts::ARCH)));
+        assert_eq!(system("", ""), env::consts::OS);
+        assert_eq!(system("PRETTY_NAME=\"A Linux 12\"\n", ""), "A Linux 12");
+    }
+
+    #[test]
+    fn a_system() {
+        assert_eq!(system("ID=a\nPRETTY_NAME=\"A Linux 12\"\n", "6.18.44-custom\n"), "A Linux 12, Linux 6.18");
+    }
+}
