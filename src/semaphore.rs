@@ -378,8 +378,9 @@ impl Semaphore {
     ///
     /// # Panics
     ///
-    /// When the free permits would exceed [`MAX_PERMITS`](Self::MAX_PERMITS). Nothing has changed then. A permit that
-    /// is returned to a semaphore filled up like that in the meantime panics too, and is lost.
+    /// When the free permits would exceed [`MAX_PERMITS`](Self::MAX_PERMITS), or `usize::MAX` before the waiters take
+    /// theirs. Nothing has changed then. A permit that is returned to a semaphore filled up like that in the meantime
+    /// panics too (unless the thread is panicking already), and is lost.
     ///
     /// # Examples
     ///
@@ -895,6 +896,9 @@ impl State<'_> {
         let sum = self.free.checked_add(n - paid);
         let fits =
             sum.is_some_and(|sum| sum <= Semaphore::MAX_PERMITS || self.left_over(sum) <= Semaphore::MAX_PERMITS);
+        if !fits && std::thread::panicking() {
+            return; // lost without a word, since a panic during a panic aborts
+        }
         assert!(fits, "a semaphore holds at most Semaphore::MAX_PERMITS free permits");
         self.queue.debt -= paid;
         self.free += n - paid;

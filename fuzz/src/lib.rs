@@ -1,0 +1,40 @@
+//! The games that the fuzz targets play: sequences of operations, on the real thing and on a plain model.
+//!
+//! They are the crate's own tests: `cargo test` plays them from fixed seeds, the fuzzer looks for sequences that go
+//! where none has gone. From the top folder, with a nightly toolchain:
+//!
+//! ```text
+//! cargo +nightly fuzz run semaphore -- -max_total_time=600
+//! ```
+//!
+//! and with a stable one:
+//!
+//! ```text
+//! RUSTC_BOOTSTRAP=1 cargo +stable fuzz run semaphore -- -max_total_time=600
+//! ```
+//!
+//! Where the sanitizer is missing, `--sanitizer none` does without: there is next to no `unsafe` for it to watch. An
+//! input that fails is written to `fuzz/artifacts`, and once it is understood belongs to the `REGRESSIONS` of
+//! `tests/sequences.rs` (without its first byte, for `semaphore`).
+
+#[path = "../../tests/sequences/mod.rs"]
+mod sequences;
+
+/// The private arena, against queues.
+pub fn arena(data: &[u8]) {
+    stanchion::arena_sequence::run(data);
+}
+
+/// The semaphore, against two integers and a queue; the first byte says whether its wakers re-enter.
+pub fn semaphore(data: &[u8]) {
+    match data {
+        [first, rest @ ..] if first % 2 == 0 => sequences::semaphore::run(rest),
+        [_, rest @ ..] => sequences::semaphore_reentrant::run(rest),
+        [] => {}
+    }
+}
+
+/// The mutex, against a flag and a queue.
+pub fn mutex(data: &[u8]) {
+    sequences::mutex::run(data);
+}

@@ -1,0 +1,358 @@
+//! The semaphore and wakers that use it: woken or dropped, they acquire, release, poll, cancel, close, or panic.
+//!
+//! What an operation decides it has decided before the first waker runs, so the model is still asked first, and each
+//! wake must be one that is owed. At any moment at which foreign code runs the semaphore must look like the model. Were
+//! a waker woken or dropped under the lock, this would hang.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use arbitrary::{Arbitrary, Unstructured};
+use stanchion::{AcquireOwned, OwnedSemaphorePermit, Semaphore};
+
+use super::alarm::{Alarmed, Woken, allow_expected_panics};
+use super::semaphore::{Model, Size};
+
+/// Enough for several batches of wakers.
+const CROWD: usize = 40;
+
+#[derive(Debug, Arbitrary)]
+enum Op {
+    Join {
+        need: Size,
+        alarm: Actions,
+    },
+    /// Several at once, so that a later grant serves more than fit into one batch.
+    Crowd {
+        size: Size,
+        alarm: Actions,
+    },
+    Repoll {
+        which: u8,
+        alarm: Actions,
+    },
+    Act(Action),
+}
+
+/// What a waker does.
+#[derive(Clone, Copy, Debug, Default, Arbitrary)]
+struct Actions {
+    woken: Action,
+    dropped: Action,
+}
+
+#[derive(Clone, Copy, Debug, Default, Arbitrary)]
+enum Action {
+    #[default]
+    Nothing,
+    Try(Size),
+    Poll(u8),
+    PollAll,
+    Leave(u8),
+    Release(u8),
+    ForgetPermit(u8),
+    Add(Size),
+    ForgetFree(Size),
+    Reduce(Size),
+    Close(u8),
+    Panic,
+}
+
+struct World {
+    semaphore: Arc<Semaphore>,
+    model: Model,
+    /// By name. `None` once it is through, or while it is being polled.
+    waiters: Vec<Option<AcquireOwned>>,
+    permits: Vec<OwnedSemaphorePermit>,
+    /// Waiters that have left the queue with what they need, and are dropping their waker before they return it.
+    in_flight: Vec<(usize, usize)>,
+    /// Wakes that were owed to a waiter that came before it was called: they may still reach it, or not.
+    excused: Woken,
+    /// How many wakers were made.
+    alarms: usize,
+    /// Broken promises, for when a panic would be swallowed.
+    faults: Vec<String>,
+}
+
+impl World {
+    /// The waiters that are not through, nor being polled.
+    fn here(&self) -> Vec<usize> {
+        (0..self.waiters.len()).filter(|&name| self.waiters[name].is_some()).collect()
+    }
+
+    /// A waiter comes or goes of itself.
+    fn excuse(&mut self, name: usize) {
+        let (excused, owed) =
+            std::mem::take(&mut self.model.woken).into_iter().partition(|&(waiter, _)| waiter == name);
+        self.model.woken = owed;
+        self.excused.extend::<Woken>(excused);
+    }
+
+    /// What a waiter holds that is no longer in flight.
+    fn land(&mut self, name: usize) -> Option<usize> {
+        let at = self.in_flight.iter().position(|&(waiter, _)| waiter == name)?;
+        Some(self.in_flight.swap_remove(at).1)
+    }
+}
+
+thread_local! {
+    /// Where wakers find the game. Borrowed for a moment at a time, and never while anything of the semaphore's runs.
+    static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
+}
+
+fn world<R>(look: impl FnOnce(&mut World) -> R) -> R {
+    WORLD.with_borrow_mut(|world| look(world.as_mut().expect("a game is on")))
+}
+
+fn game_is_on() -> bool {
+    WORLD.try_with(|world| world.borrow().is_some()).unwrap_or(false)
+}
+
+struct Alarm {
+    waiter: usize,
+    number: usize,
+    actions: Actions,
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        if !game_is_on() {
+            return;
+        }
+        world(|world| {
+            let this = (self.waiter, self.number);
+            let owed = [&mut world.model.woken, &mut world.excused]
+                .into_iter()
+                .find_map(|owed| owed.iter().position(|&owed| owed == this).map(|at| owed.swap_remove(at)));
+            if owed.is_none() {
+                world.faults.push(format!("waiter {} is woken for nothing", self.waiter));
+            }
+        });
+        self.actions.woken.perform();
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        // During a panic another one would end the process.
+        if !game_is_on() || std::thread::panicking() {
+            return;
+        }
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.actions.dropped.perform())) {
+            // A poll that this ends cannot return what it was granted: that goes to the others.
+            world(|world| {
+                if let Some(need) = world.land(self.waiter) {
+                    world.model.give_back(need).expect("few are free");
+                }
+            });
+            resume_unwind(payload);
+        }
+    }
+}
+
+/// Runs `f`, which may be ended by the panic of a waker.
+fn survive(f: impl FnOnce()) {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Err(payload) if !payload.is::<Alarmed>() => resume_unwind(payload),
+        _ => {}
+    }
+}
+
+/// Plays the sequence that `data` stands for.
+pub(crate) fn run(data: &[u8]) {
+    allow_expected_panics();
+    let mut data = Unstructured::new(data);
+    let free = data.arbitrary::<Size>().map_or(1, Size::small);
+    let new = World {
+        semaphore: Arc::new(Semaphore::new(free)),
+        model: Model::new(free),
+        waiters: Vec::new(),
+        permits: Vec::new(),
+        in_flight: Vec::new(),
+        excused: Vec::new(),
+        alarms: 0,
+        faults: Vec::new(),
+    };
+    // What a failed game has left behind goes outside of the borrow.
+    drop(WORLD.replace(None));
+    WORLD.set(Some(new));
+    while !data.is_empty() {
+        let Ok(op) = data.arbitrary::<Op>() else { break };
+        survive(|| op.perform());
+        settled();
+    }
+    while let Some(last) = world(|world| {
+        let waiting = world.waiters.iter().any(Option::is_some);
+        let last = if waiting { Some(Action::Leave(0)) } else { Some(Action::Release(0)) };
+        last.filter(|_| waiting || !world.permits.is_empty())
+    }) {
+        survive(|| last.perform());
+        settled();
+    }
+    let World { semaphore, .. } = WORLD.take().expect("the game is still on");
+    assert_eq!(Arc::strong_count(&semaphore), 1, "everything owned has let go");
+}
+
+/// Between operations nothing is left to be done.
+fn settled() {
+    check();
+    world(|world| {
+        assert_eq!(world.model.woken, [], "not woken");
+        world.excused.clear();
+    });
+}
+
+/// At any moment: nothing is in between.
+fn check() {
+    world(|world| {
+        assert_eq!(world.faults, [""; 0]);
+        let held = world.permits.iter().map(OwnedSemaphorePermit::num_permits);
+        let in_flight = world.in_flight.iter().map(|&(_, need)| need);
+        world.model.check(&world.semaphore, held.chain(in_flight));
+    });
+}
+
+impl Op {
+    fn perform(self) {
+        match self {
+            Self::Join { need, alarm } => join(need.small(), alarm),
+            Self::Crowd { size, alarm } => (0..size.small()).for_each(|_| join(1, alarm)),
+            Self::Repoll { which, alarm } => {
+                if let Some(name) = pick(which) {
+                    poll(name, alarm);
+                }
+            }
+            Self::Act(action) => action.perform(),
+        }
+    }
+}
+
+impl Action {
+    fn perform(self) {
+        let semaphore = world(|world| world.semaphore.clone());
+        match self {
+            Self::Nothing => {}
+            Self::Try(n) => {
+                let expected = world(|world| world.model.take(n.small()));
+                let permit = semaphore.try_acquire_many_owned(n.small());
+                assert_eq!(permit.as_ref().map(|_| ()).map_err(|&error| error), expected, "try_acquire_many_owned");
+                world(|world| world.permits.extend(permit));
+            }
+            Self::Poll(which) => {
+                if let Some(name) = pick(which) {
+                    poll(name, Actions::default());
+                }
+            }
+            Self::PollAll => {
+                for name in world(|world| world.here()) {
+                    // It may be gone by now.
+                    if world(|world| world.waiters[name].is_some()) {
+                        poll(name, Actions::default());
+                    }
+                }
+            }
+            Self::Leave(which) => {
+                if let Some(name) = pick(which) {
+                    let future = world(|world| {
+                        world.excuse(name);
+                        world.model.leave(name).expect("few are free");
+                        world.waiters[name].take()
+                    });
+                    drop(future);
+                }
+            }
+            Self::Release(which) => drop(take_permit(which, |model, n| model.give_back(n).expect("few are free"))),
+            Self::ForgetPermit(which) => {
+                if let Some(permit) = take_permit(which, Model::forget_permit) {
+                    permit.forget();
+                }
+            }
+            Self::Add(n) => {
+                world(|world| world.model.add(n.small()).expect("few are free"));
+                semaphore.add_permits(n.small());
+            }
+            Self::ForgetFree(n) => {
+                let expected = world(|world| world.model.forget_free(n.small()));
+                assert_eq!(semaphore.forget_permits(n.small()), expected);
+            }
+            Self::Reduce(n) => {
+                world(|world| world.model.reduce(n.small()).expect("little is owed"));
+                semaphore.reduce_permits(n.small());
+            }
+            // Rarely, since not much happens afterwards.
+            Self::Close(sure) if sure % 16 == 0 => {
+                world(|world| world.model.close());
+                semaphore.close();
+            }
+            Self::Close(_) => {}
+            Self::Panic if std::thread::panicking() => {}
+            Self::Panic => panic_any(Alarmed),
+        }
+        check();
+    }
+}
+
+fn join(need: usize, actions: Actions) {
+    let name = world(|world| {
+        let name = (world.waiters.iter().flatten().count() < CROWD).then(|| world.model.join(need));
+        let future = world.semaphore.clone().acquire_many_owned(need);
+        world.waiters.extend(name.map(|_| Some(future)));
+        name
+    });
+    if let Some(name) = name {
+        poll(name, actions);
+    }
+}
+
+fn poll(name: usize, actions: Actions) {
+    let (future, number, expected) = world(|world| {
+        world.alarms += 1;
+        world.excuse(name);
+        let expected = world.model.poll(name, world.alarms).expect("it is not through");
+        if expected == Poll::Ready(Ok(())) {
+            world.in_flight.push((name, world.model.need(name)));
+        }
+        (world.waiters[name].take(), world.alarms, expected)
+    });
+    let mut future = future.expect("it is here");
+    let waker = Waker::from(Arc::new(Alarm { waiter: name, number, actions }));
+    let outcome = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut future).poll(&mut Context::from_waker(&waker))));
+    match (outcome, expected) {
+        (Ok(Poll::Ready(Ok(permit))), Poll::Ready(Ok(()))) => world(|world| {
+            world.land(name);
+            world.permits.push(permit);
+        }),
+        (Ok(Poll::Ready(Err(_))), Poll::Ready(Err(()))) => {}
+        (Ok(Poll::Pending), Poll::Pending) => world(|world| world.waiters[name] = Some(future)),
+        // The waker that it replaced has panicked: it is in the queue all the same.
+        (Err(payload), Poll::Pending) => {
+            world(|world| world.waiters[name] = Some(future));
+            resume_unwind(payload);
+        }
+        (Err(payload), Poll::Ready(_)) => resume_unwind(payload),
+        (Ok(got), expected) => panic!("a poll gave {got:?} instead of {expected:?}"),
+    }
+    // The waker goes last: all is in its place again when it acts.
+}
+
+/// Some waiter that is not through.
+fn pick(which: u8) -> Option<usize> {
+    world(|world| {
+        let here = world.here();
+        (!here.is_empty()).then(|| here[usize::from(which) % here.len()])
+    })
+}
+
+/// Some permit, about which the model has been told.
+fn take_permit(which: u8, tell: impl FnOnce(&mut Model, usize)) -> Option<OwnedSemaphorePermit> {
+    world(|world| {
+        let at = (!world.permits.is_empty()).then(|| usize::from(which) % world.permits.len())?;
+        let permit = world.permits.swap_remove(at);
+        tell(&mut world.model, permit.num_permits());
+        Some(permit)
+    })
+}
