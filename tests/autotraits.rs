@@ -1,0 +1,160 @@
+//! Which public types may be sent, shared, moved when pinned, and carried over a caught panic: as tokio's, type by type.
+
+#![cfg(not(loom))]
+
+use std::cell::Cell;
+use std::marker::{PhantomData, PhantomPinned};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::rc::Rc;
+use std::sync::MutexGuard as StdMutexGuard;
+
+use stanchion::blocking::Elapsed;
+use stanchion::{
+    Acquire, AcquireError, AcquireOwned, Lock, LockOwned, MappedMutexGuard, Mutex, MutexGuard, OwnedMappedMutexGuard,
+    OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError, TryLockError,
+};
+
+/// Whether a type implements a trait: the inherent constant is found first, if its bound holds.
+macro_rules! implements {
+    ($Type:ty: $Trait:path) => {{
+        #[allow(dead_code)]
+        trait Otherwise {
+            const ANSWER: bool = false;
+        }
+        impl<T: ?Sized> Otherwise for T {}
+        struct Probe<T: ?Sized>(PhantomData<T>);
+        #[allow(dead_code)]
+        impl<T: ?Sized + $Trait> Probe<T> {
+            const ANSWER: bool = true;
+        }
+        <Probe<$Type>>::ANSWER
+    }};
+}
+
+/// `[Send, Sync]`
+macro_rules! send_sync {
+    ($Type:ty) => {
+        [implements!($Type: Send), implements!($Type: Sync)]
+    };
+}
+
+type Both = u8;
+type OnlySend = Cell<u8>;
+type OnlySync = StdMutexGuard<'static, u8>;
+type Neither = Rc<u8>;
+
+/// `[Send, Sync]` of a generic type over a value that is both, only `Send`, only `Sync`, and neither.
+macro_rules! by_value {
+    ($($Generic:ident)::+) => {
+        [
+            send_sync!($($Generic)::+<Both>),
+            send_sync!($($Generic)::+<OnlySend>),
+            send_sync!($($Generic)::+<OnlySync>),
+            send_sync!($($Generic)::+<Neither>),
+        ]
+    };
+}
+
+const BOTH: [bool; 2] = [true, true];
+const SEND: [bool; 2] = [true, false];
+const SYNC: [bool; 2] = [false, true];
+const NEITHER: [bool; 2] = [false, false];
+
+#[test]
+fn the_probe_tells_the_difference() {
+    assert_eq!(
+        [send_sync!(Both), send_sync!(OnlySend), send_sync!(OnlySync), send_sync!(Neither)],
+        [BOTH, SEND, SYNC, NEITHER]
+    );
+    assert!(implements!(u8: Unpin) && !implements!(PhantomPinned: Unpin));
+}
+
+#[test]
+fn everything_of_a_semaphore_may_be_sent_and_shared() {
+    assert_eq!(send_sync!(Semaphore), BOTH);
+    assert_eq!(send_sync!(Acquire<'static>), BOTH);
+    assert_eq!(send_sync!(AcquireOwned), BOTH);
+    assert_eq!(send_sync!(SemaphorePermit<'static>), BOTH);
+    assert_eq!(send_sync!(OwnedSemaphorePermit), BOTH);
+}
+
+#[test]
+fn errors_may_be_sent_and_shared() {
+    assert_eq!(send_sync!(AcquireError), BOTH);
+    assert_eq!(send_sync!(TryAcquireError), BOTH);
+    assert_eq!(send_sync!(TryLockError), BOTH);
+    assert_eq!(send_sync!(Elapsed), BOTH);
+}
+
+#[test]
+fn a_mutex_and_its_futures_need_only_a_value_that_may_be_sent() {
+    assert_eq!(by_value!(Mutex), [BOTH, BOTH, NEITHER, NEITHER]);
+    type Borrowed<T> = Lock<'static, T>;
+    assert_eq!(by_value!(Borrowed), [BOTH, BOTH, NEITHER, NEITHER]);
+    assert_eq!(by_value!(LockOwned), [BOTH, BOTH, NEITHER, NEITHER]);
+    assert_eq!(send_sync!(Mutex<dyn Fn() + Send>), BOTH);
+    assert_eq!(send_sync!(Mutex<dyn Fn()>), NEITHER);
+}
+
+#[test]
+fn guards_may_be_sent_with_a_value_that_may_and_shared_with_one_that_may_be_both() {
+    type Borrowed<T> = MutexGuard<'static, T>;
+    assert_eq!(by_value!(Borrowed), [BOTH, SEND, NEITHER, NEITHER]);
+    assert_eq!(by_value!(OwnedMutexGuard), [BOTH, SEND, NEITHER, NEITHER]);
+    assert_eq!(send_sync!(OwnedMutexGuard<dyn Fn() + Send>), SEND);
+    assert_eq!(send_sync!(MutexGuard<'static, dyn Fn() + Send + Sync>), BOTH);
+}
+
+#[test]
+fn a_mapped_guard_is_sent_and_shared_as_the_reference_that_it_stands_for() {
+    type Mapped<U> = MappedMutexGuard<'static, U>;
+    assert_eq!(by_value!(Mapped), [BOTH, SEND, SYNC, NEITHER]);
+}
+
+#[test]
+fn an_owned_mapped_guard_answers_for_the_value_and_the_part() {
+    type WithBoth<U> = OwnedMappedMutexGuard<Both, U>;
+    type WithOnlySend<U> = OwnedMappedMutexGuard<OnlySend, U>;
+    type WithOnlySync<U> = OwnedMappedMutexGuard<OnlySync, U>;
+    type WithNeither<U> = OwnedMappedMutexGuard<Neither, U>;
+    assert_eq!(by_value!(WithBoth), [BOTH, SEND, NEITHER, NEITHER]);
+    assert_eq!(by_value!(WithOnlySend), [SEND, SEND, NEITHER, NEITHER]);
+    assert_eq!(by_value!(WithOnlySync), [NEITHER; 4]);
+    assert_eq!(by_value!(WithNeither), [NEITHER; 4]);
+}
+
+#[test]
+fn futures_permits_and_guards_may_be_moved_when_pinned_whatever_the_value() {
+    assert!(implements!(Semaphore: Unpin));
+    assert!(implements!(Acquire<'static>: Unpin) && implements!(AcquireOwned: Unpin));
+    assert!(implements!(SemaphorePermit<'static>: Unpin) && implements!(OwnedSemaphorePermit: Unpin));
+    assert!(implements!(Mutex<u8>: Unpin) && !implements!(Mutex<PhantomPinned>: Unpin));
+    assert!(implements!(Lock<'static, PhantomPinned>: Unpin));
+    assert!(implements!(LockOwned<PhantomPinned>: Unpin));
+    assert!(implements!(MutexGuard<'static, PhantomPinned>: Unpin));
+    assert!(implements!(MappedMutexGuard<'static, PhantomPinned>: Unpin));
+    assert!(implements!(OwnedMappedMutexGuard<PhantomPinned, PhantomPinned>: Unpin));
+    assert!(
+        implements!(OwnedMutexGuard<PhantomPinned>: Unpin),
+        "an owned guard points to its value and has none inside"
+    );
+}
+
+#[test]
+fn everything_of_a_semaphore_may_be_carried_over_a_caught_panic() {
+    macro_rules! both {
+        ($($Type:ty),* $(,)?) => {
+            $(assert!(implements!($Type: UnwindSafe) && implements!($Type: RefUnwindSafe), stringify!($Type));)*
+        };
+    }
+    both!(Semaphore, Acquire<'static>, AcquireOwned, SemaphorePermit<'static>, OwnedSemaphorePermit);
+    both!(AcquireError, TryAcquireError, TryLockError, Elapsed);
+}
+
+#[test]
+fn a_mutex_does_not_hide_that_its_value_may_be_broken_by_a_panic() {
+    // There is no poisoning: whoever shares it over a caught panic shall say so.
+    assert!(implements!(Mutex<u8>: UnwindSafe) && !implements!(Mutex<u8>: RefUnwindSafe));
+    assert!(!implements!(MutexGuard<'static, u8>: UnwindSafe));
+    assert!(!implements!(Mutex<&'static mut u8>: UnwindSafe));
+}

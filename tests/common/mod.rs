@@ -1,0 +1,211 @@
+//! What the tests share: futures polled by hand, and wakers that count, log, or misbehave.
+
+// Each test crate uses a part of this.
+#![allow(dead_code)]
+
+pub(crate) mod hostile;
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::Mutex as StdMutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use stanchion::{Mutex, Semaphore};
+
+/// Checks the invariants, in builds that can.
+pub(crate) trait Check {
+    fn check(&self);
+}
+
+impl Check for Semaphore {
+    fn check(&self) {
+        #[cfg(debug_assertions)]
+        self.validate();
+    }
+}
+
+impl<T: ?Sized> Check for Mutex<T> {
+    fn check(&self) {
+        #[cfg(debug_assertions)]
+        self.validate();
+    }
+}
+
+/// Checks the invariants and returns (free permits, waiters).
+pub(crate) fn state(semaphore: &Semaphore) -> (usize, usize) {
+    semaphore.check();
+    (semaphore.available_permits(), semaphore.waiters())
+}
+
+/// Whether the internal lock of this semaphore or mutex is taken right now: its `Debug` omits the waiters then.
+///
+/// For foreign code that must never run under that lock, and while nobody else is at work: nothing hangs if it does.
+pub(crate) fn is_locked_inside(semaphore: &Semaphore) -> bool {
+    !format!("{semaphore:?}").contains("waiters")
+}
+
+/// Counts how often it is woken.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicUsize);
+
+impl Counter {
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for Counter {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Writes down who was woken, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Log(StdMutex<Vec<usize>>);
+
+impl Log {
+    pub(crate) fn push(&self, entry: usize) {
+        self.0.lock().unwrap().push(entry);
+    }
+
+    /// What was written since the last call.
+    pub(crate) fn take(&self) -> Vec<usize> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+
+    /// A waker that writes `entry`.
+    pub(crate) fn waker(self: &Arc<Self>, entry: usize) -> Waker {
+        struct Line(Arc<Log>, usize);
+        impl Wake for Line {
+            fn wake(self: Arc<Self>) {
+                self.0.push(self.1);
+            }
+        }
+        Waker::from(Arc::new(Line(self.clone(), entry)))
+    }
+}
+
+/// Polls once, with this waker.
+pub(crate) fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(waker))
+}
+
+/// Polls once, with a waker that does nothing.
+pub(crate) fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_with(future, Waker::noop())
+}
+
+/// The output of a future that is ready.
+#[track_caller]
+pub(crate) fn ready<F: Future + Unpin>(future: &mut F) -> F::Output {
+    match poll(future) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("not ready"),
+    }
+}
+
+/// A future in the hands of the test, with a waker that counts.
+#[derive(Debug)]
+pub(crate) struct Task<F> {
+    future: F,
+    counter: Arc<Counter>,
+}
+
+impl<F: Future + Unpin> Task<F> {
+    /// Polls nothing yet.
+    pub(crate) fn new(future: F) -> Self {
+        Self { future, counter: Arc::default() }
+    }
+
+    /// Polls once, which must leave it waiting.
+    #[track_caller]
+    pub(crate) fn waiting(future: F) -> Self {
+        let mut task = Self::new(future);
+        assert!(task.poll().is_pending(), "ready at the first poll");
+        task
+    }
+
+    pub(crate) fn poll(&mut self) -> Poll<F::Output> {
+        poll_with(&mut self.future, &Waker::from(self.counter.clone()))
+    }
+
+    pub(crate) fn is_pending(&mut self) -> bool {
+        self.poll().is_pending()
+    }
+
+    /// Polls, which must complete it.
+    #[track_caller]
+    pub(crate) fn ready(&mut self) -> F::Output {
+        match self.poll() {
+            Poll::Ready(output) => output,
+            Poll::Pending => panic!("not ready"),
+        }
+    }
+
+    /// The future, to be polled with another waker.
+    pub(crate) fn future_mut(&mut self) -> &mut F {
+        &mut self.future
+    }
+
+    /// How often it was woken.
+    pub(crate) fn wakes(&self) -> usize {
+        self.counter.count()
+    }
+}
+
+/// The message with which `action` panics.
+#[track_caller]
+pub(crate) fn panic_of<R>(action: impl FnOnce() -> R) -> String {
+    match catch_unwind(AssertUnwindSafe(action)) {
+        Ok(_) => panic!("it should have panicked"),
+        Err(payload) => message(&*payload),
+    }
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "a payload that is no text".to_owned(),
+    }
+}
+
+/// Lets other threads run until `condition` holds.
+pub(crate) fn until(mut condition: impl FnMut() -> bool) {
+    // Not a measurement: what never comes true shall fail, not hang. A panic would wait for threads that wait for ever.
+    let patience = Instant::now() + Duration::from_secs(120);
+    while !condition() {
+        if Instant::now() > patience {
+            eprintln!("{:?}: what was waited for never came true", std::thread::current().name());
+            std::process::abort();
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Runs `body` in a process of its own, so that an abort is a failure of the test `name` and not of all.
+#[track_caller]
+pub(crate) fn survives(name: &str, body: impl FnOnce()) {
+    const VARIABLE: &str = "STANCHION_TEST_ALONE";
+    if std::env::var_os(VARIABLE).is_some_and(|alone| alone == name) {
+        return body();
+    }
+    let program = std::env::current_exe().unwrap();
+    let child = Command::new(program).args([name, "--exact", "--nocapture"]).env(VARIABLE, name).output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+    assert!(child.status.success(), "{}\n{stdout}\n{stderr}", child.status);
+    assert!(stdout.contains("1 passed"), "no test has this name: {name}");
+}
+
+/// Asserts that these are the numbers, in this order.
+#[track_caller]
+pub(crate) fn assert_numbers(got: &[usize], wanted: impl IntoIterator<Item = usize>) {
+    assert_eq!(got, wanted.into_iter().collect::<Vec<_>>());
+}

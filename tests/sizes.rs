@@ -1,0 +1,58 @@
+//! How large the public types are, on 64-bit machines.
+
+#![cfg(all(not(loom), target_pointer_width = "64"))]
+
+use std::mem::size_of;
+
+use stanchion::blocking::Elapsed;
+use stanchion::{
+    Acquire, AcquireError, AcquireOwned, Lock, LockOwned, MappedMutexGuard, Mutex, MutexGuard, OwnedMappedMutexGuard,
+    OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError, TryLockError,
+};
+
+#[test]
+fn a_semaphore_fits_into_three_words() {
+    assert!(size_of::<Semaphore>() <= 24, "{}", size_of::<Semaphore>());
+}
+
+#[test]
+fn a_mutex_adds_nothing_to_its_semaphore_and_its_value() {
+    assert_eq!(size_of::<Mutex<()>>(), size_of::<Semaphore>());
+    assert_eq!(size_of::<Mutex<[u64; 5]>>(), size_of::<Semaphore>() + 40);
+    assert!(size_of::<Mutex<()>>() <= 24, "{}", size_of::<Mutex<()>>());
+}
+
+#[test]
+fn a_permit_is_a_pointer_and_a_count() {
+    assert_eq!(size_of::<SemaphorePermit<'_>>(), 16);
+    assert_eq!(size_of::<OwnedSemaphorePermit>(), 16);
+    assert_eq!(size_of::<Option<SemaphorePermit<'_>>>(), 16);
+    assert_eq!(size_of::<Option<OwnedSemaphorePermit>>(), 16);
+}
+
+#[test]
+fn a_guard_is_a_pointer_and_a_mapped_one_two() {
+    assert_eq!(size_of::<MutexGuard<'_, [u64; 5]>>(), 8);
+    assert_eq!(size_of::<OwnedMutexGuard<[u64; 5]>>(), 8);
+    assert_eq!(size_of::<Option<MutexGuard<'_, u64>>>(), 8);
+    assert_eq!(size_of::<MappedMutexGuard<'_, u64>>(), 16);
+    assert_eq!(size_of::<OwnedMappedMutexGuard<[u64; 5], u64>>(), 16);
+    // One word more for the length of a slice.
+    assert_eq!(size_of::<MutexGuard<'_, [u64]>>(), 16);
+    assert_eq!(size_of::<MappedMutexGuard<'_, [u64]>>(), 24);
+}
+
+#[test]
+fn a_future_is_at_most_four_words() {
+    assert!(size_of::<Acquire<'_>>() <= 32, "{}", size_of::<Acquire<'_>>());
+    assert!(size_of::<AcquireOwned>() <= 32, "{}", size_of::<AcquireOwned>());
+    assert!(size_of::<Lock<'_, [u64; 5]>>() <= 32, "{}", size_of::<Lock<'_, [u64; 5]>>());
+    assert!(size_of::<LockOwned<[u64; 5]>>() <= 32, "{}", size_of::<LockOwned<[u64; 5]>>());
+}
+
+#[test]
+fn errors_are_at_most_a_byte() {
+    assert_eq!([size_of::<AcquireError>(), size_of::<TryLockError>(), size_of::<Elapsed>()], [0; 3]);
+    assert_eq!(size_of::<TryAcquireError>(), 1);
+    assert_eq!(size_of::<Result<SemaphorePermit<'_>, AcquireError>>(), 16);
+}
