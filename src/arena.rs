@@ -9,10 +9,11 @@
 //! earliest.
 //!
 //! **Memory follows use.** Vacant slots form one more list. A slot vacated in the lower half goes to that list's front
-//! and one vacated in the upper half to its back, and insertion takes the front, so the living drift downwards; vacant
-//! slots at the very end are cut off; the `Vec` halves when it is at most a quarter full. After a storm that leaves a
-//! few values behind the rest is therefore given back without moving anybody, at amortised O(1). [`KEEP`] slots stay
-//! for the next time, so that a steady population never meets the allocator.
+//! and one vacated in the upper half to its back, and insertion takes the front, so new values drift downwards; vacant
+//! slots at the very end are cut off; the `Vec` halves when it is at most a quarter full. Once the last values of a storm
+//! have left, its memory is given back, without anybody having been moved. [`KEEP`] slots stay for the next time, so that
+//! a steady population never meets the allocator. The cost is amortised: growing to a storm's size, and cutting off what
+//! it leaves behind, takes some nanoseconds per slot, at once.
 
 use std::num::{NonZeroU32, NonZeroU64};
 

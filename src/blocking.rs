@@ -115,7 +115,7 @@ fn poll_until<F: Future>(future: F, deadline: Option<Instant>) -> Result<F::Outp
     let parker = Arc::new(Parker { notified: Mutex::new(true), condvar: Condvar::default() });
     let waker = Waker::from(parker.clone());
     // Looked at after every poll: a future that is woken all the time does not outlast the deadline, and one that was
-    // woken in the last moment is polled once more.
+    // woken while it slept is polled once more.
     while deadline.is_none_or(|deadline| Instant::now() < deadline) {
         parker.park(deadline);
         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {

@@ -60,6 +60,11 @@ pub struct Mutex<T: ?Sized> {
 /// # Cancel safety
 ///
 /// Dropping it gives up the place in the queue; a lock that it had been handed goes to the next in line.
+/// Forgetting it, or keeping it without polling it on, holds up everybody behind it.
+///
+/// # Panics
+///
+/// When it is polled after it was ready.
 #[must_use = "futures do nothing unless polled"]
 pub struct Lock<'a, T: ?Sized>(Acquiring<&'a Mutex<T>>);
 
@@ -68,6 +73,11 @@ pub struct Lock<'a, T: ?Sized>(Acquiring<&'a Mutex<T>>);
 /// # Cancel safety
 ///
 /// Dropping it gives up the place in the queue; a lock that it had been handed goes to the next in line.
+/// Forgetting it, or keeping it without polling it on, holds up everybody behind it.
+///
+/// # Panics
+///
+/// When it is polled after it was ready.
 #[must_use = "futures do nothing unless polled"]
 pub struct LockOwned<T: ?Sized>(Acquiring<Arc<Mutex<T>>>);
 
@@ -430,9 +440,9 @@ impl<T: ?Sized, U: ?Sized> OwnedMappedMutexGuard<T, U> {
 }
 
 /// The right to a mutex's value: its sole permit, returned when this is dropped.
-struct Held<H: Host>(H);
+struct Held<H: Deref<Target: Host>>(H);
 
-impl<H: Host> Drop for Held<H> {
+impl<H: Deref<Target: Host>> Drop for Held<H> {
     #[inline]
     fn drop(&mut self) {
         self.0.semaphore().release_sole();
@@ -448,19 +458,7 @@ impl<'a, T: ?Sized> Held<&'a Mutex<T>> {
     }
 }
 
-impl<T: ?Sized> Host for &Mutex<T> {
-    #[inline]
-    fn semaphore(&self) -> &Semaphore {
-        &self.semaphore
-    }
-
-    #[inline]
-    fn take_fast(&self, _one: usize) -> bool {
-        self.semaphore.take_sole()
-    }
-}
-
-impl<T: ?Sized> Host for Arc<Mutex<T>> {
+impl<T: ?Sized> Host for Mutex<T> {
     #[inline]
     fn semaphore(&self) -> &Semaphore {
         &self.semaphore
@@ -585,22 +583,24 @@ show! {
 impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Mutex");
-        match self.try_lock() {
-            Ok(guard) => debug.field("value", &&*guard).finish(),
-            Err(TryLockError(())) => debug.field("value", &format_args!("<locked>")).finish(),
+        // Not `try_lock`, which may have to wait for somebody who decides.
+        if self.semaphore.take_sole() {
+            debug.field("value", &&*MutexGuard::new(self)).finish()
+        } else {
+            debug.field("value", &format_args!("<locked>")).finish()
         }
     }
 }
 
 impl<T: ?Sized> fmt::Debug for Lock<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Lock").field(&self.0).finish()
+        self.0.debug("Lock", f)
     }
 }
 
 impl<T: ?Sized> fmt::Debug for LockOwned<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("LockOwned").field(&self.0).finish()
+        self.0.debug("LockOwned", f)
     }
 }
 

@@ -30,6 +30,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use crate::arena::Key;
 use crate::sync::{self, AtomicUsize, Ordering, const_fn};
-use crate::wait_list::{Turn, WaitList, Waiter, WakeBatch};
+use crate::wait_list::{Panics, Turn, WaitList, Waiter, WakeBatch};
 
 /// Somebody waits or permits are owed: the word belongs to the holder of the lock.
 const SLOW: usize = 1;
@@ -107,7 +108,12 @@ struct Queue {
 /// # Cancel safety
 ///
 /// Dropping it gives up the place in the queue; permits that it had been granted go to the next in line.
-#[derive(Debug)]
+/// Forgetting it, or keeping it without polling it on, holds up everybody behind it.
+///
+/// # Panics
+///
+/// When it is polled after it was ready. Dropping it panics where returning its permits would, see
+/// [`Semaphore::add_permits`].
 #[must_use = "futures do nothing unless polled"]
 pub struct Acquire<'a>(Acquiring<&'a Semaphore>);
 
@@ -116,7 +122,12 @@ pub struct Acquire<'a>(Acquiring<&'a Semaphore>);
 /// # Cancel safety
 ///
 /// Dropping it gives up the place in the queue; permits that it had been granted go to the next in line.
-#[derive(Debug)]
+/// Forgetting it, or keeping it without polling it on, holds up everybody behind it.
+///
+/// # Panics
+///
+/// When it is polled after it was ready. Dropping it panics where returning its permits would, see
+/// [`Semaphore::add_permits`].
 #[must_use = "futures do nothing unless polled"]
 pub struct AcquireOwned(Acquiring<Arc<Semaphore>>);
 
@@ -224,6 +235,7 @@ impl Semaphore {
     /// # }).unwrap();
     /// ```
     #[inline]
+    #[track_caller]
     pub fn acquire_many(&self, n: usize) -> Acquire<'_> {
         Acquire(Acquiring::new(self, n))
     }
@@ -279,6 +291,7 @@ impl Semaphore {
     /// assert_eq!(permit.num_permits(), 5);
     /// ```
     #[inline]
+    #[track_caller]
     pub fn acquire_many_owned(self: Arc<Self>, n: usize) -> AcquireOwned {
         AcquireOwned(Acquiring::new(self, n))
     }
@@ -322,6 +335,7 @@ impl Semaphore {
     /// assert!(semaphore.try_acquire_many(3).is_ok());
     /// ```
     #[inline]
+    #[track_caller]
     pub fn try_acquire_many(&self, n: usize) -> Result<SemaphorePermit<'_>, TryAcquireError> {
         self.try_take(n)?;
         Ok(SemaphorePermit { semaphore: self, permits: n })
@@ -369,6 +383,7 @@ impl Semaphore {
     /// assert_eq!(permit.semaphore().available_permits(), 0);
     /// ```
     #[inline]
+    #[track_caller]
     pub fn try_acquire_many_owned(self: Arc<Self>, n: usize) -> Result<OwnedSemaphorePermit, TryAcquireError> {
         self.try_take(n)?;
         Ok(OwnedSemaphorePermit { semaphore: self, permits: n })
@@ -379,8 +394,9 @@ impl Semaphore {
     /// # Panics
     ///
     /// When the free permits would exceed [`MAX_PERMITS`](Self::MAX_PERMITS), or `usize::MAX` before the waiters take
-    /// theirs. Nothing has changed then. A permit that is returned to a semaphore filled up like that in the meantime
-    /// panics too (unless the thread is panicking already), and is lost.
+    /// theirs. Nothing has changed then. A permit that comes back, from its holder or from a
+    /// granted future that is dropped, to a semaphore filled up like that in the meantime panics too (unless the thread
+    /// is panicking already), and is lost.
     ///
     /// # Examples
     ///
@@ -521,6 +537,14 @@ impl Future for AcquireOwned {
 
 impl<'a> SemaphorePermit<'a> {
     /// The semaphore that the permits belong to.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let semaphore = stanchion::Semaphore::new(1);
+    /// let permit = semaphore.try_acquire().unwrap();
+    /// assert!(std::ptr::eq(permit.semaphore(), &semaphore));
+    /// ```
     #[must_use]
     pub fn semaphore(&self) -> &'a Semaphore {
         self.semaphore
@@ -529,6 +553,14 @@ impl<'a> SemaphorePermit<'a> {
 
 impl OwnedSemaphorePermit {
     /// The semaphore that the permits belong to.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let semaphore = std::sync::Arc::new(stanchion::Semaphore::new(1));
+    /// let permit = semaphore.clone().try_acquire_owned().unwrap();
+    /// assert!(std::sync::Arc::ptr_eq(permit.semaphore(), &semaphore));
+    /// ```
     #[must_use]
     pub fn semaphore(&self) -> &Arc<Semaphore> {
         &self.semaphore
@@ -540,6 +572,13 @@ macro_rules! permit {
     ($Permit:ty) => {
         impl $Permit {
             /// How many permits this is.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// let semaphore = stanchion::Semaphore::new(3);
+            /// assert_eq!(semaphore.try_acquire_many(2).unwrap().num_permits(), 2);
+            /// ```
             #[must_use]
             pub fn num_permits(&self) -> usize {
                 self.permits
@@ -590,6 +629,7 @@ macro_rules! permit {
             /// permit.merge(semaphore.try_acquire_many(2).unwrap());
             /// assert_eq!(permit.num_permits(), 3);
             /// ```
+            #[track_caller]
             pub fn merge(&mut self, mut other: Self) {
                 let same = std::ptr::eq::<Semaphore>(&*self.semaphore, &*other.semaphore);
                 assert!(same, "only permits of the same semaphore can be merged");
@@ -619,7 +659,7 @@ macro_rules! permit {
 permit!(SemaphorePermit<'_>);
 permit!(OwnedSemaphorePermit);
 
-/// Whatever leads to a semaphore: borrowed or owned, the semaphore itself or a mutex around it.
+/// What an acquire may be of: a semaphore, or a mutex around one.
 pub(crate) trait Host {
     fn semaphore(&self) -> &Semaphore;
 
@@ -630,22 +670,15 @@ pub(crate) trait Host {
     }
 }
 
-impl Host for &Semaphore {
+impl Host for Semaphore {
     #[inline]
     fn semaphore(&self) -> &Semaphore {
         self
     }
 }
 
-impl Host for Arc<Semaphore> {
-    #[inline]
-    fn semaphore(&self) -> &Semaphore {
-        self
-    }
-}
-
-/// The future behind all acquires and locks; hands its host over when it is ready.
-pub(crate) struct Acquiring<H: Host> {
+/// The future behind all acquires and locks. It holds its host borrowed or owned, and hands it over when it is ready.
+pub(crate) struct Acquiring<H: Deref<Target: Host>> {
     /// `None` once it is ready.
     host: Option<H>,
     permits: usize,
@@ -653,8 +686,9 @@ pub(crate) struct Acquiring<H: Host> {
     key: Option<Key>,
 }
 
-impl<H: Host> Acquiring<H> {
+impl<H: Deref<Target: Host>> Acquiring<H> {
     #[inline]
+    #[track_caller]
     pub(crate) fn new(host: H, permits: usize) -> Self {
         assert_askable(permits);
         Self { host: Some(host), permits, key: None }
@@ -684,18 +718,19 @@ impl<H: Host> Acquiring<H> {
     }
 }
 
-impl<H: Host> Drop for Acquiring<H> {
+impl<H: Deref<Target: Host>> Acquiring<H> {
+    /// Shows it under its public `name`.
+    pub(crate) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(name).field("permits", &self.permits).field("waiting", &self.key.is_some()).finish()
+    }
+}
+
+impl<H: Deref<Target: Host>> Drop for Acquiring<H> {
     #[inline]
     fn drop(&mut self) {
         if let (Some(host), Some(key)) = (&self.host, self.key) {
             host.semaphore().cancel(key);
         }
-    }
-}
-
-impl<H: Host> fmt::Debug for Acquiring<H> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Acquiring").field("permits", &self.permits).field("key", &self.key).finish_non_exhaustive()
     }
 }
 
@@ -747,6 +782,7 @@ impl Semaphore {
     }
 
     #[inline]
+    #[track_caller]
     pub(crate) fn try_take(&self, n: usize) -> Result<(), TryAcquireError> {
         assert_askable(n);
         if self.take_fast(n) { Ok(()) } else { self.try_take_slow(n) }
@@ -779,6 +815,9 @@ impl Semaphore {
     /// Takes `n` permits, or joins the queue for them under the key that it returns.
     #[inline(never)]
     fn enqueue(&self, n: usize, waker: &Waker) -> Result<Option<Key>, AcquireError> {
+        if self.is_closed() {
+            return Err(AcquireError(()));
+        }
         let mut waker = Some(waker.clone());
         let taken = self.locked(|state| match state.take(n) {
             Err(TryAcquireError::NoPermits) => Ok(waker.take().map(|waker| state.queue.waiters.enqueue(n, waker))),
@@ -824,7 +863,10 @@ impl Semaphore {
                 _ => state.serve(&mut batch),
             }
         });
-        self.wake(&mut batch);
+        let mut panics = Panics::default();
+        panics.catch(|| drop(left));
+        panics.catch(|| self.wake(&mut batch));
+        panics.resume();
     }
 
     /// Drops wakers that the queue has no use for. Should that panic, `permits` that the caller holds are not lost.
@@ -839,8 +881,8 @@ impl Semaphore {
 
     /// Takes the lock, freezes the word, lets `decide` change the state, thaws the word and unlocks.
     ///
-    /// Should `decide` panic, which it may do before it has changed anything, the word stays frozen, unchanged. That is
-    /// slow and nothing worse, and the next one to come here thaws it.
+    /// Should `decide` panic, the word stays frozen, unchanged. That is slow and nothing worse, and the next one to come
+    /// here thaws it. The queue and the debt must be consistent at that moment.
     #[inline(always)]
     fn locked<R>(&self, decide: impl FnOnce(&mut State<'_>) -> R) -> R {
         let mut guard = self.queue.lock();
@@ -959,6 +1001,18 @@ impl Semaphore {
             assert!(!*closed || queue.waiters.is_empty(), "somebody waits on a closed semaphore");
             assert!(queue.waiters.front().is_none_or(|need| need > free), "the head is kept waiting");
         });
+    }
+}
+
+impl fmt::Debug for Acquire<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.debug("Acquire", f)
+    }
+}
+
+impl fmt::Debug for AcquireOwned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.debug("AcquireOwned", f)
     }
 }
 

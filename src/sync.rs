@@ -47,7 +47,6 @@ mod imp {
     }
 
     /// std's cell with loom's way in: a pointer that is used only inside the closure.
-    #[derive(Default)]
     pub(crate) struct UnsafeCell<T: ?Sized>(std::cell::UnsafeCell<T>);
 
     impl<T> UnsafeCell<T> {

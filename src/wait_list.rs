@@ -21,6 +21,7 @@
 //! waiters is one uninterrupted step, and waking them needs no allocation.
 
 use std::any::Any;
+use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 
@@ -120,7 +121,7 @@ impl<N, G> WaitList<N, G> {
     pub(crate) fn poll(&mut self, key: Key, waker: &Waker, spare: &mut Option<Waker>) -> Turn<N, G> {
         let waiter = self.waiters.get_mut(key).expect("a waiter stays until it leaves");
         if waiter.grant.is_some() || self.closed {
-            return self.leave(key).map_or(Turn::Waiting, Turn::Left);
+            return Turn::Left(self.leave(key).expect("it is there"));
         }
         match spare.take() {
             Some(fresh) => *spare = waiter.waker.replace(fresh),
@@ -201,22 +202,43 @@ impl WakeBatch {
 
     #[inline(never)]
     fn wake_many(&mut self, mut refill: impl FnMut(&mut Self)) {
-        let mut panic: Option<Box<dyn Any + Send>> = None;
+        let mut panics = Panics::default();
         loop {
             let full = !self.has_room();
             let mut wakers = self.wakers[..self.len].iter_mut().filter_map(Option::take);
             self.len = 0;
-            while let Err(payload) = catch_unwind(AssertUnwindSafe(|| wakers.by_ref().for_each(Waker::wake))) {
-                panic.get_or_insert(payload);
-            }
+            while !panics.catch(|| wakers.by_ref().for_each(Waker::wake)) {}
             if !full {
                 break;
             }
             refill(self);
         }
-        match panic {
-            Some(payload) if !std::thread::panicking() => resume_unwind(payload),
-            _ => {}
+        panics.resume();
+    }
+}
+
+/// Runs foreign code that may panic, so that what must come after it does, and panics when all is done.
+#[derive(Default)]
+pub(crate) struct Panics(Option<Box<dyn Any + Send>>);
+
+impl Panics {
+    /// Whether `foreign` went through without a panic.
+    pub(crate) fn catch(&mut self, foreign: impl FnOnce()) -> bool {
+        match catch_unwind(AssertUnwindSafe(foreign)) {
+            Ok(()) => return true,
+            Err(payload) if self.0.is_none() => self.0 = Some(payload),
+            // Its drop is foreign code too.
+            Err(payload) => forget(payload),
+        }
+        false
+    }
+
+    /// Goes on with the first panic, if there was one and the thread is not panicking already.
+    pub(crate) fn resume(self) {
+        match self.0 {
+            Some(payload) if std::thread::panicking() => forget(payload),
+            Some(payload) => resume_unwind(payload),
+            None => {}
         }
     }
 }

@@ -1962,3 +1962,72 @@ fn errors_say_what_happened() {
     assert!(is_error(error).contains("closed"));
     assert!(format!("{error:?}").contains("AcquireError"));
 }
+
+#[test]
+fn the_others_are_woken_though_the_payload_of_a_panic_panics_when_it_is_dropped() {
+    /// What a waker panics with.
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("the payload");
+        }
+    }
+
+    let semaphore = Semaphore::new(0);
+    let bad = Hostile::new().on_wake(|| std::panic::panic_any(Bomb)).waker();
+    let mut hostile = [semaphore.acquire(), semaphore.acquire()];
+    for acquire in &mut hostile {
+        assert!(poll_with(acquire, &bad).is_pending());
+    }
+    let mut good: Vec<_> = (0..18).map(|_| Task::waiting(semaphore.acquire())).collect();
+    let payload = catch_unwind(AssertUnwindSafe(|| semaphore.add_permits(20))).unwrap_err();
+    assert!(payload.is::<Bomb>());
+    std::mem::forget(payload);
+    assert!(good.iter().all(|task| task.wakes() == 1));
+    for task in &mut good {
+        task.ready().unwrap().forget();
+    }
+    drop(hostile);
+    assert_eq!(state(&semaphore), (2, 0));
+}
+
+/// A waker that panics in its drop, but only in the drop that `armed` waits for.
+fn panics_when_dropped(armed: &Arc<AtomicUsize>) -> Waker {
+    let armed = armed.clone();
+    Hostile::new().on_drop(move || assert_eq!(armed.swap(0, Ordering::Relaxed), 0, "the drop")).waker()
+}
+
+#[test]
+fn a_waker_that_panics_when_a_leaver_drops_it_and_one_that_panics_when_woken_do_not_abort() {
+    common::survives("a_waker_that_panics_when_a_leaver_drops_it_and_one_that_panics_when_woken_do_not_abort", || {
+        let semaphore = Semaphore::new(1);
+        let armed = Arc::new(AtomicUsize::new(0));
+        let dropped = panics_when_dropped(&armed);
+        let mut head = semaphore.acquire_many(2);
+        let mut next = semaphore.acquire();
+        assert!(poll_with(&mut head, &dropped).is_pending());
+        assert!(poll_with(&mut next, &panics_when_woken("the wake")).is_pending());
+        armed.store(1, Ordering::Relaxed);
+        assert!(panic_of(|| drop(head)).contains("the drop"));
+        drop(ready(&mut next).unwrap());
+        assert_eq!(state(&semaphore), (1, 0));
+    });
+}
+
+#[test]
+fn a_waker_that_panics_when_a_leaver_drops_it_in_an_unwinding_does_not_abort() {
+    common::survives("a_waker_that_panics_when_a_leaver_drops_it_in_an_unwinding_does_not_abort", || {
+        let semaphore = Semaphore::new(0);
+        let armed = Arc::new(AtomicUsize::new(0));
+        let dropped = panics_when_dropped(&armed);
+        let message = panic_of(|| {
+            let mut acquire = semaphore.acquire();
+            assert!(poll_with(&mut acquire, &dropped).is_pending());
+            armed.store(1, Ordering::Relaxed);
+            panic!("the first");
+        });
+        assert_eq!(message, "the first");
+        assert_eq!(state(&semaphore), (0, 0));
+    });
+}
