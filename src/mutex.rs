@@ -5,9 +5,9 @@
 //! mutex is unlocked exactly once whatever panics in between.
 //!
 //! This is the one file with `unsafe`, and all of it rests on one sentence: **while a `Held` exists, its owner alone
-//! may touch the cell.** That holds because a `Held` is made only where the sole permit was acquired (its `new` is
-//! called after a lock future was ready, or `try_take` succeeded), no permit is ever added, and it is not `Clone`. The
-//! semaphore's ordering makes what one owner wrote visible to the next.
+//! may touch the cell.** That holds because a `Held` is made only where the sole permit was acquired (a guard's `new` is
+//! called when a lock future is ready, or `try_take` or `take_sole` has succeeded), no permit is ever added, and it is not
+//! `Clone`. The semaphore's ordering makes what one owner wrote visible to the next.
 
 #![allow(unsafe_code)]
 

@@ -716,9 +716,7 @@ impl<H: Deref<Target: Host>> Acquiring<H> {
         let host = self.host.take();
         Poll::Ready(outcome.map(|()| host.expect("it was there")))
     }
-}
 
-impl<H: Deref<Target: Host>> Acquiring<H> {
     /// Shows it under its public `name`.
     pub(crate) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(name).field("permits", &self.permits).field("waiting", &self.key.is_some()).finish()
