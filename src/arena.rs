@@ -95,13 +95,13 @@ impl<T> Arena<T> {
         Self { slots: Vec::new(), vacant: List::new(), last_stamp: NonZeroU32::MAX }
     }
 
-    /// Puts `value` into a slot at the end of `list`.
+    /// Puts `value` into a slot that is in no list.
     ///
     /// # Panics
     ///
     /// When 2^32 - 1 slots are taken. Nothing has changed then.
     #[inline(always)]
-    pub(crate) fn push_back(&mut self, list: &mut List, value: T) -> Key {
+    pub(crate) fn insert(&mut self, value: T) -> Key {
         let stamp = self.last_stamp.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let entry = Entry::Occupied { stamp, value };
         let index = match self.vacant.head {
@@ -116,9 +116,20 @@ impl<T> Arena<T> {
                 index
             }
         };
-        attach_back(&mut self.slots, list, index);
         self.last_stamp = stamp;
         Key::new(index, stamp)
+    }
+
+    /// Puts `value` into a slot at the end of `list`.
+    ///
+    /// # Panics
+    ///
+    /// As [`insert`](Self::insert) does.
+    #[inline(always)]
+    pub(crate) fn push_back(&mut self, list: &mut List, value: T) -> Key {
+        let key = self.insert(value);
+        attach_back(&mut self.slots, list, key.index());
+        key
     }
 
     /// Takes the head out of `list`. The value keeps its slot, which is in no list then.
@@ -135,10 +146,57 @@ impl<T> Arena<T> {
         }
     }
 
+    /// Takes the slot of `key` out of `list`, which it is in.
+    #[inline(always)]
+    pub(crate) fn unlink(&mut self, list: &mut List, key: Key) {
+        debug_assert!(self.get(key).is_some());
+        detach(&mut self.slots, list, key.index());
+    }
+
+    /// Puts the slot of `key`, which is in no list, at the front of `list`.
+    pub(crate) fn link_front(&mut self, list: &mut List, key: Key) {
+        debug_assert!(self.get(key).is_some());
+        attach_front(&mut self.slots, list, key.index());
+    }
+
     /// Puts the slot of `key`, which is in no list, at the end of `list`.
     pub(crate) fn link_back(&mut self, list: &mut List, key: Key) {
         debug_assert!(self.get(key).is_some());
         attach_back(&mut self.slots, list, key.index());
+    }
+
+    /// Puts the slot of `key`, which is in no list, behind the last value of `list` that is `ahead` of it.
+    #[inline(always)]
+    pub(crate) fn link_behind(&mut self, list: &mut List, key: Key, ahead: impl Fn(&T) -> bool) {
+        debug_assert!(self.get(key).is_some());
+        let mut at = list.tail;
+        while let Some(Slot { prev, entry: Entry::Occupied { value, .. }, .. }) = self.slots.get(at as usize) {
+            if ahead(value) {
+                break;
+            }
+            at = *prev;
+        }
+        attach_after(&mut self.slots, list, at, key.index());
+    }
+
+    /// The head of `list`.
+    #[inline(always)]
+    pub(crate) fn front(&self, list: &List) -> Option<Key> {
+        self.key_at(list.head)
+    }
+
+    /// The tail of `list`.
+    #[inline(always)]
+    pub(crate) fn back(&self, list: &List) -> Option<Key> {
+        self.key_at(list.tail)
+    }
+
+    #[inline(always)]
+    fn key_at(&self, index: u32) -> Option<Key> {
+        match &self.slots.get(index as usize)?.entry {
+            Entry::Occupied { stamp, .. } => Some(Key::new(index, *stamp)),
+            Entry::Vacant => None,
+        }
     }
 
     /// Takes the value of `key` out of its slot, and the slot out of the list that `list_of` knows it to be in.
@@ -231,26 +289,27 @@ impl<T> Arena<T> {
 }
 
 #[inline(always)]
-fn attach_back<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
-    slots[index as usize].prev = list.tail;
-    slots[index as usize].next = NIL;
-    match slots.get_mut(list.tail as usize) {
-        Some(tail) => tail.next = index,
-        None => list.head = index,
-    }
-    list.tail = index;
-    list.len += 1;
+fn attach_front<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
+    attach_after(slots, list, NIL, index);
 }
 
 #[inline(always)]
-fn attach_front<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
-    slots[index as usize].prev = NIL;
-    slots[index as usize].next = list.head;
-    match slots.get_mut(list.head as usize) {
-        Some(head) => head.prev = index,
+fn attach_back<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
+    attach_after(slots, list, list.tail, index);
+}
+
+/// Puts slot `index` behind slot `prev`, or at the front.
+#[inline(always)]
+fn attach_after<T>(slots: &mut [Slot<T>], list: &mut List, prev: u32, index: u32) {
+    let next = match slots.get_mut(prev as usize) {
+        Some(before) => std::mem::replace(&mut before.next, index),
+        None => std::mem::replace(&mut list.head, index),
+    };
+    match slots.get_mut(next as usize) {
+        Some(after) => after.prev = index,
         None => list.tail = index,
     }
-    list.head = index;
+    (slots[index as usize].prev, slots[index as usize].next) = (prev, next);
     list.len += 1;
 }
 
@@ -272,6 +331,11 @@ fn detach<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
 
 #[cfg(any(test, fuzzing, loom, debug_assertions))]
 impl<T> Arena<T> {
+    /// How many values are in the arena, in a list or not.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.vacant.len()
+    }
+
     /// Checks every invariant, `lists` being all the lists of this arena.
     ///
     /// # Panics

@@ -23,6 +23,7 @@
 mod arena;
 pub mod blocking;
 mod mutex;
+mod priority_queue;
 mod semaphore;
 mod sync;
 mod wait_list;
@@ -31,6 +32,7 @@ pub use blocking::Elapsed;
 pub use mutex::{
     Lock, LockOwned, MappedMutexGuard, Mutex, MutexGuard, OwnedMappedMutexGuard, OwnedMutexGuard, TryLockError,
 };
+pub use priority_queue::{Closed, Key, Pop, PopMany, PriorityQueue, Push, TryPopError, TryPushError};
 pub use semaphore::{
     Acquire, AcquireError, AcquireOwned, OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError,
 };

@@ -95,7 +95,6 @@ pub struct Semaphore {
     queue: sync::Mutex<Option<Box<Queue>>>,
 }
 
-#[derive(Default)]
 struct Queue {
     /// Each needs a number of permits and is granted that number.
     waiters: WaitList<usize, ()>,
@@ -884,7 +883,7 @@ impl Semaphore {
     #[inline(always)]
     fn locked<R>(&self, decide: impl FnOnce(&mut State<'_>) -> R) -> R {
         let mut guard = self.queue.lock();
-        let queue = guard.get_or_insert_with(Box::default);
+        let queue = guard.get_or_insert_with(|| Box::new(Queue { waiters: WaitList::new(), debt: 0 }));
         let mut word = self.word.load(Ordering::Relaxed);
         if word & SLOW == 0 {
             // Partner: `release`. If `SLOW` was set already, the one who set it did this for all who lock after.

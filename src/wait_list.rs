@@ -8,12 +8,14 @@
 //! | a waiter is | `grant` | in list | its waker is | comes next |
 //! |---|---|---|---|---|
 //! | queued | none | `queue` | here | granted, turned away, leaves |
-//! | granted, to be woken | some | `to_wake` | here | woken, collects, leaves |
-//! | granted, woken | some | none | taken | collects, leaves |
+//! | granted, to be woken | some | `to_wake` | here | woken, collects, leaves, put back |
+//! | granted, woken | some | none | taken | collects, leaves, put back |
+//! | put back, had been woken | none | `queue` | taken | asks, leaving its waker; or as queued |
 //! | turned away (closed), to be woken | none | `to_wake` | here | woken, learns of it, leaves |
 //! | turned away, woken | none | none | taken | learns of it, leaves |
 //!
-//! So a waiter is linked if and only if its waker is here, and the queue of a closed list is empty.
+//! What has been granted may be *revoked* as long as it was not collected: the waiter is put back at the front. If it had
+//! been woken, it will ask, and leaves its waker then. The queue of a closed list is empty.
 //!
 //! **Wakers are foreign code.** None is cloned, woken or dropped in here: they come in cloned, and go out with the
 //! [`Waiter`] that leaves, through `spare`, or in a [`WakeBatch`], for the caller to handle after it has unlocked. A batch
@@ -47,6 +49,15 @@ pub(crate) struct Waiter<N, G> {
     pub(crate) need: N,
     pub(crate) grant: Option<G>,
     pub(crate) waker: Option<Waker>,
+    place: Place,
+}
+
+/// The list that a waiter is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Queue,
+    ToWake,
+    Nowhere,
 }
 
 /// What a waiter learns when it asks.
@@ -60,13 +71,11 @@ pub(crate) enum Turn<N, G> {
     NeedsWaker,
 }
 
-impl<N, G> Default for WaitList<N, G> {
-    fn default() -> Self {
+impl<N, G> WaitList<N, G> {
+    pub(crate) const fn new() -> Self {
         Self { waiters: Arena::new(), queue: List::new(), to_wake: List::new(), closed: false }
     }
-}
 
-impl<N, G> WaitList<N, G> {
     /// How many are queued: not granted, not turned away.
     #[inline(always)]
     pub(crate) fn len(&self) -> usize {
@@ -76,6 +85,12 @@ impl<N, G> WaitList<N, G> {
     #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// The head of the queue.
+    #[inline(always)]
+    pub(crate) fn first(&self) -> Option<Key> {
+        self.waiters.front(&self.queue)
     }
 
     /// What the head of the queue needs.
@@ -93,19 +108,40 @@ impl<N, G> WaitList<N, G> {
     #[inline(always)]
     pub(crate) fn enqueue(&mut self, need: N, waker: Waker) -> Key {
         debug_assert!(!self.closed, "nobody may wait on a closed list");
-        self.waiters.push_back(&mut self.queue, Waiter { need, grant: None, waker: Some(waker) })
+        self.waiters.push_back(&mut self.queue, Waiter { need, grant: None, waker: Some(waker), place: Place::Queue })
     }
 
     /// Serves the head of the queue, which must not be empty. Its waker goes into `batch`, or waits for the next one.
     #[inline(always)]
     pub(crate) fn grant_front(&mut self, grant: G, batch: &mut WakeBatch) {
-        let (key, waiter) = self.waiters.pop_front(&mut self.queue).expect("somebody is queued");
+        let key = self.first().expect("somebody is queued");
+        self.grant(key, grant, batch);
+    }
+
+    /// Serves `key`, which is queued, out of turn. Its waker goes into `batch`, or waits for the next one.
+    #[inline(always)]
+    pub(crate) fn grant(&mut self, key: Key, grant: G, batch: &mut WakeBatch) {
+        self.waiters.unlink(&mut self.queue, key);
+        let waiter = self.waiters.get_mut(key).expect("somebody is queued");
         waiter.grant = Some(grant);
         if batch.has_room() {
+            waiter.place = Place::Nowhere;
             batch.push(waiter.waker.take());
         } else {
+            waiter.place = Place::ToWake;
             self.waiters.link_back(&mut self.to_wake, key);
         }
+    }
+
+    /// Takes back what `key` was granted and has not collected. It is the first in the queue again.
+    pub(crate) fn revoke(&mut self, key: Key) -> Option<G> {
+        let waiter = self.waiters.get_mut(key)?;
+        let grant = waiter.grant.take()?;
+        if std::mem::replace(&mut waiter.place, Place::Queue) == Place::ToWake {
+            self.waiters.unlink(&mut self.to_wake, key);
+        }
+        self.waiters.link_front(&mut self.queue, key);
+        Some(grant)
     }
 
     /// Turns everybody away who has not been granted.
@@ -131,14 +167,21 @@ impl<N, G> WaitList<N, G> {
         Turn::Waiting
     }
 
+    /// Whether `key` has been granted what it waits for.
+    #[inline(always)]
+    pub(crate) fn is_granted(&self, key: Key) -> bool {
+        self.waiters.get(key).is_some_and(|waiter| waiter.grant.is_some())
+    }
+
     /// Leaves, wherever the waiter stands, if it has not left yet. The caller passes on what it had been granted.
     #[inline(always)]
     pub(crate) fn leave(&mut self, key: Key) -> Option<Waiter<N, G>> {
         let Self { waiters, queue, to_wake, closed } = self;
-        waiters.remove(key, |waiter| match (&waiter.waker, &waiter.grant) {
-            (None, _) => None,
-            (Some(_), None) if !*closed => Some(queue),
-            (Some(_), _) => Some(to_wake),
+        waiters.remove(key, |waiter| match waiter.place {
+            // Those turned away were moved all at once, without a visit to each.
+            Place::Queue if !*closed => Some(queue),
+            Place::Queue | Place::ToWake => Some(to_wake),
+            Place::Nowhere => None,
         })
     }
 
@@ -146,6 +189,7 @@ impl<N, G> WaitList<N, G> {
     pub(crate) fn take_wakers(&mut self, batch: &mut WakeBatch) {
         while batch.has_room() {
             let Some((_, waiter)) = self.waiters.pop_front(&mut self.to_wake) else { return };
+            waiter.place = Place::Nowhere;
             batch.push(waiter.waker.take());
         }
     }
@@ -154,10 +198,10 @@ impl<N, G> WaitList<N, G> {
     pub(crate) fn validate(&self) {
         self.waiters.validate(&[&self.queue, &self.to_wake]);
         for waiter in self.waiters.iter(&self.queue) {
-            assert!(waiter.waker.is_some() && waiter.grant.is_none(), "the queued wait with a waker, ungranted");
+            assert!(waiter.place == Place::Queue && waiter.grant.is_none(), "the queued are ungranted and know it");
         }
         for waiter in self.waiters.iter(&self.to_wake) {
-            assert!(waiter.waker.is_some(), "those to be woken have a waker");
+            assert!(waiter.place != Place::Nowhere, "those to be woken know it");
             assert!(waiter.grant.is_some() || self.closed, "only the served are to be woken");
         }
         assert!(!self.closed || self.queue.is_empty(), "nobody queues on a closed list");
@@ -172,6 +216,11 @@ pub(crate) struct WakeBatch {
 }
 
 impl WakeBatch {
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     #[inline(always)]
     fn has_room(&self) -> bool {
         self.len < BATCH
@@ -240,5 +289,10 @@ impl Panics {
             Some(payload) => resume_unwind(payload),
             None => {}
         }
+    }
+
+    /// Lets the panics be, and the rest of what they carry: its drop is foreign code too.
+    pub(crate) fn forget(self) {
+        forget(self.0);
     }
 }

@@ -57,7 +57,7 @@ pub fn run(data: &[u8]) {
 impl Game {
     fn step(&mut self, what: u8, a: usize, b: usize) {
         let list = a % LISTS;
-        match what % 20 {
+        match what % 26 {
             0..=4 => self.push(list),
             5..=6 => self.pop(list),
             7..=8 => self.link(list, b),
@@ -70,6 +70,9 @@ impl Game {
             15..=16 => self.disturb_the_dead(b),
             17 => self.append(list, (list + 1 + b % (LISTS - 1)) % LISTS),
             18 => (0..2 * b).for_each(|_| self.push(list)),
+            19 => self.insert(),
+            20..=22 => self.unlink(a, b),
+            23..=24 => self.link_behind(list, b),
             _ => self.leave_but_every(list, 1 + b % 64),
         }
     }
@@ -102,12 +105,43 @@ impl Game {
         self.loose.extend(popped);
     }
 
+    fn insert(&mut self) {
+        if self.living() < CROWD {
+            self.loose.push((self.arena.insert(self.next), self.next));
+            self.next += 1;
+        }
+    }
+
     fn link(&mut self, list: usize, which: usize) {
-        if !self.loose.is_empty() {
-            let live = self.loose.swap_remove(which % self.loose.len());
+        let Some(live) = self.catch(which) else { return };
+        if which % 2 == 0 {
             self.arena.link_back(&mut self.lists[list], live.0);
             self.model[list].push_back(live);
+        } else {
+            self.arena.link_front(&mut self.lists[list], live.0);
+            self.model[list].push_front(live);
         }
+    }
+
+    fn link_behind(&mut self, list: usize, which: usize) {
+        let Some(live) = self.catch(which) else { return };
+        let ahead = |&value: &u64| value % 8 < which as u64 % 9;
+        self.arena.link_behind(&mut self.lists[list], live.0, ahead);
+        let model = &mut self.model[list];
+        let place = model.iter().rposition(|live| ahead(&live.1)).map_or(0, |last| last + 1);
+        model.insert(place, live);
+    }
+
+    /// One that is loose, to be put into a list.
+    fn catch(&mut self, which: usize) -> Option<Live> {
+        (!self.loose.is_empty()).then(|| self.loose.swap_remove(which % self.loose.len()))
+    }
+
+    fn unlink(&mut self, a: usize, b: usize) {
+        let Some((Some(list), key, value)) = self.pick(a, b) else { return };
+        self.arena.unlink(&mut self.lists[list], key);
+        self.model[list].retain(|live| live.0 != key);
+        self.loose.push((key, value));
     }
 
     fn remove(&mut self, at: Option<usize>, key: Key) {
@@ -176,12 +210,15 @@ impl Game {
             assert_eq!(list.len(), model.len());
             assert_eq!(list.is_empty(), model.is_empty());
             assert!(self.arena.iter(list).eq(model.iter().map(|live| &live.1)), "a list is not what it should be");
+            assert_eq!(self.arena.front(list), model.front().map(|live| live.0), "a list begins elsewhere");
+            assert_eq!(self.arena.back(list), model.back().map(|live| live.0), "a list ends elsewhere");
         }
         for &(key, value) in self.model.iter().flatten().chain(&self.loose) {
             assert_eq!(self.arena.get(key), Some(&value));
         }
         let (slots, capacity) = (self.arena.slots.len(), self.arena.slots.capacity());
         assert_eq!(slots, self.living() + self.arena.vacant.len(), "a slot is neither taken nor vacant");
+        assert_eq!(self.arena.len(), self.living(), "values are lost, or kept");
         let last = self.model.iter().flatten().chain(&self.loose).map(|live| live.0.index() as usize + 1).max();
         assert_eq!(slots, last.unwrap_or(0), "slots beyond the last one taken");
         assert!(capacity <= KEEP || capacity < 4 * slots, "{capacity} slots are kept for {slots}");

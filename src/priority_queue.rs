@@ -1,0 +1,1219 @@
+//! A priority queue with both ends async: the most urgent leaves first, equals in the order of their arrival.
+//!
+//! **Items** live in an arena and are linked into [levels], one FIFO per distinct priority. There are two sets of
+//! levels: the *admitted* items, at most as many as the capacity, and the *parked* ones, whose pushes wait for room. Both
+//! are in one order: whoever pops takes the most urgent of all.
+//!
+//! | an item is | its `push` is | it is in | comes next |
+//! |---|---|---|---|
+//! | admitted | none | `admitted` | popped, removed, forced out, drained |
+//! | parked | the waiter of its push | `parked` | admitted or popped (its push completes); taken out by its push: dropped, or failed by `close` |
+//!
+//! **Reservations.** A waiting pop is granted no item but the right to one. It takes the most urgent item at the moment
+//! it runs, so what becomes urgent in the meantime is not overtaken. Reserved items are nobody's in particular; that is
+//! why those who have no reservation succeed only while there are more items than reservations, and why reservations are
+//! revoked, the newest first, when items are taken away from under them.
+//!
+//! **Who wakes whom.** Everything that changes the number of admitted items ends in `settle`: more items than
+//! reservations serve the longest waiting pops, fewer put the newest reserved ones back at the front. Everything that
+//! removes an admitted item first admits the most urgent parked one, whose push it thereby completes. A pop that leaves
+//! with a reservation settles too. All are woken after the lock is released.
+//!
+//! Invariants, whenever the lock is free: reservations <= admitted items <= capacity; if a pop waits, every item is
+//! reserved; if a push waits, the queue is full; once it is closed no push waits, and no pop once it is empty as well.
+//!
+//! **Comparisons are foreign code.** `Ord` is asked when an item takes its place among the levels, which includes a
+//! parked item that is admitted, and when the heads of both sets are compared. All that is done, in a `Plan`, before
+//! anything is changed; so a panic leaves everything as it was. Dropping a future compares nothing.
+
+mod levels;
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use self::levels::{Levels, Place};
+use crate::arena::{self, Arena, List};
+use crate::sync::{self, MutexGuard, const_fn};
+use crate::wait_list::{Panics, Turn, WaitList, WakeBatch};
+
+/// Serves the most urgent first, and equals in the order of their arrival.
+///
+/// Greater priorities are more urgent; [`Reverse`](std::cmp::Reverse) turns that round. Both ends are async, each with
+/// a form that does not wait. A [bounded](Self::bounded) queue holds back those who push; what they push competes from
+/// the start. An item that waits can be [removed](Self::remove) and [re-prioritised](Self::set_priority) by its [`Key`].
+///
+/// The cost of a push grows with the logarithm of the number of *distinct* priorities, that of a pop not at all. With a
+/// fixed set of priorities nothing is allocated in the steady state, whoever waits.
+///
+/// # Fairness
+///
+/// Items of equal priority leave in the order in which they arrived: in which their `push` was first polled, or their
+/// priority was last set. Those who pop are served in the order in which they were first polled. Nobody barges: an item
+/// that somebody has waited for is reserved, and [`try_pop`](Self::try_pop) does not see it. The reservation is for the
+/// most urgent item at the moment it is collected, so something urgent that arrives in between leaves first.
+///
+/// **Starvation.** As long as something more urgent arrives faster than it is popped, the less urgent wait, for ever if
+/// need be. If they must not, make the priority a *deadline*: what waits becomes the most urgent in the end, because only
+/// what is due sooner can overtake it, and of that there is only so much.
+///
+/// ```
+/// use stanchion::{PriorityQueue, blocking};
+/// use std::cmp::Reverse;
+/// use std::time::{Duration, Instant};
+///
+/// let queue = PriorityQueue::unbounded(); // the earliest deadline leaves first
+/// let now = Instant::now();
+/// let (urgent, patient) = (Duration::from_millis(10), Duration::from_millis(500));
+/// queue.try_push(Reverse(now + patient), "report").unwrap();
+/// for second in 0..10 {
+///     // Urgent work arrives without end ...
+///     queue.try_push(Reverse(now + Duration::from_secs(second) + urgent), "health check").unwrap();
+/// }
+/// // ... but only the one that is due before the report comes before it.
+/// let served: Vec<_> = (0..2).map(|_| blocking::wait(queue.pop()).unwrap().1).collect();
+/// assert_eq!(served, ["health check", "report"]);
+/// ```
+///
+/// # A full queue
+///
+/// `push` waits for room, with its item already in the race: if it is the most urgent of all, it is the next to be
+/// popped, before it was ever admitted. `try_push` fails. [`force_push`](Self::force_push) makes room by throwing out the
+/// least urgent item, the newest among equals: under overload the urgent is accepted and the rest is shed.
+///
+/// # Shutting down
+///
+/// [`close`](Self::close) fails those who push and gives them their items back; those who pop get what is left and then
+/// `None`. [`drain`](Self::drain) takes out what is left at once.
+///
+/// # Panics of `Ord`
+///
+/// A comparison that panics leaves the queue as it was, and usable. An order that is not one, or that changes while an
+/// item waits, makes for an order of service that is not one, and for nothing worse.
+///
+/// # Memory ordering
+///
+/// What happened before an item was pushed happens before the end of the pop, removal or drain that gets it.
+///
+/// # Examples
+///
+/// ```
+/// use stanchion::{PriorityQueue, blocking};
+///
+/// let queue = PriorityQueue::bounded(100);
+/// queue.try_push(1, "free").unwrap();
+/// let key = queue.try_push(1, "also free").unwrap();
+/// queue.try_push(2, "paying").unwrap();
+/// queue.set_priority(key, 3); // has just paid
+/// queue.close();
+///
+/// let mut served = Vec::new();
+/// while let Some((_, who)) = blocking::wait(queue.pop()) {
+///     served.push(who);
+/// }
+/// assert_eq!(served, ["also free", "paying", "free"]);
+/// ```
+pub struct PriorityQueue<P, T> {
+    capacity: usize,
+    state: sync::Mutex<State<P, T>>,
+}
+
+/// Names an item in a [`PriorityQueue`] for as long as it is there.
+///
+/// A key of an item that has left is stale and finds nothing, also when others have come since; 2^32 - 1 pushes
+/// later, at the earliest, it could name another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key(arena::Key);
+
+struct State<P, T> {
+    items: Arena<Item<P, T>>,
+    admitted: Levels<P>,
+    /// When the queue is closed, what is left in here belongs to the pushes that have failed.
+    parked: Levels<P>,
+    /// How many are admitted.
+    len: usize,
+    arrivals: u64,
+    /// Each needs an item and is granted its entry in `reservations`.
+    pops: WaitList<(), arena::Key>,
+    /// The waiters in `pops` that have a reservation, the oldest first.
+    reservations: Arena<arena::Key>,
+    reserved: List,
+    /// Each needs room for its item, whose key it holds.
+    pushes: WaitList<arena::Key, ()>,
+    closed: bool,
+}
+
+struct Item<P, T> {
+    value: T,
+    /// `None` while it is lent to the level.
+    priority: Option<P>,
+    /// `None` while it is on its way from one to another.
+    level: Option<arena::Key>,
+    arrival: u64,
+    /// The waiter in `pushes`, while it is parked.
+    push: Option<arena::Key>,
+}
+
+/// What a removal is going to change, found out beforehand.
+struct Plan {
+    item: arena::Key,
+    /// The parked item that gets the room, and its place among the admitted.
+    next: Option<(arena::Key, Place)>,
+}
+
+/// A future of [`PriorityQueue::push`].
+///
+/// # Cancel safety
+///
+/// Dropping it takes out an item that was not admitted yet; one that was stays in the queue. Before the first poll there
+/// is nothing to take out.
+///
+/// # Panics
+///
+/// When it is polled after it was ready.
+#[must_use = "futures do nothing unless polled"]
+pub struct Push<'a, P, T> {
+    queue: &'a PriorityQueue<P, T>,
+    /// `Some` until it is admitted, parked or given back.
+    offer: Option<(P, T)>,
+    /// The waiter and the item, while it is parked or its completion has not been collected.
+    parked: Option<(arena::Key, arena::Key)>,
+}
+
+/// A future of [`PriorityQueue::pop`].
+///
+/// # Cancel safety
+///
+/// Dropping it gives up the place in the line and takes no item; a reservation goes to the next in line. Forgetting it,
+/// or keeping it without polling it on, may hold an item back.
+///
+/// # Panics
+///
+/// When it is polled after it was ready.
+#[must_use = "futures do nothing unless polled"]
+pub struct Pop<'a, P, T>(Popping<'a, P, T>);
+
+/// A future of [`PriorityQueue::pop_many`].
+///
+/// # Cancel safety
+///
+/// As with [`Pop`]: until it is ready nothing is in the `Vec` that was not there before.
+///
+/// # Panics
+///
+/// When it is polled after it was ready.
+#[must_use = "futures do nothing unless polled"]
+pub struct PopMany<'a, P, T> {
+    popping: Popping<'a, P, T>,
+    into: &'a mut Vec<(P, T)>,
+    limit: usize,
+}
+
+struct Popping<'a, P, T> {
+    queue: &'a PriorityQueue<P, T>,
+    /// `Some` while it waits or has a reservation.
+    waiter: Option<arena::Key>,
+    done: bool,
+}
+
+/// The queue is closed; here is what was to be pushed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Closed<T>(pub T);
+
+/// Why a `try_push` failed; here is what was to be pushed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum TryPushError<T> {
+    /// The queue is full.
+    Full(T),
+    /// The queue is closed.
+    Closed(T),
+}
+
+/// Why a `try_pop` got nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TryPopError {
+    /// There is no item that is not reserved for somebody who waited for it.
+    Empty,
+    /// The queue is closed and drained.
+    Closed,
+}
+
+/// What ordering the items needs.
+impl<P: Ord, T> PriorityQueue<P, T> {
+    const_fn! {
+        /// Creates a queue that is never full.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use stanchion::PriorityQueue;
+        ///
+        /// static JOBS: PriorityQueue<u8, &str> = PriorityQueue::unbounded();
+        /// assert_eq!(JOBS.capacity(), None);
+        /// ```
+        pub const fn unbounded() -> Self {
+            Self::new(usize::MAX)
+        }
+    }
+
+    const_fn! {
+        /// Creates a queue that admits this many items; whoever pushes more waits.
+        ///
+        /// # Panics
+        ///
+        /// When `capacity` is 0.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use stanchion::{PriorityQueue, TryPushError};
+        ///
+        /// let queue = PriorityQueue::bounded(1);
+        /// queue.try_push(0, "in").unwrap();
+        /// assert!(matches!(queue.try_push(9, "out"), Err(TryPushError::Full((9, "out")))));
+        /// ```
+        pub const fn bounded(capacity: usize) -> Self {
+            assert!(capacity > 0, "a queue without room would never admit an item");
+            Self::new(capacity)
+        }
+    }
+
+    const_fn! {
+        const fn new(capacity: usize) -> Self {
+            Self { capacity, state: sync::Mutex::new(State::new()) }
+        }
+    }
+
+    /// Pushes an item, waiting for room if need be.
+    ///
+    /// The item is in the queue from the first poll on: if it is the most urgent of all it is popped even while this
+    /// waits. Then the key is stale by the time it is returned.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes the item out if it was not admitted yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`], with priority and item, when the queue is closed before the item is admitted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::{PriorityQueue, blocking};
+    ///
+    /// let queue = PriorityQueue::unbounded();
+    /// let key = blocking::wait(queue.push(1, "job")).unwrap();
+    /// assert_eq!(queue.remove(key), Some((1, "job")));
+    /// ```
+    pub fn push(&self, priority: P, item: T) -> Push<'_, P, T> {
+        Push { queue: self, offer: Some((priority, item)), parked: None }
+    }
+
+    /// Pushes an item if there is room now.
+    ///
+    /// # Errors
+    ///
+    /// [`TryPushError`], with priority and item, when the queue is full or closed.
+    ///
+    /// # Panics
+    ///
+    /// When the queue holds 2^32 - 1 items already, parked ones included, as all ways to push do.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::PriorityQueue;
+    ///
+    /// let queue = PriorityQueue::bounded(1);
+    /// assert!(queue.try_push(1, "job").is_ok());
+    /// assert!(queue.try_push(2, "another").is_err());
+    /// ```
+    pub fn try_push(&self, priority: P, item: T) -> Result<Key, TryPushError<(P, T)>> {
+        let mut offer = Some((priority, item));
+        let mut batch = WakeBatch::default();
+        let outcome = {
+            let mut state = self.state.lock();
+            state.admit(&mut offer, self.capacity, &mut batch)
+        };
+        self.wake([None, None], &mut batch).resume();
+        outcome.map_err(|refusal| {
+            let offer = offer.take().expect("what is refused stays with its owner");
+            match refusal {
+                Refusal::Full => TryPushError::Full(offer),
+                Refusal::Closed => TryPushError::Closed(offer),
+            }
+        })
+    }
+
+    /// Pushes an item without waiting; a full queue gives up its least urgent one, the newest among equals, for it.
+    ///
+    /// The one given up may be this one. It is returned beside the key, which is stale then. Items whose pushes wait are
+    /// not in the comparison; they stay where they are.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`], with priority and item, when the queue is closed.
+    ///
+    /// # Panics
+    ///
+    /// As [`try_push`](Self::try_push) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::PriorityQueue;
+    ///
+    /// let queue = PriorityQueue::bounded(1);
+    /// assert_eq!(queue.force_push(1, "free").unwrap().1, None);
+    /// assert_eq!(queue.force_push(2, "paying").unwrap().1, Some((1, "free")));
+    /// assert_eq!(queue.force_push(2, "too late").unwrap().1, Some((2, "too late")));
+    /// ```
+    #[allow(clippy::type_complexity)] // plain to read, and a name for it would only have to be looked up
+    pub fn force_push(&self, priority: P, item: T) -> Result<(Key, Option<(P, T)>), Closed<(P, T)>> {
+        let mut offer = Some((priority, item));
+        let mut batch = WakeBatch::default();
+        let outcome = {
+            let mut state = self.state.lock();
+            match state.admit(&mut offer, self.capacity, &mut batch) {
+                Err(Refusal::Full) => Ok(state.replace(&mut offer)),
+                Err(Refusal::Closed) => Err(()),
+                Ok(key) => Ok((key, None)),
+            }
+        };
+        self.wake([None, None], &mut batch).resume();
+        outcome.map_err(|()| Closed(offer.expect("what is refused stays with its owner")))
+    }
+
+    /// Takes the most urgent item, waiting for one if need be; `None` once the queue is closed and drained.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes no item, and passes a reservation on to the next in line.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::{PriorityQueue, blocking};
+    ///
+    /// let queue = PriorityQueue::unbounded();
+    /// queue.try_push(1, "job").unwrap();
+    /// queue.close();
+    /// assert_eq!(blocking::wait(queue.pop()), Some((1, "job")));
+    /// assert_eq!(blocking::wait(queue.pop()), None);
+    /// ```
+    pub fn pop(&self) -> Pop<'_, P, T> {
+        Pop(Popping::new(self))
+    }
+
+    /// Moves at least one item, and at most `limit`, to the end of `into`, most urgent first; says how many.
+    ///
+    /// It waits as [`pop`](Self::pop) does, for one item, and takes along what nobody else has waited for. 0 means that
+    /// the queue is closed and drained, or that `limit` is 0.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes no item, and passes a reservation on to the next in line.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::{PriorityQueue, blocking};
+    ///
+    /// let queue = PriorityQueue::unbounded();
+    /// (0..5).for_each(|job| drop(queue.try_push(job, ())));
+    /// let mut jobs = Vec::new();
+    /// assert_eq!(blocking::wait(queue.pop_many(&mut jobs, 3)), 3);
+    /// assert_eq!(jobs, [(4, ()), (3, ()), (2, ())]);
+    /// ```
+    pub fn pop_many<'a>(&'a self, into: &'a mut Vec<(P, T)>, limit: usize) -> PopMany<'a, P, T> {
+        PopMany { popping: Popping::new(self), into, limit }
+    }
+
+    /// Takes the most urgent item, unless all are reserved for those who waited.
+    ///
+    /// # Errors
+    ///
+    /// [`TryPopError::Closed`] once the queue is closed and drained, else [`TryPopError::Empty`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::{PriorityQueue, TryPopError};
+    ///
+    /// let queue = PriorityQueue::unbounded();
+    /// queue.try_push(1, "job").unwrap();
+    /// assert_eq!(queue.try_pop(), Ok((1, "job")));
+    /// assert_eq!(queue.try_pop(), Err(TryPopError::Empty));
+    /// ```
+    pub fn try_pop(&self) -> Result<(P, T), TryPopError> {
+        let mut batch = WakeBatch::default();
+        let popped = {
+            let mut state = self.state.lock();
+            if state.unreserved() > 0 {
+                let plan = state.plan_pop();
+                Ok(state.take(plan, &mut batch))
+            } else if state.is_over() {
+                Err(TryPopError::Closed)
+            } else {
+                Err(TryPopError::Empty)
+            }
+        };
+        // A panic of somebody's waker is not passed on: what was taken would be lost with it.
+        self.wake([None, None], &mut batch).forget();
+        popped
+    }
+
+    /// Takes the item out that `key` names, wherever it stands; `None` if it has left already.
+    ///
+    /// If that leaves fewer items than reservations, the newest reserved pop is first in line again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::PriorityQueue;
+    ///
+    /// let queue = PriorityQueue::unbounded();
+    /// let key = queue.try_push(1, "job").unwrap();
+    /// assert_eq!(queue.remove(key), Some((1, "job")));
+    /// assert_eq!(queue.remove(key), None);
+    /// ```
+    pub fn remove(&self, key: Key) -> Option<(P, T)> {
+        let mut batch = WakeBatch::default();
+        let removed = {
+            let mut state = self.state.lock();
+            let plan = state.plan(key.0)?;
+            state.take(plan, &mut batch)
+        };
+        // A panic of somebody's waker is not passed on: what was taken would be lost with it.
+        self.wake([None, None], &mut batch).forget();
+        Some(removed)
+    }
+
+    /// Gives the item that `key` names another priority; `false` if it has left already.
+    ///
+    /// It goes behind those that have that priority, as if it had arrived just now; also if the priority is the same.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::PriorityQueue;
+    ///
+    /// let queue = PriorityQueue::unbounded();
+    /// let key = queue.try_push(1, "a").unwrap();
+    /// queue.try_push(2, "b").unwrap();
+    /// assert!(queue.set_priority(key, 3));
+    /// assert_eq!(queue.try_pop(), Ok((3, "a")));
+    /// ```
+    pub fn set_priority(&self, key: Key, priority: P) -> bool {
+        // Dropped after the lock: the new priority if nobody wants it, or the old one.
+        let mut priority = Some(priority);
+        let mut state = self.state.lock();
+        state.set_priority(key.0, &mut priority)
+    }
+
+    /// The priority of the item that a pop would take now; `None` if there is none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::PriorityQueue;
+    ///
+    /// let queue = PriorityQueue::unbounded();
+    /// queue.try_push(1, "a").unwrap();
+    /// queue.try_push(2, "b").unwrap();
+    /// assert_eq!(queue.peek_priority(), Some(2));
+    /// ```
+    pub fn peek_priority(&self) -> Option<P>
+    where
+        P: Copy,
+    {
+        self.state.lock().most_urgent().map(|(&priority, _)| priority)
+    }
+
+    /// Takes out all admitted items, most urgent first, the reserved ones included.
+    ///
+    /// Those whose pushes wait are admitted then, as many as there is room for.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::PriorityQueue;
+    ///
+    /// let queue = PriorityQueue::unbounded();
+    /// queue.try_push(1, "a").unwrap();
+    /// queue.try_push(2, "b").unwrap();
+    /// assert_eq!(queue.drain(), [(2, "b"), (1, "a")]);
+    /// ```
+    pub fn drain(&self) -> Vec<(P, T)> {
+        let mut batch = WakeBatch::default();
+        let drained = self.state.lock().drain(self.capacity, &mut batch);
+        // A panic of somebody's waker is not passed on: what was taken would be lost with it.
+        self.wake([None, None], &mut batch).forget();
+        drained
+    }
+}
+
+impl<P, T> PriorityQueue<P, T> {
+    /// How many items are admitted; those whose pushes wait are not among them.
+    pub fn len(&self) -> usize {
+        self.state.lock().len
+    }
+
+    /// Whether no item is admitted.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many items are admitted at most; `None` if there is no limit.
+    pub fn capacity(&self) -> Option<usize> {
+        Some(self.capacity).filter(|&capacity| capacity < usize::MAX)
+    }
+
+    /// How many pops wait: polled, and without a reservation.
+    pub fn waiting_pops(&self) -> usize {
+        self.state.lock().pops.len()
+    }
+
+    /// How many pushes wait for room.
+    pub fn waiting_pushes(&self) -> usize {
+        self.state.lock().pushes.len()
+    }
+
+    /// Closes the queue: no item is admitted any more, and what is admitted can still be taken.
+    ///
+    /// Pushes that wait fail and get their items back. Pops get what is left, and `None` when nothing is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::{PriorityQueue, TryPushError};
+    ///
+    /// let queue = PriorityQueue::unbounded();
+    /// queue.try_push(1, "in time").unwrap();
+    /// queue.close();
+    /// assert!(matches!(queue.try_push(2, "late"), Err(TryPushError::Closed((2, "late")))));
+    /// assert_eq!(queue.try_pop(), Ok((1, "in time")));
+    /// ```
+    pub fn close(&self) {
+        let mut batch = WakeBatch::default();
+        self.state.lock().close(&mut batch);
+        self.wake([None, None], &mut batch).resume();
+    }
+
+    /// Whether the queue was closed.
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// Drops wakers that nobody has a use for, then wakes those who were served: the last thing to do, without the lock,
+    /// since wakers may do anything. If some panic, the others are woken all the same.
+    #[inline(always)]
+    fn wake(&self, spare: [Option<Waker>; 2], batch: &mut WakeBatch) -> Panics {
+        let mut panics = Panics::default();
+        for waker in spare.into_iter().flatten() {
+            panics.catch(|| drop(waker));
+        }
+        if !batch.is_empty() {
+            panics.catch(|| batch.wake(|batch| self.state.lock().take_wakers(batch)));
+        }
+        panics
+    }
+}
+
+impl<P: Ord, T> Future for Push<'_, P, T> {
+    type Output = Result<Key, Closed<(P, T)>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { queue, offer, parked } = self.get_mut();
+        assert!(offer.is_some() || parked.is_some(), "a future is not polled after it was ready");
+        let mut batch = WakeBatch::default();
+        // Outlive the lock, since they may hold wakers.
+        let (mut spare, mut left) = (None, None);
+        let outcome = loop {
+            let mut state = queue.state.lock();
+            if let Some((waiter, item)) = *parked {
+                match state.pushes.poll(waiter, cx.waker(), &mut spare) {
+                    Turn::Left(gone) => {
+                        *parked = None;
+                        let admitted = gone.grant.is_some();
+                        left = gone.waker;
+                        break if admitted { Ok(Key(item)) } else { Err(Some(state.extract(item))) };
+                    }
+                    Turn::Waiting => return Poll::Pending,
+                    Turn::NeedsWaker => {}
+                }
+            } else {
+                match state.admit(offer, queue.capacity, &mut batch) {
+                    Ok(key) => break Ok(key),
+                    Err(Refusal::Closed) => break Err(offer.take()),
+                    Err(Refusal::Full) if spare.is_some() => {
+                        *parked = Some(state.park(offer, &mut spare));
+                        return Poll::Pending;
+                    }
+                    Err(Refusal::Full) => {}
+                }
+            }
+            drop(state);
+            spare = Some(cx.waker().clone());
+        };
+        queue.wake([spare, left], &mut batch).resume();
+        Poll::Ready(outcome.map_err(|offer| Closed(offer.expect("what is refused stays with its owner"))))
+    }
+}
+
+impl<P, T> Drop for Push<'_, P, T> {
+    fn drop(&mut self) {
+        let Some((waiter, item)) = self.parked else { return };
+        let (left, taken) = {
+            let mut state = self.queue.state.lock();
+            let left = state.pushes.leave(waiter);
+            let parked = left.as_ref().is_some_and(|left| left.grant.is_none());
+            (left, parked.then(|| state.extract(item)))
+        };
+        let mut panics = Panics::default();
+        panics.catch(|| drop(left));
+        panics.catch(|| drop(taken));
+        panics.resume();
+    }
+}
+
+impl<P: Ord, T> Future for Pop<'_, P, T> {
+    type Output = Option<(P, T)>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut popped = None;
+        self.0.poll(cx, 1, |item| popped = Some(item)).map(|_| popped)
+    }
+}
+
+impl<P: Ord, T> Future for PopMany<'_, P, T> {
+    type Output = usize;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<usize> {
+        let Self { popping, into, limit } = self.get_mut();
+        popping.poll(cx, *limit, |item| into.push(item))
+    }
+}
+
+impl<'a, P, T> Popping<'a, P, T> {
+    fn new(queue: &'a PriorityQueue<P, T>) -> Self {
+        Self { queue, waiter: None, done: false }
+    }
+
+    /// Takes at least one item and at most `limit`, and says how many; none once the queue is closed and drained.
+    #[inline(always)]
+    fn poll(&mut self, cx: &mut Context<'_>, limit: usize, mut sink: impl FnMut((P, T))) -> Poll<usize>
+    where
+        P: Ord,
+    {
+        assert!(!self.done, "a future is not polled after it was ready");
+        if limit == 0 {
+            self.done = true;
+            return Poll::Ready(0);
+        }
+        let mut batch = WakeBatch::default();
+        let mut panics = Panics::default();
+        // Outlive the lock, since they may hold wakers.
+        let (mut spare, mut left) = (None, None);
+        let taken = loop {
+            let mut state = self.queue.state.lock();
+            let entitled = match self.waiter {
+                Some(waiter) => state.pops.is_granted(waiter),
+                None => state.unreserved() > 0,
+            };
+            if entitled {
+                let plan = state.plan_pop();
+                if let Some(waiter) = self.waiter.take() {
+                    left = state.leave(waiter);
+                }
+                sink(state.take(plan, &mut batch));
+                let mut taken = 1;
+                while taken < limit && state.unreserved() > 0 {
+                    // Caught, since there are others to wake for what has been taken already.
+                    let mut plan = None;
+                    panics.catch(|| plan = Some(state.plan_pop()));
+                    let Some(plan) = plan else { break };
+                    sink(state.take(plan, &mut batch));
+                    taken += 1;
+                }
+                break taken;
+            }
+            match self.waiter {
+                None if state.is_over() => break 0,
+                None => {
+                    if let Some(waker) = spare.take() {
+                        self.waiter = Some(state.pops.enqueue((), waker));
+                        return Poll::Pending;
+                    }
+                }
+                Some(waiter) => match state.pops.poll(waiter, cx.waker(), &mut spare) {
+                    Turn::Left(gone) => {
+                        self.waiter = None;
+                        left = gone.waker;
+                        break 0;
+                    }
+                    Turn::Waiting => return Poll::Pending,
+                    Turn::NeedsWaker => {}
+                },
+            }
+            drop(state);
+            spare = Some(cx.waker().clone());
+        };
+        self.done = true;
+        // As in `try_pop`.
+        self.queue.wake([spare, left], &mut batch).forget();
+        panics.resume();
+        Poll::Ready(taken)
+    }
+}
+
+impl<P, T> Drop for Popping<'_, P, T> {
+    fn drop(&mut self) {
+        let Some(waiter) = self.waiter else { return };
+        let mut batch = WakeBatch::default();
+        let left = {
+            let mut state = self.queue.state.lock();
+            let left = state.leave(waiter);
+            state.settle(&mut batch);
+            left
+        };
+        self.queue.wake([left, None], &mut batch).resume();
+    }
+}
+
+/// Why an item is not admitted.
+enum Refusal {
+    Full,
+    Closed,
+}
+
+/// What compares priorities. Nothing has changed when a comparison panics.
+impl<P: Ord, T> State<P, T> {
+    /// Admits what is offered, if there is room.
+    #[inline(always)]
+    fn admit(&mut self, offer: &mut Option<(P, T)>, capacity: usize, batch: &mut WakeBatch) -> Result<Key, Refusal> {
+        if self.closed {
+            return Err(Refusal::Closed);
+        }
+        if self.len == capacity {
+            return Err(Refusal::Full);
+        }
+        let place = self.admitted.find(offered(offer));
+        let key = self.insert(offer);
+        self.attach(key, place);
+        self.len += 1;
+        self.settle(batch);
+        Ok(Key(key))
+    }
+
+    /// Keeps what is offered until there is room; `waker` is taken, to be woken then.
+    fn park(&mut self, offer: &mut Option<(P, T)>, waker: &mut Option<Waker>) -> (arena::Key, arena::Key) {
+        let place = self.parked.find(offered(offer));
+        let key = self.insert(offer);
+        let waiter = self.pushes.enqueue(key, waker.take().expect("who parks leaves a waker"));
+        self.item_mut(key).push = Some(waiter);
+        self.attach(key, place);
+        (waiter, key)
+    }
+
+    /// Admits what is offered to a full queue in exchange for the least urgent, newest item, which may be this one.
+    fn replace(&mut self, offer: &mut Option<(P, T)>) -> (Key, Option<(P, T)>) {
+        let (priority, level) = self.admitted.bottom().expect("a full queue is not empty");
+        if offered(offer) <= priority {
+            // A key is due all the same: one that is stale.
+            let key = self.insert(offer);
+            return (Key(key), Some(self.expel(key)));
+        }
+        let victim = self.items.back(self.admitted.items(level)).expect("a level has items");
+        let place = self.admitted.find(offered(offer));
+        let key = self.insert(offer);
+        self.attach(key, place);
+        (Key(key), Some(self.extract(victim)))
+    }
+
+    /// Gives the item `key` another priority, which is exchanged for its former one, and the last place among its equals.
+    fn set_priority(&mut self, key: arena::Key, priority: &mut Option<P>) -> bool {
+        let Some(item) = self.items.get(key) else { return false };
+        let Some(wanted) = priority.as_ref() else { return false };
+        let place = self.levels_of(item).find(wanted);
+        self.arrivals += 1;
+        let Self { items, admitted, parked, arrivals, .. } = self;
+        let item = items.get_mut(key).expect("it was there");
+        let levels = if item.push.is_some() { parked } else { admitted };
+        // The new level first: when the former one is closed, its place is not good any more.
+        let level = levels.open(place, priority);
+        let former = item.level.replace(level).expect("items that stay have a level");
+        std::mem::swap(&mut item.priority, priority);
+        item.arrival = *arrivals;
+        items.unlink(levels.items_mut(former), key);
+        items.link_back(levels.items_mut(level), key);
+        if priority.is_none() {
+            *priority = Some(repay(items, levels, former));
+        }
+        true
+    }
+
+    /// What a pop is going to take. There must be an item.
+    #[inline(always)]
+    fn plan_pop(&self) -> Plan {
+        let (_, item) = self.most_urgent().expect("a pop is entitled to an item");
+        self.plan(item).expect("it was found")
+    }
+
+    /// What the removal of `item` is going to change.
+    #[inline(always)]
+    fn plan(&self, item: arena::Key) -> Option<Plan> {
+        let next = match (self.items.get(item)?.push, self.first_parked()) {
+            (None, Some((priority, parked))) => Some((parked, self.admitted.find(priority))),
+            _ => None,
+        };
+        Some(Plan { item, next })
+    }
+
+    /// The most urgent item of all; among equals, the one that came first.
+    #[inline(always)]
+    fn most_urgent(&self) -> Option<(&P, arena::Key)> {
+        let Some(parked) = self.first_parked() else { return self.first_of(&self.admitted) };
+        let Some(admitted) = self.first_of(&self.admitted) else { return Some(parked) };
+        let later = || self.item(parked.1).arrival < self.item(admitted.1).arrival;
+        match parked.0.cmp(admitted.0) {
+            Ordering::Greater => Some(parked),
+            Ordering::Equal if later() => Some(parked),
+            _ => Some(admitted),
+        }
+    }
+}
+
+/// What compares nothing, calls nobody and cannot fail.
+impl<P, T> State<P, T> {
+    const fn new() -> Self {
+        Self {
+            items: Arena::new(),
+            admitted: Levels::new(),
+            parked: Levels::new(),
+            len: 0,
+            arrivals: 0,
+            pops: WaitList::new(),
+            reservations: Arena::new(),
+            reserved: List::new(),
+            pushes: WaitList::new(),
+            closed: false,
+        }
+    }
+
+    /// How many items may be popped without overtaking anybody.
+    #[inline(always)]
+    fn unreserved(&self) -> usize {
+        self.len - self.reserved.len()
+    }
+
+    /// Whether there is no item and will be none.
+    fn is_over(&self) -> bool {
+        self.closed && self.len == 0
+    }
+
+    #[inline(always)]
+    fn first_parked(&self) -> Option<(&P, arena::Key)> {
+        if self.closed { None } else { self.first_of(&self.parked) }
+    }
+
+    #[inline(always)]
+    fn first_of<'s>(&'s self, levels: &'s Levels<P>) -> Option<(&'s P, arena::Key)> {
+        let (priority, level) = levels.top()?;
+        Some((priority, self.items.front(levels.items(level))?))
+    }
+
+    #[inline(always)]
+    fn item(&self, key: arena::Key) -> &Item<P, T> {
+        self.items.get(key).expect("an item stays until it is taken out")
+    }
+
+    #[inline(always)]
+    fn item_mut(&mut self, key: arena::Key) -> &mut Item<P, T> {
+        self.items.get_mut(key).expect("an item stays until it is taken out")
+    }
+
+    fn levels_of(&self, item: &Item<P, T>) -> &Levels<P> {
+        if item.push.is_some() { &self.parked } else { &self.admitted }
+    }
+
+    /// Makes an item of what is offered, in no level yet.
+    #[inline(always)]
+    fn insert(&mut self, offer: &mut Option<(P, T)>) -> arena::Key {
+        let (priority, value) = offer.take().expect("an offer is there until it is taken");
+        self.arrivals += 1;
+        let arrival = self.arrivals;
+        self.items.insert(Item { value, priority: Some(priority), level: None, arrival, push: None })
+    }
+
+    /// Puts an item that is in no level where it belongs.
+    #[inline(always)]
+    fn attach(&mut self, key: arena::Key, place: Place) {
+        let Self { items, admitted, parked, .. } = self;
+        let item = items.get_mut(key).expect("an item stays until it is taken out");
+        let levels = if item.push.is_some() { parked } else { admitted };
+        let level = levels.open(place, &mut item.priority);
+        item.level = Some(level);
+        // At the end, but for one that was parked while others were given its priority.
+        let arrival = item.arrival;
+        items.link_behind(levels.items_mut(level), key, |other| other.arrival < arrival);
+    }
+
+    /// Takes an item out of its level.
+    #[inline(always)]
+    fn detach(&mut self, key: arena::Key) -> &mut Item<P, T> {
+        let Self { items, admitted, parked, .. } = self;
+        let item = items.get_mut(key).expect("an item stays until it is taken out");
+        let levels = if item.push.is_some() { parked } else { admitted };
+        let level = item.level.take().expect("items that stay have a level");
+        let lent = item.priority.is_none();
+        items.unlink(levels.items_mut(level), key);
+        let repaid = lent.then(|| repay(items, levels, level));
+        let item = items.get_mut(key).expect("an item stays until it is taken out");
+        item.priority = item.priority.take().or(repaid);
+        item
+    }
+
+    /// Takes an item out of its level and out of the queue.
+    #[inline(always)]
+    fn extract(&mut self, key: arena::Key) -> (P, T) {
+        self.detach(key);
+        self.expel(key)
+    }
+
+    /// Takes an item that is in no level out of the queue.
+    #[inline(always)]
+    fn expel(&mut self, key: arena::Key) -> (P, T) {
+        let item = self.items.remove(key, |_| None).expect("an item stays until it is taken out");
+        (item.priority.expect("an item in no level has its priority"), item.value)
+    }
+
+    /// Admits a parked item, and completes its push.
+    fn admit_parked(&mut self, key: arena::Key, place: Place, batch: &mut WakeBatch) {
+        let push = self.detach(key).push.take().expect("a parked item has a push");
+        self.attach(key, place);
+        self.len += 1;
+        self.pushes.grant(push, (), batch);
+    }
+
+    /// Removes an item as planned.
+    #[inline(always)]
+    fn take(&mut self, plan: Plan, batch: &mut WakeBatch) -> (P, T) {
+        if let Some((parked, place)) = plan.next {
+            self.admit_parked(parked, place, batch);
+        }
+        match self.item(plan.item).push {
+            Some(push) => self.pushes.grant(push, (), batch),
+            None => self.len -= 1,
+        }
+        let taken = self.extract(plan.item);
+        self.settle(batch);
+        taken
+    }
+
+    fn drain(&mut self, capacity: usize, batch: &mut WakeBatch) -> Vec<(P, T)> {
+        let mut drained = Vec::with_capacity(self.len);
+        while let Some((_, item)) = self.first_of(&self.admitted) {
+            drained.push(self.extract(item));
+        }
+        self.len = 0;
+        // The parked follow most urgent first, so each stands below all before it, or beside its equals: no comparison.
+        let (mut from, mut to) = (None, None);
+        while self.len < capacity {
+            let Some((_, item)) = self.first_parked() else { break };
+            let level = self.item(item).level;
+            let place = Place::bottom(if level == from { to } else { None });
+            self.admit_parked(item, place, batch);
+            (from, to) = (level, self.item(item).level);
+        }
+        self.settle(batch);
+        drained
+    }
+
+    fn close(&mut self, batch: &mut WakeBatch) {
+        self.closed = true;
+        self.pushes.close();
+        self.settle(batch);
+        self.pushes.take_wakers(batch);
+    }
+
+    /// Brings the reservations in line with the number of items.
+    #[inline(always)]
+    fn settle(&mut self, batch: &mut WakeBatch) {
+        while self.reserved.len() < self.len {
+            let Some(waiter) = self.pops.first() else { break };
+            let reservation = self.reservations.push_back(&mut self.reserved, waiter);
+            self.pops.grant(waiter, reservation, batch);
+        }
+        while self.reserved.len() > self.len {
+            let newest = self.reservations.back(&self.reserved).expect("there are some");
+            let waiter = self.reservations.remove(newest, |_| Some(&mut self.reserved)).expect("it was there");
+            self.pops.revoke(waiter);
+        }
+        if self.is_over() {
+            self.pops.close();
+            self.pops.take_wakers(batch);
+        }
+    }
+
+    /// A waiting pop leaves, with its reservation if it has one. Its waker is to be dropped after unlocking.
+    fn leave(&mut self, waiter: arena::Key) -> Option<Waker> {
+        let left = self.pops.leave(waiter)?;
+        if let Some(reservation) = left.grant {
+            self.reservations.remove(reservation, |_| Some(&mut self.reserved));
+        }
+        left.waker
+    }
+
+    fn take_wakers(&mut self, batch: &mut WakeBatch) {
+        self.pops.take_wakers(batch);
+        self.pushes.take_wakers(batch);
+    }
+}
+
+/// Gives an item that has left `level` the priority that it had lent: the heir lends his instead, or the level closes.
+#[inline(always)]
+fn repay<P, T>(items: &mut Arena<Item<P, T>>, levels: &mut Levels<P>, level: arena::Key) -> P {
+    match items.front(levels.items(level)) {
+        Some(heir) => {
+            let heir = items.get_mut(heir).expect("items in levels exist");
+            levels.exchange(level, heir.priority.take().expect("only one item lends its priority"))
+        }
+        None => levels.close(level),
+    }
+}
+
+fn offered<P, T>(offer: &Option<(P, T)>) -> &P {
+    &offer.as_ref().expect("an offer is there until it is taken").0
+}
+
+#[cfg(any(test, fuzzing, loom, debug_assertions))]
+impl<P: Ord, T> PriorityQueue<P, T> {
+    /// Checks every invariant of the state; for tests, and not part of the public interface.
+    ///
+    /// # Panics
+    ///
+    /// When one does not hold.
+    #[doc(hidden)]
+    pub fn validate(&self) {
+        let state: MutexGuard<'_, _> = self.state.lock();
+        let (admitted, parked) = (state.admitted.validate(), state.parked.validate());
+        state.items.validate(&[&admitted[..], &parked].concat());
+        state.reservations.validate(&[&state.reserved]);
+        state.pops.validate();
+        state.pushes.validate();
+        let count = |lists: &[&List]| lists.iter().map(|list| list.len()).sum::<usize>();
+        assert_eq!(state.len, count(&admitted), "the count of the admitted is wrong");
+        assert!(state.reserved.len() <= state.len, "more is reserved than there is");
+        assert!(state.len <= self.capacity, "more is admitted than there is room for");
+        assert!(state.pops.is_empty() || state.unreserved() == 0, "a pop is kept waiting");
+        assert!(state.pushes.is_empty() || state.len == self.capacity, "a push is kept waiting");
+        assert!(!state.closed || state.pushes.is_empty(), "a push waits on a closed queue");
+        assert!(!state.is_over() || state.pops.is_empty(), "a pop waits on a queue that is closed and drained");
+        assert_eq!(state.items.len(), count(&admitted) + count(&parked), "an item is lost");
+        for (lists, is_parked) in [(&admitted, false), (&parked, true)] {
+            for list in lists {
+                let items = || state.items.iter(list);
+                assert!(items().all(|item| item.push.is_some() == is_parked), "an item is in the wrong set");
+                assert_eq!(items().filter(|item| item.priority.is_none()).count(), 1, "one item lends its priority");
+                assert!(items().is_sorted_by_key(|item| item.arrival), "an item has overtaken another one");
+            }
+        }
+        if !state.closed {
+            assert_eq!(state.pushes.len(), count(&parked), "a parked item has no push");
+        }
+    }
+}
+
+impl<P, T> fmt::Debug for PriorityQueue<P, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("PriorityQueue");
+        debug.field("capacity", &self.capacity());
+        // Formatting must not block.
+        match self.state.try_lock() {
+            Some(state) => debug
+                .field("len", &state.len)
+                .field("waiting_pops", &state.pops.len())
+                .field("waiting_pushes", &state.pushes.len())
+                .field("closed", &state.closed)
+                .finish(),
+            None => debug.finish_non_exhaustive(),
+        }
+    }
+}
+
+// No user code runs while the state is inconsistent, so a panic cannot be seen in it.
+impl<P, T> UnwindSafe for PriorityQueue<P, T> {}
+impl<P, T> RefUnwindSafe for PriorityQueue<P, T> {}
+
+// Priorities and items are moved out of the futures that hold them, never pinned.
+impl<P, T> Unpin for Push<'_, P, T> {}
+
+impl<P, T> fmt::Debug for Push<'_, P, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Push").field("waiting", &self.parked.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl<P, T> fmt::Debug for Pop<'_, P, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pop").field("waiting", &self.0.waiter.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl<P, T> fmt::Debug for PopMany<'_, P, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiting = self.popping.waiter.is_some();
+        f.debug_struct("PopMany").field("limit", &self.limit).field("waiting", &waiting).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for Closed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Closed").finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for Closed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the queue is closed")
+    }
+}
+
+impl<T> std::error::Error for Closed<T> {}
+
+impl<T> fmt::Debug for TryPushError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Full(_) => "Full",
+            Self::Closed(_) => "Closed",
+        };
+        f.debug_tuple(name).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for TryPushError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "the queue is full",
+            Self::Closed(_) => "the queue is closed",
+        })
+    }
+}
+
+impl<T> std::error::Error for TryPushError<T> {}
+
+impl fmt::Display for TryPopError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "the queue is empty, or what it holds is reserved for others who waited",
+            Self::Closed => "the queue is closed and drained",
+        })
+    }
+}
+
+impl std::error::Error for TryPopError {}
