@@ -26,6 +26,7 @@ mod mutex;
 mod priority_queue;
 mod semaphore;
 mod sync;
+mod task_queue;
 mod wait_list;
 
 pub use blocking::Elapsed;
@@ -36,6 +37,7 @@ pub use priority_queue::{Closed, Key, Pop, PopMany, PriorityQueue, Push, TryPopE
 pub use semaphore::{
     Acquire, AcquireError, AcquireOwned, OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError,
 };
+pub use task_queue::{Idle, Run, TaskError, TaskHandle, TaskQueue, TrySubmitError};
 
 #[cfg(any(fuzzing, all(test, not(loom))))]
 #[doc(hidden)]
