@@ -9,7 +9,7 @@
 //! | parked, queued | in the queue | pending | popped; cancelled: removed and dropped |
 //! | running | with its worker | pending | ends, panics; cancelled: its worker is woken, and drops it |
 //! | settled | gone, or about to go | settled | its handle takes the result |
-//! | collected | gone | taken | |
+//! | collected, detached | anywhere | taken | |
 //!
 //! **It is settled exactly once**: by the end of the future, its panic, or the drop of the `Work`, wherever that happens:
 //! in `cancel`, in the worker's next poll, with a dropped worker, with the queue. Whoever drops a future before its end
@@ -346,15 +346,18 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
     /// ```
     pub fn run(self) -> Run {
         Run(Box::pin(async move {
-            let mut budget = BUDGET;
-            while let Some((priority, mut job)) = self.0.queue.pop().await {
-                poll_fn(|cx| contained(|| job.as_mut().poll(cx)).unwrap_or(Poll::Ready(()))).await;
+            let mut ended = 0;
+            loop {
+                let mut pop = self.0.queue.pop();
+                let popped = poll_fn(|cx| anew_if_pending(&mut ended, Pin::new(&mut pop).poll(cx))).await;
+                let Some((priority, mut job)) = popped else { break };
+                poll_fn(|cx| anew_if_pending(&mut ended, job.as_mut().poll(cx))).await;
                 contained(|| drop(job));
                 contained(|| drop(priority));
-                budget -= 1;
-                if budget == 0 {
-                    budget = BUDGET;
+                ended += 1;
+                if ended == BUDGET {
                     yield_now().await;
+                    ended = 0;
                 }
             }
         }))
@@ -377,7 +380,8 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
 
     /// Waits for a moment in which no task is queued, running, or waiting to be admitted.
     ///
-    /// It has come when all of them are settled and their futures dropped; new ones may be there by the time you look.
+    /// It has come when all of them are settled and their futures dropped; new ones may be there by the time you look. A
+    /// [`submit`](Self::submit) that `close` made fail counts until it is polled or dropped.
     ///
     /// # Examples
     ///
@@ -500,6 +504,16 @@ impl<P, R> Future for TaskHandle<P, R> {
             drop(outcome);
             spare = Some(cx.waker().clone());
         }
+    }
+}
+
+impl<P, R> Drop for TaskHandle<P, R> {
+    fn drop(&mut self) {
+        // Nobody asks any more; what is there is dropped after the lock.
+        let mut outcome = self.outcome.lock();
+        let dropped = (std::mem::replace(&mut outcome.stage, Stage::Taken), outcome.handle.take());
+        drop(outcome);
+        drop(dropped);
     }
 }
 
@@ -641,11 +655,18 @@ impl<R> Report<R> {
 
     /// Publishes the result, takes the task out of the counts, and then wakes those who wait for either.
     fn settle(&self, result: Result<R, TaskError>) {
-        let (worker, handle) = {
+        let (detached, worker, handle) = {
             let mut outcome = self.outcome.lock();
-            outcome.stage = Stage::Settled(result);
-            (outcome.worker.take(), outcome.handle.take())
+            let detached = match outcome.stage {
+                Stage::Taken => Some(result),
+                _ => {
+                    outcome.stage = Stage::Settled(result);
+                    None
+                }
+            };
+            (detached, outcome.worker.take(), outcome.handle.take())
         };
+        contained(|| drop(detached));
         let mut batch = WakeBatch::default();
         {
             let mut counts = self.activity.0.lock();
@@ -679,6 +700,14 @@ fn register(slot: &mut Option<Waker>, waker: &Waker, spare: &mut Option<Waker>) 
 /// Runs foreign code whose panics are nobody's concern here.
 fn contained<R>(foreign: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(foreign)).map_err(forget).ok()
+}
+
+/// Begins to count anew what a worker does within one poll if that poll is over.
+fn anew_if_pending<R>(count: &mut usize, poll: Poll<R>) -> Poll<R> {
+    if poll.is_pending() {
+        *count = 0;
+    }
+    poll
 }
 
 /// Lets the executor run others.
