@@ -334,14 +334,9 @@ impl<P: Ord, T> PriorityQueue<P, T> {
     /// ```
     pub fn try_push(&self, priority: P, item: T) -> Result<Key, TryPushError<(P, T)>> {
         let mut offer = Some((priority, item));
-        let mut batch = WakeBatch::default();
-        let outcome = {
-            let mut state = self.state.lock();
-            state.admit(&mut offer, self.capacity, &mut batch)
-        };
-        self.wake([None, None], &mut batch).resume();
+        let outcome = self.admit(&mut offer);
         outcome.map_err(|refusal| {
-            let offer = offer.take().expect("what is refused stays with its owner");
+            let offer = refused(&mut offer);
             match refusal {
                 Refusal::Full => TryPushError::Full(offer),
                 Refusal::Closed => TryPushError::Closed(offer),
@@ -375,17 +370,15 @@ impl<P: Ord, T> PriorityQueue<P, T> {
     #[allow(clippy::type_complexity)] // plain to read, and a name for it would only have to be looked up
     pub fn force_push(&self, priority: P, item: T) -> Result<(Key, Option<(P, T)>), Closed<(P, T)>> {
         let mut offer = Some((priority, item));
-        let mut batch = WakeBatch::default();
-        let outcome = {
-            let mut state = self.state.lock();
-            match state.admit(&mut offer, self.capacity, &mut batch) {
-                Err(Refusal::Full) => Ok(state.replace(&mut offer)),
-                Err(Refusal::Closed) => Err(()),
-                Ok(key) => Ok((key, None)),
+        let mut state = self.state.lock();
+        match state.admit(&mut offer, self.capacity) {
+            Ok(key) => {
+                self.serve(state);
+                Ok((key, None))
             }
-        };
-        self.wake([None, None], &mut batch).resume();
-        outcome.map_err(|()| Closed(offer.expect("what is refused stays with its owner")))
+            Err(Refusal::Full) => Ok(state.replace(&mut offer)),
+            Err(Refusal::Closed) => Err(Closed(refused(&mut offer))),
+        }
     }
 
     /// Takes the most urgent item, waiting for one if need be; `None` once the queue is closed and drained.
@@ -450,21 +443,15 @@ impl<P: Ord, T> PriorityQueue<P, T> {
     /// assert_eq!(queue.try_pop(), Err(TryPopError::Empty));
     /// ```
     pub fn try_pop(&self) -> Result<(P, T), TryPopError> {
-        let mut batch = WakeBatch::default();
-        let popped = {
-            let mut state = self.state.lock();
-            if state.unreserved() > 0 {
-                let plan = state.plan_pop();
-                Ok(state.take(plan, &mut batch))
-            } else if state.is_over() {
-                Err(TryPopError::Closed)
-            } else {
-                Err(TryPopError::Empty)
-            }
-        };
-        // A panic of somebody's waker is not passed on: what was taken would be lost with it.
-        self.wake([None, None], &mut batch).forget();
-        popped
+        let mut state = self.state.lock();
+        if let Some(popped) = state.pop_alone() {
+            return Ok(popped);
+        }
+        if state.unreserved() == 0 {
+            return Err(if state.is_over() { TryPopError::Closed } else { TryPopError::Empty });
+        }
+        let plan = state.plan_pop();
+        Ok(self.take(state, plan))
     }
 
     /// Takes the item out that `key` names, wherever it stands; `None` if it has left already.
@@ -482,15 +469,9 @@ impl<P: Ord, T> PriorityQueue<P, T> {
     /// assert_eq!(queue.remove(key), None);
     /// ```
     pub fn remove(&self, key: Key) -> Option<(P, T)> {
-        let mut batch = WakeBatch::default();
-        let removed = {
-            let mut state = self.state.lock();
-            let plan = state.plan(key.0)?;
-            state.take(plan, &mut batch)
-        };
-        // A panic of somebody's waker is not passed on: what was taken would be lost with it.
-        self.wake([None, None], &mut batch).forget();
-        Some(removed)
+        let state = self.state.lock();
+        let plan = state.plan(key.0)?;
+        Some(self.take(state, plan))
     }
 
     /// Gives the item that `key` names another priority; `false` if it has left already.
@@ -551,7 +532,7 @@ impl<P: Ord, T> PriorityQueue<P, T> {
     pub fn drain(&self) -> Vec<(P, T)> {
         let mut batch = WakeBatch::default();
         let drained = self.state.lock().drain(self.capacity, &mut batch);
-        // A panic of somebody's waker is not passed on: what was taken would be lost with it.
+        // As in `take`.
         self.wake([None, None], &mut batch).forget();
         drained
     }
@@ -609,6 +590,39 @@ impl<P, T> PriorityQueue<P, T> {
         self.state.lock().closed
     }
 
+    #[inline(always)]
+    fn admit(&self, offer: &mut Option<(P, T)>) -> Result<Key, Refusal>
+    where
+        P: Ord,
+    {
+        let mut state = self.state.lock();
+        let key = state.admit(offer, self.capacity)?;
+        if !state.pops.is_empty() {
+            self.serve(state);
+        }
+        Ok(key)
+    }
+
+    /// Serves those who wait for an item that has come.
+    #[inline(never)]
+    fn serve(&self, mut state: MutexGuard<'_, State<P, T>>) {
+        let mut batch = WakeBatch::default();
+        state.settle(&mut batch);
+        drop(state);
+        self.wake([None, None], &mut batch).resume();
+    }
+
+    /// Removes an item as planned.
+    #[inline(never)]
+    fn take(&self, mut state: MutexGuard<'_, State<P, T>>, plan: Plan) -> (P, T) {
+        let mut batch = WakeBatch::default();
+        let taken = state.take(plan, &mut batch);
+        drop(state);
+        // A panic of somebody's waker is not passed on: what was taken would be lost with it.
+        self.wake([None, None], &mut batch).forget();
+        taken
+    }
+
     /// Drops wakers that nobody has a use for, then wakes those who were served: the last thing to do, without the lock,
     /// since wakers may do anything. If some panic, the others are woken all the same.
     #[inline(always)]
@@ -628,40 +642,55 @@ impl<P: Ord, T> Future for Push<'_, P, T> {
     type Output = Result<Key, Closed<(P, T)>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { queue, offer, parked } = self.get_mut();
-        assert!(offer.is_some() || parked.is_some(), "a future is not polled after it was ready");
+        let this = self.get_mut();
+        if this.parked.is_none() {
+            assert!(this.offer.is_some(), "a future is not polled after it was ready");
+            match this.queue.admit(&mut this.offer) {
+                Ok(key) => return Poll::Ready(Ok(key)),
+                Err(Refusal::Closed) => return Poll::Ready(Err(Closed(refused(&mut this.offer)))),
+                Err(Refusal::Full) => {}
+            }
+        }
+        this.wait(cx)
+    }
+}
+
+impl<P: Ord, T> Push<'_, P, T> {
+    #[inline(never)]
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<Key, Closed<(P, T)>>> {
         let mut batch = WakeBatch::default();
         // Outlive the lock, since they may hold wakers.
-        let (mut spare, mut left) = (None, None);
+        let mut spare = self.parked.is_none().then(|| cx.waker().clone());
+        let mut left = None;
         let outcome = loop {
-            let mut state = queue.state.lock();
-            if let Some((waiter, item)) = *parked {
-                match state.pushes.poll(waiter, cx.waker(), &mut spare) {
+            let mut state = self.queue.state.lock();
+            match self.parked {
+                None => match state.admit(&mut self.offer, self.queue.capacity) {
+                    Ok(key) => {
+                        state.settle(&mut batch);
+                        break Ok(key);
+                    }
+                    Err(Refusal::Closed) => break Err(Closed(refused(&mut self.offer))),
+                    Err(Refusal::Full) => {
+                        self.parked = Some(state.park(&mut self.offer, &mut spare));
+                        return Poll::Pending;
+                    }
+                },
+                Some((waiter, item)) => match state.pushes.poll(waiter, cx.waker(), &mut spare) {
                     Turn::Left(gone) => {
-                        *parked = None;
-                        let admitted = gone.grant.is_some();
+                        self.parked = None;
                         left = gone.waker;
-                        break if admitted { Ok(Key(item)) } else { Err(Some(state.extract(item))) };
+                        break if gone.grant.is_some() { Ok(Key(item)) } else { Err(Closed(state.extract(item))) };
                     }
                     Turn::Waiting => return Poll::Pending,
                     Turn::NeedsWaker => {}
-                }
-            } else {
-                match state.admit(offer, queue.capacity, &mut batch) {
-                    Ok(key) => break Ok(key),
-                    Err(Refusal::Closed) => break Err(offer.take()),
-                    Err(Refusal::Full) if spare.is_some() => {
-                        *parked = Some(state.park(offer, &mut spare));
-                        return Poll::Pending;
-                    }
-                    Err(Refusal::Full) => {}
-                }
+                },
             }
             drop(state);
             spare = Some(cx.waker().clone());
         };
-        queue.wake([spare, left], &mut batch).resume();
-        Poll::Ready(outcome.map_err(|offer| Closed(offer.expect("what is refused stays with its owner"))))
+        self.queue.wake([spare, left], &mut batch).resume();
+        Poll::Ready(outcome)
     }
 }
 
@@ -711,14 +740,40 @@ impl<'a, P, T> Popping<'a, P, T> {
         P: Ord,
     {
         assert!(!self.done, "a future is not polled after it was ready");
-        if limit == 0 {
-            self.done = true;
-            return Poll::Ready(0);
+        let (mut taken, mut over, mut needs_waker) = (0, limit == 0, false);
+        if self.waiter.is_none() {
+            let mut state = self.queue.state.lock();
+            while taken < limit {
+                let Some(popped) = state.pop_alone() else { break };
+                sink(popped);
+                taken += 1;
+            }
+            over |= state.is_over();
+            needs_waker = state.unreserved() == 0;
         }
+        if taken > 0 || over {
+            self.done = true;
+            return Poll::Ready(taken);
+        }
+        self.wait(cx, needs_waker, limit, sink)
+    }
+
+    #[inline(never)]
+    fn wait(
+        &mut self,
+        cx: &mut Context<'_>,
+        needs_waker: bool,
+        limit: usize,
+        mut sink: impl FnMut((P, T)),
+    ) -> Poll<usize>
+    where
+        P: Ord,
+    {
         let mut batch = WakeBatch::default();
         let mut panics = Panics::default();
         // Outlive the lock, since they may hold wakers.
-        let (mut spare, mut left) = (None, None);
+        let mut spare = needs_waker.then(|| cx.waker().clone());
+        let mut left = None;
         let taken = loop {
             let mut state = self.queue.state.lock();
             let entitled = match self.waiter {
@@ -764,7 +819,7 @@ impl<'a, P, T> Popping<'a, P, T> {
             spare = Some(cx.waker().clone());
         };
         self.done = true;
-        // As in `try_pop`.
+        // As in `take`.
         self.queue.wake([spare, left], &mut batch).forget();
         panics.resume();
         Poll::Ready(taken)
@@ -793,9 +848,9 @@ enum Refusal {
 
 /// What compares priorities. Nothing has changed when a comparison panics.
 impl<P: Ord, T> State<P, T> {
-    /// Admits what is offered, if there is room.
+    /// Admits what is offered, if there is room; then whoever waits for it must be served.
     #[inline(always)]
-    fn admit(&mut self, offer: &mut Option<(P, T)>, capacity: usize, batch: &mut WakeBatch) -> Result<Key, Refusal> {
+    fn admit(&mut self, offer: &mut Option<(P, T)>, capacity: usize) -> Result<Key, Refusal> {
         if self.closed {
             return Err(Refusal::Closed);
         }
@@ -803,20 +858,17 @@ impl<P: Ord, T> State<P, T> {
             return Err(Refusal::Full);
         }
         let place = self.admitted.find(offered(offer));
-        let key = self.insert(offer);
-        self.attach(key, place);
+        let key = self.enlist(false, place, offer);
         self.len += 1;
-        self.settle(batch);
         Ok(Key(key))
     }
 
     /// Keeps what is offered until there is room; `waker` is taken, to be woken then.
     fn park(&mut self, offer: &mut Option<(P, T)>, waker: &mut Option<Waker>) -> (arena::Key, arena::Key) {
         let place = self.parked.find(offered(offer));
-        let key = self.insert(offer);
-        let waiter = self.pushes.enqueue(key, waker.take().expect("who parks leaves a waker"));
-        self.item_mut(key).push = Some(waiter);
-        self.attach(key, place);
+        let key = self.enlist(true, place, offer);
+        let waiter = self.pushes.enqueue(key, waker.take().expect("who comes to wait brings a waker"));
+        self.items.get_mut(key).expect("it was just made").push = Some(waiter);
         (waiter, key)
     }
 
@@ -825,13 +877,13 @@ impl<P: Ord, T> State<P, T> {
         let (priority, level) = self.admitted.bottom().expect("a full queue is not empty");
         if offered(offer) <= priority {
             // A key is due all the same: one that is stale.
-            let key = self.insert(offer);
+            let (priority, value) = refused(offer);
+            let key = self.items.insert(Item { value, priority: Some(priority), level: None, arrival: 0, push: None });
             return (Key(key), Some(self.expel(key)));
         }
         let victim = self.items.back(self.admitted.items(level)).expect("a level has items");
         let place = self.admitted.find(offered(offer));
-        let key = self.insert(offer);
-        self.attach(key, place);
+        let key = self.enlist(false, place, offer);
         (Key(key), Some(self.extract(victim)))
     }
 
@@ -932,35 +984,31 @@ impl<P, T> State<P, T> {
         self.items.get(key).expect("an item stays until it is taken out")
     }
 
-    #[inline(always)]
-    fn item_mut(&mut self, key: arena::Key) -> &mut Item<P, T> {
-        self.items.get_mut(key).expect("an item stays until it is taken out")
-    }
-
     fn levels_of(&self, item: &Item<P, T>) -> &Levels<P> {
         if item.push.is_some() { &self.parked } else { &self.admitted }
     }
 
-    /// Makes an item of what is offered, in no level yet.
+    /// Makes an item of what is offered, the last one at `place` among the parked or the admitted.
     #[inline(always)]
-    fn insert(&mut self, offer: &mut Option<(P, T)>) -> arena::Key {
-        let (priority, value) = offer.take().expect("an offer is there until it is taken");
+    fn enlist(&mut self, parked: bool, place: Place, offer: &mut Option<(P, T)>) -> arena::Key {
+        assert!(self.items.has_room(), "a queue holds at most 2^32 - 1 items");
+        let (priority, value) = refused(offer);
+        let mut priority = Some(priority);
+        let levels = if parked { &mut self.parked } else { &mut self.admitted };
+        let level = levels.open(place, &mut priority);
         self.arrivals += 1;
-        let arrival = self.arrivals;
-        self.items.insert(Item { value, priority: Some(priority), level: None, arrival, push: None })
+        let item = Item { value, priority, level: Some(level), arrival: self.arrivals, push: None };
+        self.items.push_back(levels.items_mut(level), item)
     }
 
-    /// Puts an item that is in no level where it belongs.
-    #[inline(always)]
+    /// Puts an item that is in no level among the admitted.
     fn attach(&mut self, key: arena::Key, place: Place) {
-        let Self { items, admitted, parked, .. } = self;
-        let item = items.get_mut(key).expect("an item stays until it is taken out");
-        let levels = if item.push.is_some() { parked } else { admitted };
-        let level = levels.open(place, &mut item.priority);
+        let item = self.items.get_mut(key).expect("an item stays until it is taken out");
+        let level = self.admitted.open(place, &mut item.priority);
         item.level = Some(level);
         // At the end, but for one that was parked while others were given its priority.
         let arrival = item.arrival;
-        items.link_behind(levels.items_mut(level), key, |other| other.arrival < arrival);
+        self.items.link_behind(self.admitted.items_mut(level), key, |other| other.arrival < arrival);
     }
 
     /// Takes an item out of its level.
@@ -998,6 +1046,17 @@ impl<P, T> State<P, T> {
         self.attach(key, place);
         self.len += 1;
         self.pushes.grant(push, (), batch);
+    }
+
+    /// Pops the most urgent item if that is all there is to do: nobody is parked or waits for the end.
+    #[inline(always)]
+    fn pop_alone(&mut self) -> Option<(P, T)> {
+        if self.unreserved() == 0 || self.closed || !self.pushes.is_empty() {
+            return None;
+        }
+        let (_, item) = self.first_of(&self.admitted)?;
+        self.len -= 1;
+        Some(self.extract(item))
     }
 
     /// Removes an item as planned.
@@ -1085,6 +1144,10 @@ fn repay<P, T>(items: &mut Arena<Item<P, T>>, levels: &mut Levels<P>, level: are
         }
         None => levels.close(level),
     }
+}
+
+fn refused<P, T>(offer: &mut Option<(P, T)>) -> (P, T) {
+    offer.take().expect("an offer is there until it is taken")
 }
 
 fn offered<P, T>(offer: &Option<(P, T)>) -> &P {
