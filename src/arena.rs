@@ -171,18 +171,11 @@ impl<T> Arena<T> {
         attach_back(&mut self.slots, list, key.index());
     }
 
-    /// Puts the slot of `key`, which is in no list, behind the last value of `list` that is `ahead` of it.
+    /// Puts the slot of `key`, which is in no list, behind that of `before`, or at the front of `list`.
     #[inline(always)]
-    pub(crate) fn link_behind(&mut self, list: &mut List, key: Key, ahead: impl Fn(&T) -> bool) {
+    pub(crate) fn link_after(&mut self, list: &mut List, before: Option<Key>, key: Key) {
         debug_assert!(self.get(key).is_some());
-        let mut at = list.tail;
-        while let Some(Slot { prev, entry: Entry::Occupied { value, .. }, .. }) = self.slots.get(at as usize) {
-            if ahead(value) {
-                break;
-            }
-            at = *prev;
-        }
-        attach_after(&mut self.slots, list, at, key.index());
+        attach_after(&mut self.slots, list, before.map_or(NIL, Key::index), key.index());
     }
 
     /// The head of `list`.
@@ -195,6 +188,12 @@ impl<T> Arena<T> {
     #[inline(always)]
     pub(crate) fn back(&self, list: &List) -> Option<Key> {
         self.key_at(list.tail)
+    }
+
+    /// What stands before `key` in its list.
+    #[inline(always)]
+    pub(crate) fn before(&self, key: Key) -> Option<Key> {
+        self.key_at(self.slots.get(key.index() as usize)?.prev)
     }
 
     #[inline(always)]
@@ -337,6 +336,11 @@ fn detach<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
 
 #[cfg(any(test, fuzzing, loom, debug_assertions))]
 impl<T> Arena<T> {
+    /// What stands behind `key` in its list.
+    pub(crate) fn after(&self, key: Key) -> Option<Key> {
+        self.key_at(self.slots.get(key.index() as usize)?.next)
+    }
+
     /// How many values are in the arena, in a list or not.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.vacant.len()
