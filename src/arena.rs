@@ -171,13 +171,6 @@ impl<T> Arena<T> {
         attach_back(&mut self.slots, list, key.index());
     }
 
-    /// Puts the slot of `key`, which is in no list, behind that of `before`, or at the front of `list`.
-    #[inline(always)]
-    pub(crate) fn link_after(&mut self, list: &mut List, before: Option<Key>, key: Key) {
-        debug_assert!(self.get(key).is_some());
-        attach_after(&mut self.slots, list, before.map_or(NIL, Key::index), key.index());
-    }
-
     /// The head of `list`.
     #[inline(always)]
     pub(crate) fn front(&self, list: &List) -> Option<Key> {
@@ -190,10 +183,44 @@ impl<T> Arena<T> {
         self.key_at(list.tail)
     }
 
-    /// What stands before `key` in its list.
+    /// What stands before `key` in its ring.
     #[inline(always)]
-    pub(crate) fn before(&self, key: Key) -> Option<Key> {
-        self.key_at(self.slots.get(key.index() as usize)?.prev)
+    pub(crate) fn before(&self, key: Key) -> Key {
+        self.slots.get(key.index() as usize).and_then(|slot| self.key_at(slot.prev)).expect("it is in a ring")
+    }
+
+    /// What stands behind `key` in its ring.
+    #[inline(always)]
+    pub(crate) fn after(&self, key: Key) -> Key {
+        self.slots.get(key.index() as usize).and_then(|slot| self.key_at(slot.next)).expect("it is in a ring")
+    }
+
+    /// Puts the slot of `key`, which is in no list, behind that of `before` into its ring, or makes a ring of it.
+    ///
+    /// A ring is a list without ends: whoever is in it can be taken out of it without knowing more than that.
+    #[inline(always)]
+    pub(crate) fn join(&mut self, before: Option<Key>, key: Key) {
+        let index = key.index();
+        let prev = before.map_or(index, Key::index);
+        let next = match before {
+            Some(_) => std::mem::replace(&mut self.slots[prev as usize].next, index),
+            None => index,
+        };
+        self.slots[next as usize].prev = index;
+        let slot = &mut self.slots[index as usize];
+        // Alone, it has just become its own predecessor.
+        (slot.prev, slot.next) = (prev, next);
+    }
+
+    /// Takes the slot of `key` out of its ring.
+    #[inline(always)]
+    pub(crate) fn part(&mut self, key: Key) {
+        let slot = &mut self.slots[key.index() as usize];
+        let (prev, next) = (slot.prev, slot.next);
+        self.slots[prev as usize].next = next;
+        self.slots[next as usize].prev = prev;
+        let slot = &mut self.slots[key.index() as usize];
+        (slot.prev, slot.next) = (NIL, NIL);
     }
 
     #[inline(always)]
@@ -336,11 +363,6 @@ fn detach<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
 
 #[cfg(any(test, fuzzing, loom, debug_assertions))]
 impl<T> Arena<T> {
-    /// What stands behind `key` in its list.
-    pub(crate) fn after(&self, key: Key) -> Option<Key> {
-        self.key_at(self.slots.get(key.index() as usize)?.next)
-    }
-
     /// How many values are in the arena, in a list or not.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.vacant.len()
@@ -352,7 +374,25 @@ impl<T> Arena<T> {
     ///
     /// When one does not hold.
     pub(crate) fn validate(&self, lists: &[&List]) {
+        self.validate_with_rings(lists, &[]);
+    }
+
+    /// Checks every invariant, `rings` having one of each ring of this arena besides.
+    pub(crate) fn validate_with_rings(&self, lists: &[&List], rings: &[Key]) {
         let mut seen = vec![false; self.slots.len()];
+        for ring in rings {
+            let (mut prev, mut at) = (ring.index(), self.slots[ring.index() as usize].next);
+            loop {
+                let slot = &self.slots[at as usize];
+                assert!(!std::mem::replace(&mut seen[at as usize], true), "slot {at} is in two places");
+                assert_eq!(slot.prev, prev, "slot {at} does not know who stands before it");
+                assert!(matches!(slot.entry, Entry::Occupied { .. }), "vacant slot {at} is in a ring");
+                if at == ring.index() {
+                    break;
+                }
+                (prev, at) = (at, slot.next);
+            }
+        }
         for list in lists.iter().copied().chain([&self.vacant]) {
             let vacant = std::ptr::eq(list, &self.vacant);
             let (mut prev, mut at, mut len) = (NIL, list.head, 0);

@@ -859,8 +859,8 @@ impl<P: Ord, T> State<P, T> {
 
     /// Admits what is offered to a full queue in exchange for the least urgent, newest item, which may be this one.
     fn replace(&mut self, offer: &mut Option<(P, T)>) -> (Key, Option<(P, T)>) {
-        let victim = self.admitted.last(&self.items).expect("a full queue is not empty");
-        if offered(offer) <= self.admitted.priority(&self.items, victim) {
+        let (least, victim) = self.admitted.last().expect("a full queue is not empty");
+        if offered(offer) <= least {
             // A key is due all the same: one that is stale.
             let (priority, value) = refused(offer);
             let key = self.items.insert(Item::new(value, 0));
@@ -892,7 +892,7 @@ impl<P: Ord, T> State<P, T> {
     #[inline(always)]
     fn plan(&self, item: arena::Key) -> Option<Plan> {
         let next = match (self.items.get(item)?.push, self.first_parked()) {
-            (None, Some(parked)) => Some((parked, self.admitted.find(self.parked.priority(&self.items, parked)))),
+            (None, Some((priority, parked))) => Some((parked, self.admitted.find(priority))),
             _ => None,
         };
         Some(Plan { item, next })
@@ -900,10 +900,7 @@ impl<P: Ord, T> State<P, T> {
 
     /// The most urgent item of all; among equals, the one that came first.
     fn most_urgent(&self) -> Option<(&P, arena::Key)> {
-        let of = |line: &'_ Line<P>| line.first(&self.items);
-        let (admitted, parked) = (of(&self.admitted), self.first_parked());
-        let admitted = admitted.map(|key| (self.admitted.priority(&self.items, key), key));
-        let parked = parked.map(|key| (self.parked.priority(&self.items, key), key));
+        let (admitted, parked) = (self.admitted.first(&self.items), self.first_parked());
         let (Some(admitted), Some(parked)) = (admitted, parked) else { return admitted.or(parked) };
         let parked_first = match parked.0.cmp(admitted.0) {
             Ordering::Greater => true,
@@ -942,7 +939,7 @@ impl<P, T> State<P, T> {
     }
 
     #[inline(always)]
-    fn first_parked(&self) -> Option<arena::Key> {
+    fn first_parked(&self) -> Option<(&P, arena::Key)> {
         if self.closed { None } else { self.parked.first(&self.items) }
     }
 
@@ -959,7 +956,7 @@ impl<P, T> State<P, T> {
         self.arrivals += 1;
         let key = self.items.insert(Item::new(value, self.arrivals));
         let line = if parked { &mut self.parked } else { &mut self.admitted };
-        line.put(&mut self.items, key, place, priority);
+        line.put(&mut self.items, key, self.arrivals, place, priority);
         key
     }
 
@@ -980,9 +977,10 @@ impl<P, T> State<P, T> {
     /// Admits a parked item, and completes its push.
     fn admit_parked(&mut self, key: arena::Key, place: Place, batch: &mut WakeBatch) {
         let priority = self.parked.take(&mut self.items, key);
-        self.admitted.put(&mut self.items, key, place, priority);
         let item = self.items.get_mut(key).expect("an item stays until it is taken out");
-        self.pushes.grant(item.push.take().expect("a parked item has a push"), (), batch);
+        let (arrival, push) = (item.arrival, item.push.take());
+        self.admitted.put(&mut self.items, key, arrival, place, priority);
+        self.pushes.grant(push.expect("a parked item has a push"), (), batch);
     }
 
     /// Pops the most urgent item if that is all there is to do: nobody is parked or waits for the end.
@@ -991,8 +989,7 @@ impl<P, T> State<P, T> {
         if self.unreserved() == 0 || self.closed || !self.pushes.is_empty() {
             return None;
         }
-        let first = self.admitted.first(&self.items)?;
-        let priority = self.admitted.take(&mut self.items, first);
+        let (priority, first) = self.admitted.take_first(&mut self.items)?;
         Some((priority, self.expel(first)))
     }
 
@@ -1012,13 +1009,13 @@ impl<P, T> State<P, T> {
 
     fn drain(&mut self, capacity: usize, batch: &mut WakeBatch) -> Vec<(P, T)> {
         let mut drained = Vec::with_capacity(self.admitted.len());
-        while let Some(first) = self.admitted.first(&self.items) {
-            drained.push(self.extract(first));
+        while let Some((priority, first)) = self.admitted.take_first(&mut self.items) {
+            drained.push((priority, self.expel(first)));
         }
         // The parked follow most urgent first, so each goes to the end, beside its equals or below: no comparison.
         let mut beside = false;
         while self.admitted.len() < capacity {
-            let Some(first) = self.first_parked() else { break };
+            let Some((_, first)) = self.first_parked() else { break };
             let equals_follow = !self.parked.is_tail(&self.items, first);
             self.admit_parked(first, self.admitted.end(beside), batch);
             beside = equals_follow;
@@ -1086,8 +1083,9 @@ impl<P: Ord, T> PriorityQueue<P, T> {
     #[doc(hidden)]
     pub fn validate(&self) {
         let state: MutexGuard<'_, _> = self.state.lock();
-        let [admitted, parked] = [&state.admitted, &state.parked].map(|line| line.validate(&state.items));
-        state.items.validate(&[admitted, parked]);
+        let (admitted, parked) = (&state.admitted, &state.parked);
+        let tails = [admitted.validate(&state.items), parked.validate(&state.items)];
+        state.items.validate_with_rings(&[], &tails.concat());
         state.reservations.validate(&[&state.reserved]);
         state.pops.validate();
         state.pushes.validate();
@@ -1099,8 +1097,10 @@ impl<P: Ord, T> PriorityQueue<P, T> {
         assert!(!state.is_over() || state.pops.is_empty(), "a pop waits on a queue that is closed and drained");
         assert!(state.closed || state.pushes.len() == parked.len(), "a parked item has no push");
         assert_eq!(state.items.len(), admitted.len() + parked.len(), "an item is lost");
-        assert!(state.items.iter(admitted).all(|item| item.push.is_none()), "an admitted item is parked");
-        assert!(state.items.iter(parked).all(|item| item.push.is_some()), "a parked item has no push");
+        for (tails, is_parked) in tails.iter().zip([false, true]) {
+            let mut pushes = tails.iter().map(|&tail| state.item(tail).push);
+            assert!(pushes.all(|push| push.is_some() == is_parked), "an item is in the wrong line");
+        }
     }
 }
 

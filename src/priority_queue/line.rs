@@ -1,8 +1,8 @@
 //! Items in the order of service: by priority, then by arrival.
 //!
-//! A line is one list through all its items, the most urgent first. Items of equal priority form a *run*; an index of the
-//! runs, sorted by priority, says where each ends, which is where the next of its priority goes. So taking an item out,
-//! wherever it stands, is unlinking it; only the tail of a run has an entry in the index to be looked after.
+//! Items of equal priority form a *run*: a ring through the arena, from its tail round to its head, the oldest. An index of
+//! the runs, sorted by priority, has the tail of each, behind which the next of its priority goes. So an item that is
+//! not a tail can be taken out, wherever it stands, by those beside it alone.
 //!
 //! | an item is | its `standing` is | its priority is |
 //! |---|---|---|
@@ -20,14 +20,15 @@
 //! is good until the line changes.
 
 use std::collections::VecDeque;
+use std::mem::replace;
 
-use crate::arena::{Arena, Key, List};
+use crate::arena::{Arena, Key};
 
 /// Runs per chunk; few under loom and fuzzing, so that they reach the second chunk.
-const CHUNK: usize = if cfg!(any(loom, fuzzing)) { 4 } else { 256 };
+const CHUNK: usize = if cfg!(any(loom, fuzzing)) { 4 } else { 128 };
 
 /// Room for so many runs is kept, so that a fixed set of priorities never meets the allocator.
-const KEEP: usize = CHUNK / 4;
+const KEEP: usize = CHUNK / 2;
 
 pub(super) struct Item<P, T> {
     pub(super) value: T,
@@ -45,8 +46,8 @@ enum Standing<P> {
 }
 
 pub(super) struct Line<P> {
-    list: List,
-    chunks: Arena<VecDeque<Run<P>>>,
+    len: usize,
+    chunks: Arena<Vec<Run<P>>>,
     /// The least urgent first. No chunk is empty, unless it is the only one.
     order: VecDeque<Key>,
 }
@@ -75,40 +76,33 @@ impl<P, T> Item<P, T> {
 
 impl<P> Line<P> {
     pub(super) const fn new() -> Self {
-        Self { list: List::new(), chunks: Arena::new(), order: VecDeque::new() }
+        Self { len: 0, chunks: Arena::new(), order: VecDeque::new() }
     }
 
     #[inline(always)]
     pub(super) fn len(&self) -> usize {
-        self.list.len()
+        self.len
     }
 
     #[inline(always)]
     pub(super) fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.len == 0
     }
 
-    /// The most urgent item, and the oldest of those.
-    #[inline(always)]
-    pub(super) fn first<T>(&self, items: &Arena<Item<P, T>>) -> Option<Key> {
-        items.front(&self.list)
-    }
-
-    /// The least urgent item, and the newest of those.
-    pub(super) fn last<T>(&self, items: &Arena<Item<P, T>>) -> Option<Key> {
-        items.back(&self.list)
-    }
-
-    /// The priority of `key`, which is in this line.
-    pub(super) fn priority<'a, T>(&'a self, items: &'a Arena<Item<P, T>>, key: Key) -> &'a P {
-        match &items.get(key).expect("an item stays until it is taken out").standing {
-            Standing::Follows(priority) => priority,
-            Standing::Tail { chunk } => {
-                let runs = self.chunks.get(*chunk).expect("the chunks of tails exist");
-                &runs[position(runs, key)].priority
-            }
-            Standing::Loose => unreachable!("it is in this line"),
+    /// The most urgent item, and the oldest of those, with its priority.
+    pub(super) fn first<'a, T>(&'a self, items: &'a Arena<Item<P, T>>) -> Option<(&'a P, Key)> {
+        let run = self.chunks.get(*self.order.back()?)?.last()?;
+        let head = items.after(run.tail);
+        match &items.get(head)?.standing {
+            Standing::Follows(priority) => Some((priority, head)),
+            _ => Some((&run.priority, head)),
         }
+    }
+
+    /// The least urgent item, and the newest of those, with its priority.
+    pub(super) fn last(&self) -> Option<(&P, Key)> {
+        let run = self.chunks.get(*self.order.front()?)?.first()?;
+        Some((&run.priority, run.tail))
     }
 
     /// Whether `key` is the last one of its priority.
@@ -144,42 +138,37 @@ impl<P> Line<P> {
 
     /// Puts a loose item into the line.
     #[inline(always)]
-    pub(super) fn put<T>(&mut self, items: &mut Arena<Item<P, T>>, key: Key, place: Place, priority: P) {
+    pub(super) fn put<T>(&mut self, items: &mut Arena<Item<P, T>>, key: Key, arrival: u64, place: Place, priority: P) {
+        self.len += 1;
         if !place.exists {
             return self.begin(items, key, place, priority);
         }
         let chunk = self.order[place.chunk];
         let run = &mut self.chunks.get_mut(chunk).expect("chunks in order exist")[place.index];
-        let arrival = items.get(key).expect("it is loose").arrival;
         let tail = items.get_mut(run.tail).expect("tails exist");
         if tail.arrival < arrival {
-            tail.standing = Standing::Follows(std::mem::replace(&mut run.priority, priority));
-            items.link_after(&mut self.list, Some(run.tail), key);
+            tail.standing = Standing::Follows(replace(&mut run.priority, priority));
+            items.join(Some(run.tail), key);
             run.tail = key;
             items.get_mut(key).expect("it is loose").standing = Standing::Tail { chunk };
         } else {
-            // It was parked while others were given its priority. They stand behind it.
-            items.get_mut(key).expect("it is loose").standing = Standing::Follows(priority);
-            let follows = |item: &Item<P, T>| matches!(item.standing, Standing::Follows(_));
-            let mut next = run.tail;
-            while let Some(before) = items.before(next) {
-                let item = items.get(before).expect("it was just found");
-                if !follows(item) || item.arrival < arrival {
-                    break;
-                }
-                next = before;
+            // It was parked while others were given its priority: they stand behind it.
+            let mut behind = run.tail;
+            let older = |key| items.get(key).is_some_and(|item| item.arrival < arrival);
+            while items.before(behind) != run.tail && !older(items.before(behind)) {
+                behind = items.before(behind);
             }
-            let before = items.before(next);
-            items.link_after(&mut self.list, before, key);
+            let before = items.before(behind);
+            items.join(Some(before), key);
+            items.get_mut(key).expect("it is loose").standing = Standing::Follows(priority);
         }
     }
 
     /// Begins a run with a loose item.
-    #[inline(never)]
     fn begin<T>(&mut self, items: &mut Arena<Item<P, T>>, key: Key, place: Place, priority: P) {
         let Place { chunk: mut at, mut index, .. } = place;
         if self.order.is_empty() {
-            self.order.push_back(self.chunks.insert(VecDeque::new()));
+            self.order.push_back(self.chunks.insert(Vec::new()));
         }
         if self.runs(at).len() == CHUNK {
             self.split(items, at);
@@ -188,15 +177,8 @@ impl<P> Line<P> {
             }
         }
         let chunk = self.order[at];
-        let runs = self.chunks.get_mut(chunk).expect("chunks in order exist");
-        runs.insert(index, Run { priority, tail: key });
-        // Behind the run that is the next more urgent.
-        let before = match runs.get(index + 1) {
-            Some(run) => Some(run.tail),
-            None if at + 1 < self.order.len() => Some(self.runs(at + 1)[0].tail),
-            None => None,
-        };
-        items.link_after(&mut self.list, before, key);
+        self.chunks.get_mut(chunk).expect("chunks in order exist").insert(index, Run { priority, tail: key });
+        items.join(None, key);
         items.get_mut(key).expect("it is loose").standing = Standing::Tail { chunk };
     }
 
@@ -210,16 +192,25 @@ impl<P> Line<P> {
         }
     }
 
+    /// Takes the first item out of the line; it is loose then.
+    #[inline(always)]
+    pub(super) fn take_first<T>(&mut self, items: &mut Arena<Item<P, T>>) -> Option<(P, Key)> {
+        let tail = self.chunks.get(*self.order.back()?)?.last()?.tail;
+        let head = items.after(tail);
+        Some((self.take(items, head), head))
+    }
+
     /// Takes an item out of the line, and gives its priority. It is loose then.
     #[inline(always)]
     pub(super) fn take<T>(&mut self, items: &mut Arena<Item<P, T>>, key: Key) -> P {
+        self.len -= 1;
         let item = items.get_mut(key).expect("an item stays until it is taken out");
-        let priority = match std::mem::replace(&mut item.standing, Standing::Loose) {
+        let priority = match replace(&mut item.standing, Standing::Loose) {
             Standing::Follows(priority) => priority,
             Standing::Tail { chunk } => self.succeed(items, key, chunk),
             Standing::Loose => unreachable!("it is in this line"),
         };
-        items.unlink(&mut self.list, key);
+        items.part(key);
         priority
     }
 
@@ -228,24 +219,37 @@ impl<P> Line<P> {
     fn succeed<T>(&mut self, items: &mut Arena<Item<P, T>>, key: Key, chunk: Key) -> P {
         let runs = self.chunks.get_mut(chunk).expect("the chunks of tails exist");
         let index = position(runs, key);
-        if let Some(before) = items.before(key) {
-            let heir = &mut items.get_mut(before).expect("it was just found").standing;
-            if matches!(heir, Standing::Follows(_)) {
-                if let Standing::Follows(priority) = std::mem::replace(heir, Standing::Tail { chunk }) {
-                    runs[index].tail = before;
-                    return std::mem::replace(&mut runs[index].priority, priority);
+        let before = items.before(key);
+        let heir = &mut items.get_mut(before).expect("it was just found").standing;
+        match replace(heir, Standing::Tail { chunk }) {
+            Standing::Follows(priority) => {
+                runs[index].tail = before;
+                replace(&mut runs[index].priority, priority)
+            }
+            // It was alone.
+            _ => {
+                *heir = Standing::Loose;
+                let run = runs.remove(index);
+                if runs.capacity() > KEEP && runs.len() <= runs.capacity() / 4 {
+                    runs.shrink_to(KEEP.max(2 * runs.len()));
                 }
+                if runs.is_empty() && self.order.len() > 1 {
+                    self.close(chunk);
+                }
+                run.priority
             }
         }
-        let run = runs.remove(index).expect("it was just found");
-        give_back(runs);
-        if runs.is_empty() && self.order.len() > 1 {
-            self.chunks.remove(chunk, |_| None);
-            let at = self.order.iter().rposition(|&other| other == chunk).expect("chunks that exist are in order");
-            self.order.remove(at);
-            give_back(&mut self.order);
+    }
+
+    /// Removes an empty chunk.
+    #[inline(never)]
+    fn close(&mut self, chunk: Key) {
+        self.chunks.remove(chunk, |_| None);
+        let at = self.order.iter().rposition(|&other| other == chunk).expect("chunks that exist are in order");
+        self.order.remove(at);
+        if self.order.capacity() > KEEP && self.order.len() <= self.order.capacity() / 4 {
+            self.order.shrink_to(KEEP.max(2 * self.order.len()));
         }
-        run.priority
     }
 
     /// Gives an item of this line another priority, for which `place` was found; it goes behind its new equals.
@@ -257,29 +261,27 @@ impl<P> Line<P> {
         priority: P,
         arrival: u64,
     ) -> P {
-        // The place does not outlast the removal; the tail that it is behind does, or else the one before it.
-        let mut behind = match place {
-            Place { chunk, index, exists: true } => Some(self.runs(chunk)[index].tail),
-            Place { chunk, index, exists: false } => {
-                let above = self.runs(chunk).get(index).or_else(|| self.runs_after(chunk)?.front());
-                above.map(|run| run.tail)
-            }
+        let Place { chunk, index, exists } = place;
+        // The run that was found, or the next more urgent one: that outlasts the removal, where the place does not.
+        let (chunk, index) = if index < self.runs(chunk).len() { (chunk, index) } else { (chunk + 1, 0) };
+        let above = match self.order.get(chunk) {
+            Some(&chunk) => self.chunks.get_mut(chunk).and_then(|runs| runs.get_mut(index)),
+            None => None,
         };
-        let mut exists = place.exists;
-        if behind == Some(key) {
-            behind = items.before(key);
-            exists &= behind.is_some_and(|before| !self.is_tail(items, before));
-        }
+        items.get_mut(key).expect("an item stays until it is taken out").arrival = arrival;
+        let tail = match above {
+            Some(run) if run.tail != key => Some(run.tail),
+            // Unless the item is alone in it: then nobody is between its former place and its new one.
+            Some(run) if items.before(key) == key => return replace(&mut run.priority, priority),
+            Some(_) => Some(items.before(key)),
+            None => None,
+        };
         let former = self.take(items, key);
-        items.get_mut(key).expect("it is loose").arrival = arrival;
-        let place = match behind {
+        let place = match tail {
             Some(tail) => self.place_of(items, tail, exists),
-            None => {
-                let chunk = self.order.len() - 1;
-                Place { chunk, index: self.runs(chunk).len(), exists: false }
-            }
+            None => Place { chunk: self.order.len() - 1, index: self.runs(self.order.len() - 1).len(), exists },
         };
-        self.put(items, key, place, priority);
+        self.put(items, key, arrival, place, priority);
         former
     }
 
@@ -293,58 +295,49 @@ impl<P> Line<P> {
         Place { chunk: at, index: position(runs, tail), exists }
     }
 
-    fn runs_after(&self, at: usize) -> Option<&VecDeque<Run<P>>> {
-        (at + 1 < self.order.len()).then(|| self.runs(at + 1))
-    }
-
     #[inline(always)]
-    fn runs(&self, at: usize) -> &VecDeque<Run<P>> {
+    fn runs(&self, at: usize) -> &[Run<P>] {
         self.chunks.get(self.order[at]).expect("chunks in order exist")
     }
 }
 
 /// Where the run is that ends with `tail`. Most leave at the urgent end, so that is searched first.
 #[inline(always)]
-fn position<P>(runs: &VecDeque<Run<P>>, tail: Key) -> usize {
+fn position<P>(runs: &[Run<P>], tail: Key) -> usize {
     runs.iter().rposition(|run| run.tail == tail).expect("a tail's chunk has its run")
-}
-
-/// Gives memory back once three quarters of it lie idle.
-#[inline(always)]
-fn give_back<T>(deque: &mut VecDeque<T>) {
-    if deque.capacity() > KEEP && deque.len() <= deque.capacity() / 4 {
-        deque.shrink_to(KEEP.max(2 * deque.len()));
-    }
 }
 
 #[cfg(any(test, fuzzing, loom, debug_assertions))]
 impl<P> Line<P> {
-    /// Checks every invariant that can be checked without comparing priorities, and returns the list of the items.
-    pub(super) fn validate<T>(&self, items: &Arena<Item<P, T>>) -> &List {
+    /// Checks every invariant that can be checked without comparing priorities, and returns the tails of the runs.
+    pub(super) fn validate<T>(&self, items: &Arena<Item<P, T>>) -> Vec<Key> {
         self.chunks.validate(&[]);
         assert_eq!(self.order.len(), self.chunks.len(), "a chunk is not in order");
-        let mut runs = self.order.iter().rev().flat_map(|&chunk| {
+        let (mut tails, mut len) = (Vec::new(), 0);
+        for &chunk in &self.order {
             let runs = self.chunks.get(chunk).expect("chunks in order exist");
             assert!(runs.len() <= CHUNK, "a chunk is too large");
             assert!(!runs.is_empty() || self.order.len() == 1, "an empty chunk is kept");
-            runs.iter().rev().map(move |run| (chunk, run.tail))
-        });
-        let (mut at, mut arrival) = (items.front(&self.list), 0);
-        while let Some(key) = at {
-            let item = items.get(key).expect("items in the list exist");
-            assert!(item.arrival > arrival, "an item has overtaken one of its equals");
-            arrival = item.arrival;
-            match item.standing {
-                Standing::Follows(_) => {}
-                Standing::Tail { chunk } => {
-                    assert_eq!(runs.next(), Some((chunk, key)), "a run is not where its tail says");
-                    arrival = 0;
+            for &Run { tail, .. } in runs {
+                let (mut at, mut arrival) = (tail, 0);
+                loop {
+                    at = items.after(at);
+                    let item = items.get(at).expect("items in rings exist");
+                    assert!(item.arrival > arrival, "an item has overtaken one of its equals");
+                    (arrival, len) = (item.arrival, len + 1);
+                    match item.standing {
+                        Standing::Follows(_) => assert!(at != tail, "a tail does not know that it is one"),
+                        Standing::Tail { chunk: its } => assert!(at == tail && its == chunk, "a tail is elsewhere"),
+                        Standing::Loose => panic!("an item in a line thinks it is loose"),
+                    }
+                    if at == tail {
+                        break;
+                    }
                 }
-                Standing::Loose => panic!("an item in a line thinks it is loose"),
+                tails.push(tail);
             }
-            at = items.after(key);
         }
-        assert_eq!(runs.next(), None, "a run has no items");
-        &self.list
+        assert_eq!(len, self.len, "the count of the items is wrong");
+        tails
     }
 }
