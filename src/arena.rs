@@ -95,12 +95,6 @@ impl<T> Arena<T> {
         Self { slots: Vec::new(), vacant: List::new(), last_stamp: NonZeroU32::MAX }
     }
 
-    /// Whether another value can be inserted.
-    #[inline(always)]
-    pub(crate) fn has_room(&self) -> bool {
-        self.slots.len() < NIL as usize || !self.vacant.is_empty()
-    }
-
     /// Puts `value` into a slot that is in no list.
     ///
     /// # Panics
@@ -112,7 +106,7 @@ impl<T> Arena<T> {
         let entry = Entry::Occupied { stamp, value };
         let index = match self.vacant.head {
             NIL => {
-                assert!(self.has_room(), "an arena holds at most 2^32 - 1 values");
+                assert!(self.slots.len() < NIL as usize, "an arena holds at most 2^32 - 1 values");
                 self.slots.push(Slot { prev: NIL, next: NIL, entry });
                 self.slots.len() as u32 - 1
             }
@@ -208,7 +202,6 @@ impl<T> Arena<T> {
         };
         self.slots[next as usize].prev = index;
         let slot = &mut self.slots[index as usize];
-        // Alone, it has just become its own predecessor.
         (slot.prev, slot.next) = (prev, next);
     }
 

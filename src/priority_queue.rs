@@ -610,6 +610,34 @@ impl<P, T> PriorityQueue<P, T> {
         taken
     }
 
+    /// A push is dropped: takes its item out if that is still parked.
+    #[inline(never)]
+    fn abandon(&self, waiter: arena::Key, item: arena::Key) {
+        let (left, taken) = {
+            let mut state = self.state.lock();
+            let left = state.pushes.leave(waiter);
+            let parked = left.as_ref().is_some_and(|left| left.grant.is_none());
+            (left, parked.then(|| state.extract(item)))
+        };
+        let mut panics = Panics::default();
+        panics.catch(|| drop(left));
+        panics.catch(|| drop(taken));
+        panics.resume();
+    }
+
+    /// A pop is dropped: passes its reservation on, if it has one.
+    #[inline(never)]
+    fn pass_on(&self, waiter: arena::Key) {
+        let mut batch = WakeBatch::default();
+        let left = {
+            let mut state = self.state.lock();
+            let left = state.leave(waiter);
+            state.settle(&mut batch);
+            left
+        };
+        self.wake([left, None], &mut batch).resume();
+    }
+
     /// Drops wakers that nobody has a use for, then wakes those who were served: the last thing to do, without the lock,
     /// since wakers may do anything. If some panic, the others are woken all the same.
     #[inline(always)]
@@ -628,6 +656,7 @@ impl<P, T> PriorityQueue<P, T> {
 impl<P: Ord, T> Future for Push<'_, P, T> {
     type Output = Result<Key, Closed<(P, T)>>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if this.parked.is_none() {
@@ -682,24 +711,18 @@ impl<P: Ord, T> Push<'_, P, T> {
 }
 
 impl<P, T> Drop for Push<'_, P, T> {
+    #[inline]
     fn drop(&mut self) {
-        let Some((waiter, item)) = self.parked else { return };
-        let (left, taken) = {
-            let mut state = self.queue.state.lock();
-            let left = state.pushes.leave(waiter);
-            let parked = left.as_ref().is_some_and(|left| left.grant.is_none());
-            (left, parked.then(|| state.extract(item)))
-        };
-        let mut panics = Panics::default();
-        panics.catch(|| drop(left));
-        panics.catch(|| drop(taken));
-        panics.resume();
+        if let Some((waiter, item)) = self.parked {
+            self.queue.abandon(waiter, item);
+        }
     }
 }
 
 impl<P: Ord, T> Future for Pop<'_, P, T> {
     type Output = Option<(P, T)>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut popped = None;
         self.0.poll(cx, 1, |item| popped = Some(item)).map(|_| popped)
@@ -814,16 +837,11 @@ impl<'a, P, T> Popping<'a, P, T> {
 }
 
 impl<P, T> Drop for Popping<'_, P, T> {
+    #[inline]
     fn drop(&mut self) {
-        let Some(waiter) = self.waiter else { return };
-        let mut batch = WakeBatch::default();
-        let left = {
-            let mut state = self.queue.state.lock();
-            let left = state.leave(waiter);
-            state.settle(&mut batch);
-            left
-        };
-        self.queue.wake([left, None], &mut batch).resume();
+        if let Some(waiter) = self.waiter {
+            self.queue.pass_on(waiter);
+        }
     }
 }
 
@@ -951,7 +969,6 @@ impl<P, T> State<P, T> {
     /// Makes an item of what is offered, the last one at `place` among the parked or the admitted.
     #[inline(always)]
     fn enlist(&mut self, parked: bool, place: Place, offer: &mut Option<(P, T)>) -> arena::Key {
-        assert!(self.items.has_room(), "a queue holds at most 2^32 - 1 items");
         let (priority, value) = refused(offer);
         self.arrivals += 1;
         let key = self.items.insert(Item::new(value, self.arrivals));
