@@ -192,7 +192,7 @@ pub(crate) fn each_crowd(
     }
 }
 
-fn two_workers() -> Builder {
+pub(crate) fn two_workers() -> Builder {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(2);
     builder

@@ -6,6 +6,7 @@
 //!
 //! A group is named `primitive/kind/work`, and the report makes its tables and charts of the three parts. The kinds are
 //! called so that their alphabetical order is a good order to read: `free`, `queue`, `runtime`, `storm`.
+#![allow(dead_code, unused_imports, unused_macros)] // No bench needs everything.
 
 pub(crate) mod gate;
 
@@ -20,14 +21,46 @@ pub(crate) type Group<'a> = BenchmarkGroup<'a, WallTime>;
 /// Short measurements, since the report repeats whole rounds of them: noise that lasts for seconds spoils one round for
 /// every contender alike, and the median over the rounds leaves it out.
 pub(crate) fn criterion() -> Criterion {
+    criterion_measuring_for(Duration::from_millis(500))
+}
+
+/// The same with another time for each measurement: shorter where there are many.
+pub(crate) fn criterion_measuring_for(time: Duration) -> Criterion {
     Criterion::default()
         .without_plots()
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(500))
+        .warm_up_time(time.mul_f64(0.4))
+        .measurement_time(time)
         .sample_size(20)
         // The report needs the median alone, not the confidence interval that many resamples would sharpen.
         .nresamples(2_000)
         .configure_from_args()
+}
+
+/// Whether each work is to be done just once, to see that it can be done: then it need not be large. This is how
+/// criterion tells it.
+pub(crate) fn testing() -> bool {
+    let given = |flag| env::args().any(|argument| argument == flag);
+    given("--test") || !given("--bench")
+}
+
+/// Numbers in no order, the same for every contender, at the price of a multiplication.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new() -> Self {
+        Self(0)
+    }
+
+    pub(crate) fn roll(&mut self) -> u32 {
+        // Knuth's generator for MMIX; only its upper half is random enough.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 32) as u32
+    }
+
+    /// Fewer than 2^32.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        ((u64::from(self.roll()) * limit as u64) >> 32) as usize
+    }
 }
 
 /// `compare!(criterion, "name", [A, B], |group, Contender| work::<Contender>(group))` makes the criterion group `name`

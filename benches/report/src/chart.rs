@@ -19,7 +19,11 @@ const NAMES: i32 = 12;
 const TIMES: i32 = 438;
 const AXIS: (i32, i32) = (470, 960);
 
-const TOP: i32 = 112;
+/// The first line of the legend, and the next.
+const LEGEND: i32 = 72;
+const LEGEND_LINE: i32 = 22;
+/// From the last line of the legend to the rows.
+const HEAD: i32 = 40;
 const BOTTOM: i32 = 56;
 const KIND_HEIGHT: i32 = 42;
 /// Each peer has a lane of its own in a row, in the order of the legend: dots of equal ratio do not hide each other,
@@ -37,13 +41,14 @@ const TEXT: RGBColor = RGBColor(117, 125, 135);
 const STRONG: RGBColor = RGBColor(101, 125, 153);
 const LINE: RGBColor = RGBColor(128, 136, 146);
 const LOSS: RGBColor = RGBColor(214, 72, 72);
-const COLOURS: [RGBColor; 6] = [
+const COLOURS: [RGBColor; 7] = [
     RGBColor(56, 139, 253),
     RGBColor(224, 122, 47),
     RGBColor(46, 160, 87),
     RGBColor(219, 97, 162),
     RGBColor(150, 105, 230),
     RGBColor(184, 146, 20),
+    RGBColor(20, 160, 170),
 ];
 
 /// The candidates for the ends and the marks of the axis.
@@ -55,10 +60,11 @@ const MINOR: [f64; 3] = [0.7, 1.5, 7.0];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// The picture as SVG. A peer has the same colour in all pictures that are given the same `palette` of names.
+/// The picture as SVG. A peer has the same colour in all pictures that are given the same `palette` of names, as far as
+/// there are enough colours.
 pub fn draw(primitive: &Primitive, palette: &[&str]) -> Result<String> {
     let mut svg = String::new();
-    let height = TOP + primitive.kinds.iter().map(|kind| height_of(kind, primitive)).sum::<i32>() + BOTTOM;
+    let height = top(primitive) + primitive.kinds.iter().map(|kind| height_of(kind, primitive)).sum::<i32>() + BOTTOM;
     {
         let area = SVGBackend::with_string(&mut svg, (WIDTH, height.cast_unsigned())).into_drawing_area();
         paint(&area, primitive, &colours(primitive, palette), height - BOTTOM)?;
@@ -69,12 +75,13 @@ pub fn draw(primitive: &Primitive, palette: &[&str]) -> Result<String> {
 
 fn paint(area: &Area<'_>, primitive: &Primitive, colours: &[RGBColor], bottom: i32) -> Result<()> {
     let axis = Axis::around(primitive);
+    let top = top(primitive);
     title(area, primitive)?;
     legend(area, &primitive.peers, colours)?;
-    axis.paint(area, bottom)?;
-    text(area, &format!("{OURS}, ns"), (TIMES, TOP - 14), HPos::Right, (SMALL, TEXT, FontStyle::Normal))?;
+    axis.paint(area, top, bottom)?;
+    text(area, &format!("{OURS}, ns"), (TIMES, top - 14), HPos::Right, (SMALL, TEXT, FontStyle::Normal))?;
 
-    let mut y = TOP;
+    let mut y = top;
     for kind in &primitive.kinds {
         text(area, &kind.name, (NAMES, y + KIND_HEIGHT - 14), HPos::Left, (KIND, STRONG, FontStyle::Bold))?;
         y += KIND_HEIGHT;
@@ -108,14 +115,31 @@ fn title(area: &Area<'_>, primitive: &Primitive) -> Result<()> {
 }
 
 fn legend(area: &Area<'_>, peers: &[String], colours: &[RGBColor]) -> Result<()> {
-    let mut x = NAMES + 6;
-    for (peer, colour) in peers.iter().zip(colours) {
-        area.draw(&Circle::new((x, 72), 5, colour.filled()))?;
-        text(area, peer, (x + 12, 72), HPos::Left, (NORMAL, TEXT, FontStyle::Normal))?;
-        // Without fonts at hand the width of a name is a guess, made large enough for wide ones.
-        x += 12 + 7 * i32::try_from(peer.len())? + 28;
+    for ((peer, (x, y)), colour) in peers.iter().zip(legend_places(peers)).zip(colours) {
+        area.draw(&Circle::new((x, y), 5, colour.filled()))?;
+        text(area, peer, (x + 12, y), HPos::Left, (NORMAL, TEXT, FontStyle::Normal))?;
     }
     Ok(())
+}
+
+/// Where the dots of the legend are: in as many lines as it takes.
+fn legend_places(peers: &[String]) -> Vec<(i32, i32)> {
+    let (mut x, mut y) = (NAMES + 6, LEGEND);
+    let place = |peer: &String| {
+        // Without fonts at hand the width of a name is a guess, made large enough for wide ones.
+        let width = 12 + 7 * peer.len() as i32 + 28;
+        if x > NAMES + 6 && x + width > WIDTH.cast_signed() {
+            (x, y) = (NAMES + 6, y + LEGEND_LINE);
+        }
+        x += width;
+        (x - width, y)
+    };
+    peers.iter().map(place).collect()
+}
+
+/// Where the rows begin.
+fn top(primitive: &Primitive) -> i32 {
+    legend_places(&primitive.peers).last().map_or(LEGEND, |(_, y)| *y) + HEAD
 }
 
 fn dot(area: &Area<'_>, axis: &Axis, peer: &Peer, colour: RGBColor, y: i32) -> Result<()> {
@@ -154,22 +178,22 @@ impl Axis {
         AXIS.0 + (share * f64::from(AXIS.1 - AXIS.0)).round() as i32
     }
 
-    fn paint(&self, area: &Area<'_>, bottom: i32) -> Result<()> {
+    fn paint(&self, area: &Area<'_>, top: i32, bottom: i32) -> Result<()> {
         let one = self.x(1.0);
         let crowded = self.x(2.0) - self.x(1.5) < 36;
-        area.draw(&Rectangle::new([(AXIS.0, TOP), (one, bottom)], LOSS.mix(0.09).filled()))?;
+        area.draw(&Rectangle::new([(AXIS.0, top), (one, bottom)], LOSS.mix(0.09).filled()))?;
         for mark in MARKS.into_iter().filter(|&mark| mark >= self.low && mark <= self.high) {
             let x = self.x(mark);
-            area.draw(&PathElement::new([(x, TOP), (x, bottom)], LINE.mix(0.25)))?;
+            area.draw(&PathElement::new([(x, top), (x, bottom)], LINE.mix(0.25)))?;
             if crowded && MINOR.contains(&mark) {
                 continue;
             }
-            for y in [TOP - 14, bottom + 14] {
+            for y in [top - 14, bottom + 14] {
                 text(area, &format!("{mark}×"), (x, y), HPos::Center, (SMALL, TEXT, FontStyle::Normal))?;
             }
         }
         let line = ShapeStyle::from(LINE).stroke_width(2);
-        area.draw(&PathElement::new([(one, TOP), (one, bottom)], line))?;
+        area.draw(&PathElement::new([(one, top), (one, bottom)], line))?;
         let y = bottom + 36;
         text(area, "peer faster", (one - 8, y), HPos::Right, (SMALL, LOSS, FontStyle::Normal))?;
         text(area, &format!("{OURS} faster"), (one + 8, y), HPos::Left, (SMALL, TEXT, FontStyle::Normal))
@@ -183,10 +207,18 @@ fn text(area: &Area<'_>, text: &str, at: (i32, i32), to: HPos, style: (i32, RGBC
     Ok(())
 }
 
-/// The colours of the primitive's peers, in their order.
+/// The colours of the primitive's peers, in their order: that of the peer's place in the palette, or the next that
+/// nobody else in the picture has.
 fn colours(primitive: &Primitive, palette: &[&str]) -> Vec<RGBColor> {
-    let place = |peer: &String| palette.iter().position(|name| name == peer).unwrap_or(0);
-    primitive.peers.iter().map(|peer| COLOURS[place(peer) % COLOURS.len()]).collect()
+    let mut taken = [false; COLOURS.len()];
+    let colour = |peer: &String| {
+        let place = palette.iter().position(|name| name == peer).unwrap_or(0);
+        let mut candidates = (0..COLOURS.len()).map(|next| (place + next) % COLOURS.len());
+        let index = candidates.find(|&index| !taken[index]).unwrap_or(place % COLOURS.len());
+        taken[index] = true;
+        COLOURS[index]
+    };
+    primitive.peers.iter().map(colour).collect()
 }
 
 fn lane_middle(lane: usize) -> i32 {
@@ -223,6 +255,32 @@ mod tests {
         let [first, second, third, ..] = COLOURS;
         assert_eq!(colours(&examples::mutex(), &["mea", "tokio"]), [first, second]);
         assert_eq!(colours(&examples::mutex(), &["futures", "mea", "tokio"]), [second, third]);
+    }
+
+    #[test]
+    fn no_two_peers_share_a_colour_while_there_are_enough() {
+        let names: Vec<String> = (0..=COLOURS.len()).map(|number| format!("peer {number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let [first, second, ..] = COLOURS;
+        let mut mutex = examples::mutex();
+        // One turn of the colours apart.
+        mutex.peers = vec![names[0].to_owned(), names[COLOURS.len()].to_owned()];
+        assert_eq!(colours(&mutex, &names), [first, second]);
+        mutex.peers = names.iter().map(|&name| name.to_owned()).collect();
+        assert_eq!(colours(&mutex, &names)[..COLOURS.len()], COLOURS);
+    }
+
+    #[test]
+    fn a_long_legend_takes_more_lines() {
+        let names = |count| vec!["x".repeat(20); count];
+        let lines = |count| legend_places(&names(count)).into_iter().map(|(_, y)| (y - LEGEND) / LEGEND_LINE);
+        assert!(lines(5).eq([0; 5]));
+        assert!(lines(7).eq([0, 0, 0, 0, 0, 1, 1]));
+        assert!(legend_places(&names(12)).iter().all(|&(x, _)| x < WIDTH.cast_signed() - 180));
+        let mut mutex = examples::mutex();
+        let before = top(&mutex);
+        mutex.peers = names(7);
+        assert_eq!(top(&mutex), before + LEGEND_LINE);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Under what conditions the figures came about: the machine, the system, the compiler, the versions.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::process::Command;
@@ -17,7 +18,7 @@ pub fn table(workspace: &Workspace, primitives: &[Primitive]) -> Result<String> 
     let rounds = primitives.iter().map(|primitive| primitive.rounds).max().unwrap_or(0);
 
     let version = |package: &str| format!("{package} {}", workspace.version(package).unwrap_or("(unknown version)"));
-    let peers: Vec<String> = all_peers(primitives).into_iter().map(version).collect();
+    let peers: Vec<String> = crates(&all_peers(primitives)).into_iter().map(version).collect();
 
     let rows = [
         ("machine", machine),
@@ -29,6 +30,11 @@ pub fn table(workspace: &Workspace, primitives: &[Primitive]) -> Result<String> 
     ];
     let rows = rows.map(|(name, value)| format!("| {name} | {value} |\n"));
     Ok(format!("| | |\n| --- | --- |\n{}", rows.concat()))
+}
+
+/// A contender is named by its crate, or by that and what of it is meant: `tokio mpsc`.
+fn crates<'a>(peers: &[&'a str]) -> BTreeSet<&'a str> {
+    peers.iter().filter_map(|peer| peer.split(' ').next()).collect()
 }
 
 fn machine(cpuinfo: &str, meminfo: &str) -> String {
@@ -68,6 +74,12 @@ fn compiler() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_crate_once() {
+        let peers = ["mea", "tokio BinaryHeap + Notify", "tokio mpsc", "async-lock"];
+        assert_eq!(crates(&peers).into_iter().collect::<Vec<_>>(), ["async-lock", "mea", "tokio"]);
+    }
 
     #[test]
     fn a_machine() {

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::summary::{Peer, Primitive, Work};
+use crate::summary::{Kind, Peer, Primitive, Work};
 use crate::workspace::OURS;
 
 /// Marks a cell in which the peer is faster.
@@ -57,8 +57,9 @@ pub fn nanoseconds(time: f64) -> String {
 
 /// The works in which somebody is faster, with everybody who is.
 pub fn losses(primitive: &Primitive) -> String {
-    let works = || primitive.kinds.iter().flat_map(|kind| &kind.works);
-    let lost: Vec<String> = works().filter_map(|work| loss(work, &primitive.peers)).collect();
+    // With the kind: works of different kinds may have one name.
+    let works = || primitive.kinds.iter().flat_map(|kind| kind.works.iter().map(move |work| (kind, work)));
+    let lost: Vec<String> = works().filter_map(|(kind, work)| loss(kind, work, &primitive.peers)).collect();
     let (lost_count, count) = (lost.len(), works().count());
     if lost.is_empty() {
         return format!("No peer is faster in any of the {count} works.");
@@ -66,13 +67,13 @@ pub fn losses(primitive: &Primitive) -> String {
     format!("A peer is faster in {lost_count} of {count} works:\n\n{}", lost.join("\n"))
 }
 
-fn loss(work: &Work, names: &[String]) -> Option<String> {
+fn loss(kind: &Kind, work: &Work, names: &[String]) -> Option<String> {
     let faster = names.iter().zip(&work.peers).filter_map(|(name, peer)| {
         let ratio = peer.as_ref()?.ratio;
         ratio.is_loss().then(|| format!("{name} {:.2}×", ratio.median))
     });
     let faster: Vec<String> = faster.collect();
-    if faster.is_empty() { None } else { Some(format!("- {}: {}", work.name, faster.join(", "))) }
+    if faster.is_empty() { None } else { Some(format!("- {}/{}: {}", kind.name, work.name, faster.join(", "))) }
 }
 
 #[cfg(test)]
@@ -96,7 +97,7 @@ mod tests {
     #[test]
     fn losses_are_named() {
         let mut mutex = examples::mutex();
-        assert_eq!(losses(&mutex), "A peer is faster in 1 of 2 works:\n\n- lock: mea 0.90×");
+        assert_eq!(losses(&mutex), "A peer is faster in 1 of 2 works:\n\n- free/lock: mea 0.90×");
         mutex.kinds.remove(0);
         assert_eq!(losses(&mutex), "No peer is faster in any of the 1 works.");
     }
