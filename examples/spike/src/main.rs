@@ -1,13 +1,15 @@
 //! A service that survives a spike.
 //!
 //! An HTTP service on this machine, over a real SQLite database, meets a load that climbs from 2,000 to
-//! 100,000 requests a second and falls back. It meets it twice: first bare, then with a `Semaphore` that
-//! admits and a `Mutex` around each connection. The command prints both side by side and draws how latency went.
+//! 100,000 requests a second and falls back. It meets it twice: first bare, then with a `PriorityQueue` that
+//! puts the urgent first, a `Semaphore` that admits and a `Mutex` around each connection. The command prints
+//! both side by side and draws how latency went.
 //!
-//! The files, in the order to read them: [`service`] is what a program with stanchion looks like, [`database`]
-//! is what it protects, [`load`] asks, [`report`] tells.
+//! The files, in the order to read them: [`service`] is what a program with stanchion looks like, [`http`]
+//! brings it requests, [`database`] is what it protects, [`load`] asks, [`report`] tells.
 
 mod database;
+mod http;
 mod load;
 mod report;
 mod service;
@@ -24,15 +26,22 @@ use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind as UsageError, va
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::database::Database;
-use crate::load::{Glimpse, Load, Schedule};
+use crate::http::{Running, half_of_the_cores};
+use crate::load::{Glimpse, Load, Outcome, Schedule};
 use crate::report::Run;
-use crate::service::{Bare, Running, Service, Stanchion};
+use crate::service::{Bare, Service, Stanchion};
 
 /// An HTTP service over SQLite that meets a spike of load twice: bare, and with stanchion.
 ///
 /// The rate stays at --from-rate for 15 % of the run, climbs to --to-rate by a constant factor per second for
 /// 40 %, stays there for 25 %, and is back at --from-rate for the last 20 %. Requests are sent when they are
 /// due, whether or not earlier ones were answered, and latency counts from when they were due.
+///
+/// Of a hundred requests 90 are from free customers, 9 from paying ones, and one is a health check; the header
+/// x-class says which. All ask for the same, over connections of their own, and with stanchion the health
+/// checks go first and the free customers last. What the three feel at the peak is compared with what they feel
+/// without load: in a run before, at --from-rate for 40 % of --seconds, with as many of each, the first quarter
+/// of it not counted.
 ///
 /// Exits with 0 when the runs are over, 1 on trouble and 2 on flags that make no sense.
 #[derive(Debug, Parser)]
@@ -47,8 +56,8 @@ struct Args {
     /// Length of the run in each mode, in seconds
     #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..=3_600))]
     seconds: u32,
-    /// Keep-alive connections that carry the load
-    #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = value_parser!(u32).range(1..=10_000))]
+    /// Keep-alive connections that carry the load, a third of them for each class
+    #[arg(long, value_name = "COUNT", default_value_t = 384, value_parser = value_parser!(u32).range(3..=10_000))]
     connections: u32,
     /// Requests that a connection may have outstanding at once (1: none are pipelined)
     #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = value_parser!(u32).range(1..=1_000))]
@@ -65,12 +74,12 @@ struct Args {
     /// Database file, created and filled if there is none [default: one in a temporary directory]
     #[arg(long, value_name = "PATH")]
     database: Option<PathBuf>,
-    /// With stanchion: requests that query at once, each on a connection of its own
-    #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = value_parser!(u32).range(1..=1_000))]
-    permits: u32,
-    /// With stanchion: requests that wait to be admitted before more are shed (connections up to this and
-    /// --permits together can never make the line that long)
-    #[arg(long, value_name = "COUNT", default_value_t = 32, value_parser = value_parser!(u32).range(1..=1_000_000))]
+    /// With stanchion: threads that query at once, each on a connection of its own [default: half of the cores]
+    #[arg(long, value_name = "COUNT", value_parser = value_parser!(u32).range(1..=1_000))]
+    permits: Option<u32>,
+    /// With stanchion: requests that wait before the least urgent are shed (connections up to this and --permits
+    /// together can never make the line that long)
+    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = value_parser!(u32).range(1..=1_000_000))]
     max_waiting: u32,
     /// Run in this mode only
     #[arg(long, value_name = "MODE")]
@@ -78,7 +87,7 @@ struct Args {
     /// File for the chart of latency over time
     #[arg(long, value_name = "PATH", default_value = "spike.svg")]
     svg: PathBuf,
-    /// Print the numbers as JSON instead of a table
+    /// Print the numbers as JSON instead of tables
     #[arg(long)]
     json: bool,
 }
@@ -88,7 +97,7 @@ struct Args {
 pub enum Mode {
     /// A connection for every request, without a bound
     Bare,
-    /// Admission by a semaphore, connections behind mutexes
+    /// A line by urgency, admission by a semaphore, connections behind mutexes
     Stanchion,
 }
 
@@ -126,14 +135,29 @@ impl Args {
         Ok(())
     }
 
+    /// The spike.
     fn load(&self) -> Load {
+        let schedule = Schedule::new(self.from_rate, self.to_rate, Duration::from_secs(self.seconds.into()));
         Load {
-            schedule: Schedule::new(self.from_rate, self.to_rate, self.seconds),
+            schedule,
+            mix: Load::SPIKE,
+            focus: schedule.peak(),
             connections: self.connections as usize,
             pipeline: self.pipeline as usize,
             patience: Duration::from_millis(self.patience.into()),
             drain: Duration::from_secs(self.drain.into()),
         }
+    }
+
+    /// What the spike is compared with.
+    fn unloaded(&self) -> Load {
+        let duration = Duration::from_secs(self.seconds.into()).mul_f64(0.4);
+        let schedule = Schedule::new(self.from_rate, self.from_rate, duration);
+        Load { schedule, mix: Load::EVEN, focus: duration / 4..duration, ..self.load() }
+    }
+
+    fn permits(&self) -> usize {
+        self.permits.map_or_else(half_of_the_cores, |permits| permits as usize)
     }
 
     fn modes(&self) -> Vec<Mode> {
@@ -154,23 +178,15 @@ fn spike(args: &Args) -> anyhow::Result<()> {
     let load = args.load();
     let mut runs = Vec::new();
     for mode in args.modes() {
+        // Each load meets a service of its own, so that neither inherits anything from the other.
+        let unloaded = run(args, mode, "unloaded", &args.unloaded(), &listener, &Database::at(&path))?;
         let database = Database::at(&path);
-        let service = match mode {
-            Mode::Bare => Service::Bare(Bare { database: database.clone() }),
-            Mode::Stanchion => {
-                Service::Stanchion(Stanchion::new(&database, args.permits as usize, args.max_waiting as usize)?)
-            }
-        };
-        let running = Running::start(listener.try_clone()?, service)?;
-        let bar = progress_bar(mode, &load);
-        let outcome = load.run(listener.local_addr()?, |glimpse| show(&bar, &glimpse))?;
-        bar.finish();
-        drop(running);
+        let outcome = run(args, mode, "spike", &load, &listener, &database)?;
         let (connections_opened, queries) = (database.connections_opened(), database.queries());
-        runs.push(Run { mode, outcome, connections_opened, queries });
+        runs.push(Run { mode, unloaded, outcome, connections_opened, queries });
     }
 
-    let text = if args.json { format!("{:#}\n", report::json(&load, &runs)) } else { report::table(&runs) };
+    let text = if args.json { format!("{:#}\n", report::json(&load, &runs)) } else { report::tables(&load, &runs) };
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error).context("cannot print the report"),
         _ => {}
@@ -178,6 +194,26 @@ fn spike(args: &Args) -> anyhow::Result<()> {
     report::chart(&args.svg, &load, &runs)?;
     eprintln!("latency over time: {}", args.svg.display());
     Ok(())
+}
+
+/// Serves `load` in `mode`.
+fn run(
+    args: &Args,
+    mode: Mode,
+    name: &str,
+    load: &Load,
+    listener: &TcpListener,
+    database: &Database,
+) -> anyhow::Result<Outcome> {
+    let service = match mode {
+        Mode::Bare => Service::Bare(Bare { database: database.clone() }),
+        Mode::Stanchion => Service::Stanchion(Stanchion::new(database, args.permits(), args.max_waiting as usize)?),
+    };
+    let _running = Running::start(listener.try_clone()?, service)?;
+    let bar = progress_bar(format!("{mode}, {name}"), load);
+    let outcome = load.run(listener.local_addr()?, |glimpse| show(&bar, &glimpse))?;
+    bar.finish();
+    Ok(outcome)
 }
 
 fn listen(port: u16) -> anyhow::Result<TcpListener> {
@@ -198,8 +234,8 @@ fn listen(port: u16) -> anyhow::Result<TcpListener> {
 fn allow_open_files(args: &Args) -> anyhow::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-    let in_hand = args.connections.min(BLOCKING_THREADS) + args.permits;
-    let needed = u64::from(2 * args.connections + 2 * in_hand + 64);
+    let in_hand = args.connections.min(BLOCKING_THREADS) as usize + args.permits();
+    let needed = 2 * (u64::from(args.connections) + in_hand as u64) + 64;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_none_or(|current| current >= needed) {
         return Ok(());
@@ -220,18 +256,18 @@ fn allow_open_files(_: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tokio's default for a runtime.
+/// Tokio's default for each of the service's two runtimes.
 #[cfg(unix)]
-const BLOCKING_THREADS: u32 = 512;
+const BLOCKING_THREADS: u32 = 2 * 512;
 
 /// On standard error, and only if that is a terminal.
-fn progress_bar(mode: Mode, load: &Load) -> ProgressBar {
+fn progress_bar(name: String, load: &Load) -> ProgressBar {
     let length = load.schedule.duration().as_millis() as u64;
     let bar = ProgressBar::new(length);
-    if let Ok(style) = ProgressStyle::with_template("{prefix:>9} {bar:32} {msg}") {
+    if let Ok(style) = ProgressStyle::with_template("{prefix:>19} {bar:32} {msg}") {
         bar.set_style(style);
     }
-    bar.with_prefix(mode.to_string())
+    bar.with_prefix(name)
 }
 
 fn show(bar: &ProgressBar, glimpse: &Glimpse) {
@@ -264,7 +300,10 @@ mod tests {
     fn good_flags_are_taken() -> anyhow::Result<()> {
         let args = parse(&["--seconds", "1", "--from-rate", "10", "--to-rate", "20", "--only", "bare"])?;
         assert_eq!(args.load().schedule.rates(), (10, 20));
+        assert_eq!(args.unloaded().schedule.rates(), (10, 10));
         assert_eq!(args.modes(), [Mode::Bare]);
+        assert!(args.permits() >= 1);
+        assert_eq!(parse(&["--permits", "3"])?.permits(), 3);
         assert_eq!(parse(&[])?.modes(), [Mode::Bare, Mode::Stanchion]);
         Ok(())
     }
@@ -274,7 +313,7 @@ mod tests {
         for flags in [
             &["--from-rate", "10", "--to-rate", "9"][..],
             &["--from-rate", "0"],
-            &["--connections", "0"],
+            &["--connections", "2"],
             &["--pipeline", "0"],
             &["--permits", "0"],
             &["--max-waiting", "0"],

@@ -1,5 +1,5 @@
-//! The report: one table (or the same numbers as JSON) with a column for each mode, and one chart of how
-//! latency went as the load rose and fell.
+//! The report: a table with a column for each mode, a table with a row for each class of requests, or the
+//! same numbers as JSON; and one chart of how latency went as the load rose and fell.
 
 use std::ops::Range;
 use std::path::Path;
@@ -14,11 +14,15 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use serde_json::{Value, json};
 
 use crate::Mode;
-use crate::load::{Failed, Load, Outcome, SLICES, Schedule, Slice};
+use crate::load::{Failed, Load, Outcome, SLICES, Schedule, Slice, Tally};
+use crate::service::Class;
 
 /// A run in one mode.
 pub struct Run {
     pub mode: Mode,
+    /// Of the load that the spike is compared with.
+    pub unloaded: Outcome,
+    /// Of the spike.
     pub outcome: Outcome,
     pub connections_opened: u64,
     pub queries: u64,
@@ -29,35 +33,79 @@ const PROMPT_MICROSECONDS: u64 = 100_000;
 
 impl Run {
     fn served_promptly(&self) -> u64 {
-        self.outcome.latency.count_between(0, PROMPT_MICROSECONDS)
+        self.outcome.total.latency.count_between(0, PROMPT_MICROSECONDS)
+    }
+
+    /// What came of a class without load and at the peak.
+    fn of(&self, class: Class) -> (&Tally, &Tally) {
+        (&self.unloaded.focus[class as usize], &self.outcome.focus[class as usize])
     }
 }
 
-/// The table, in lines that end with a line feed.
-pub fn table(runs: &[Run]) -> String {
+/// How many times its unloaded p99 a class's p99 is at the peak.
+fn growth(unloaded: &Tally, peak: &Tally) -> Option<f64> {
+    let p99 = |tally: &Tally| tally.latency.value_at_quantile(0.99) as f64;
+    (unloaded.served > 0 && peak.served > 0).then(|| p99(peak) / p99(unloaded))
+}
+
+/// The tables, in lines that end with a line feed.
+pub fn tables(load: &Load, runs: &[Run]) -> String {
+    format!("{}\n{}", by_mode(runs), by_class(load, runs))
+}
+
+fn by_class(load: &Load, runs: &[Run]) -> String {
+    let parts: u32 = load.mix.iter().sum();
+    let mut table = format!("{:25}{:>14}{:>19}\n", "latency of what was served", "unloaded", "at the peak");
+    table.push_str(&line(["", "", "p50", "p99", "p50", "p99", "grew to", "served"]));
+    table.push_str(&"-".repeat(table.lines().last().map_or(0, str::len)));
+    table.push('\n');
+    for run in runs {
+        for class in Class::ALL.into_iter().rev() {
+            let (unloaded, peak) = run.of(class);
+            let share = 100.0 * f64::from(load.mix[class as usize]) / f64::from(parts);
+            table.push_str(&line([
+                &run.mode.to_string(),
+                &format!("{} ({share:.0} %)", class.name()),
+                &quantile(0.5, &unloaded.latency),
+                &quantile(0.99, &unloaded.latency),
+                &quantile(0.5, &peak.latency),
+                &quantile(0.99, &peak.latency),
+                &growth(unloaded, peak).map_or("-".into(), |growth| format!("{growth:.1}x")),
+                &format!("{:.1} %", 100.0 * peak.served as f64 / peak.offered.max(1) as f64),
+            ]));
+        }
+    }
+    table
+}
+
+fn line([mode, class, cells @ ..]: [&str; 8]) -> String {
+    let cells: String = cells.iter().map(|cell| format!(" {cell:>8}")).collect();
+    format!("{mode:9} {class:12}{cells}\n")
+}
+
+fn quantile(quantile: f64, histogram: &Histogram<u64>) -> String {
+    if histogram.is_empty() { "-".into() } else { milliseconds(histogram.value_at_quantile(quantile)) }
+}
+
+fn by_mode(runs: &[Run]) -> String {
     let column = |cell: &dyn Fn(&Run) -> String| runs.iter().map(cell).collect::<Vec<_>>();
     let count = |count: fn(&Run) -> u64| column(&|run| grouped(count(run)));
-    let of_failed = |count: fn(&Failed) -> u64| column(&|run| grouped(count(&run.outcome.failed)));
-    let at = |quantile: f64, histogram: fn(&Outcome) -> &Histogram<u64>| {
-        column(&|run| {
-            let histogram = histogram(&run.outcome);
-            if histogram.is_empty() { "-".into() } else { milliseconds(histogram.value_at_quantile(quantile)) }
-        })
-    };
+    let of_failed = |count: fn(&Failed) -> u64| column(&|run| grouped(count(&run.outcome.total.failed)));
+    let at = |at: f64, histogram: fn(&Outcome) -> &Histogram<u64>| column(&|run| quantile(at, histogram(&run.outcome)));
     let rows = [
         ("", column(&|run| run.mode.to_string())),
-        ("requests offered", count(|run| run.outcome.offered)),
-        ("  served", count(|run| run.outcome.served)),
+        ("requests offered", count(|run| run.outcome.total.offered)),
+        ("  served", count(|run| run.outcome.total.served)),
         ("    within 100 ms", count(Run::served_promptly)),
-        ("  shed (503, retry later)", count(|run| run.outcome.shed)),
-        ("  failed", count(|run| run.outcome.failed.total())),
+        ("  shed (503, retry later)", count(|run| run.outcome.total.shed)),
+        ("  failed", count(|run| run.outcome.total.failed.total())),
         ("    no connection free", of_failed(|failed| failed.unsent)),
         ("    no answer", of_failed(|failed| failed.unanswered)),
         ("    error", of_failed(|failed| failed.errors)),
         ("latency of what was served", vec![String::new(); runs.len()]),
-        ("  p50", at(0.5, |outcome| &outcome.latency)),
-        ("  p99", at(0.99, |outcome| &outcome.latency)),
-        ("  max", at(1.0, |outcome| &outcome.latency)),
+        ("  p50", at(0.5, |outcome| &outcome.total.latency)),
+        ("  p99", at(0.99, |outcome| &outcome.total.latency)),
+        ("  max", at(1.0, |outcome| &outcome.total.latency)),
         ("latency of all answers", vec![String::new(); runs.len()]),
         ("  p50", at(0.5, |outcome| &outcome.answers)),
         ("  p99", at(0.99, |outcome| &outcome.answers)),
@@ -88,25 +136,44 @@ pub fn json(load: &Load, runs: &[Run]) -> Value {
         let at = |quantile| (!histogram.is_empty()).then(|| histogram.value_at_quantile(quantile) as f64 / 1e3);
         json!({ "p50": at(0.5), "p99": at(0.99), "max": at(1.0) })
     };
+    let tally = |tally: &Tally| {
+        json!({
+            "offered": tally.offered,
+            "served": tally.served,
+            "shed": tally.shed,
+            "failed": tally.failed.total(),
+            "served_latency_ms": latency(&tally.latency),
+        })
+    };
+    let class = |run: &Run, class: Class| {
+        let (unloaded, peak) = run.of(class);
+        json!({
+            "class": class.name(),
+            "unloaded": tally(unloaded),
+            "peak": tally(peak),
+            "p99_grew_to": growth(unloaded, peak),
+        })
+    };
     let run = |run: &Run| {
         let outcome = &run.outcome;
         json!({
             "mode": run.mode.to_string(),
-            "offered": outcome.offered,
-            "served": outcome.served,
+            "offered": outcome.total.offered,
+            "served": outcome.total.served,
             "served_within_100_ms": run.served_promptly(),
-            "shed": outcome.shed,
-            "failed": outcome.failed.total(),
+            "shed": outcome.total.shed,
+            "failed": outcome.total.failed.total(),
             "failed_because": {
-                "no_connection_free": outcome.failed.unsent,
-                "no_answer": outcome.failed.unanswered,
-                "error": outcome.failed.errors,
+                "no_connection_free": outcome.total.failed.unsent,
+                "no_answer": outcome.total.failed.unanswered,
+                "error": outcome.total.failed.errors,
             },
-            "served_latency_ms": latency(&outcome.latency),
+            "served_latency_ms": latency(&outcome.total.latency),
             "answer_latency_ms": latency(&outcome.answers),
             "database_connections_opened": run.connections_opened,
             "database_queries": run.queries,
             "generator_longest_pause_ms": outcome.longest_pause.as_secs_f64() * 1e3,
+            "classes": Class::ALL.map(|of| class(run, of)),
         })
     };
     let (from, to) = load.schedule.rates();
@@ -117,6 +184,7 @@ pub fn json(load: &Load, runs: &[Run]) -> Value {
             "seconds": load.schedule.duration().as_secs_f64(),
             "connections": load.connections,
             "pipeline": load.pipeline,
+            "mix": Class::ALL.map(|class| json!({ "class": class.name(), "parts": load.mix[class as usize] })),
         },
         "runs": runs.iter().map(run).collect::<Vec<_>>(),
     })
@@ -158,6 +226,17 @@ impl Mode {
     }
 }
 
+impl Class {
+    /// With stanchion. Bare, all are alike.
+    fn colour(self) -> RGBColor {
+        match self {
+            Self::Free => RGBColor(125, 190, 226),
+            Self::Paying => Mode::Stanchion.colour(),
+            Self::Health => RGBColor(21, 128, 61),
+        }
+    }
+}
+
 /// Draws the runs into an SVG file.
 pub fn chart(path: &Path, load: &Load, runs: &[Run]) -> anyhow::Result<()> {
     let mut svg = String::new();
@@ -189,52 +268,56 @@ fn draw<'a>(svg: &'a mut String, load: &Load, runs: &[Run]) -> Drawing<'a> {
     root.present()
 }
 
-/// Latency of what was served: for each mode a band from p50 to p99.
+/// The p99 of what was served: bare of all, with stanchion of each class.
 fn draw_latency<'a>(root: &Area<'a>, area: &Area<'a>, load: &Load, runs: &[Run]) -> Drawing<'a> {
-    // The axis is of powers of ten of a millisecond.
-    let exponent = |microseconds: u64| (microseconds.max(1) as f64 / 1e3).log10();
-    let points: Vec<Vec<(f64, f64, f64)>> = runs
-        .iter()
-        .map(|run| {
-            let slices = run.outcome.slices.iter().enumerate();
-            let served = slices.filter(|(_, slice)| slice.served > 0);
-            let at = |(number, slice): (usize, &Slice)| {
-                let at = |quantile| exponent(slice.latency.value_at_quantile(quantile));
-                (middle_of_slice(number, load), at(0.5), at(0.99))
-            };
-            served.map(at).collect()
-        })
-        .collect();
-    let all = || points.iter().flatten();
-    let lowest = all().map(|point| point.1).fold(0.0, f64::min).floor();
-    let highest = all().map(|point| point.2).fold(1.0, f64::max).ceil();
+    let mut lines = Vec::new();
+    for run in runs {
+        match run.mode {
+            Mode::Bare => lines.push((format!("{}, all", run.mode), run.mode.colour(), p99s(load, run, &Class::ALL))),
+            Mode::Stanchion => {
+                lines.extend(Class::ALL.map(|class| {
+                    (format!("{}, {}", run.mode, class.name()), class.colour(), p99s(load, run, &[class]))
+                }))
+            }
+        }
+    }
+    let all = || lines.iter().flat_map(|(_, _, points)| points).map(|point| point.1);
+    let lowest = all().fold(0.0, f64::min).floor();
+    let highest = all().fold(1.0, f64::max).ceil();
 
+    // The axis is of powers of ten of a millisecond.
     let name = |exponent: &f64| match exponent.round() as i32 {
         exponent @ ..3 => format!("{} ms", 10_f64.powi(exponent)),
         exponent => format!("{} s", 10_f64.powi(exponent - 3)),
     };
-    let title = "Latency of what was served, from the moment a request was due";
+    let title = "p99 latency of what was served, from the moment a request was due";
     let mut panel = panel(area, load, title, "", lowest..highest, (highest - lowest) as usize + 1, &name)?;
     let mut names = Vec::new();
-    for (run, points) in runs.iter().zip(&points) {
-        let colour = run.mode.colour();
-        // A gap where nothing was served is a gap in the chart.
+    for (name, colour, points) in lines {
+        // Where nothing was served for a while is a gap in the chart.
         let length = load.schedule.duration().as_secs_f64() / SLICES as f64;
-        for points in points.chunk_by(|a, b| b.0 - a.0 < 1.5 * length) {
-            let p50 = points.iter().map(|&(x, p50, _)| (x, p50));
-            let p99 = points.iter().map(|&(x, _, p99)| (x, p99));
-            let outline: Vec<_> = p50.clone().chain(p99.clone().rev()).collect();
-            panel.draw_series([Polygon::new(outline, colour.mix(0.14))])?;
-            panel.draw_series(LineSeries::new(p99, colour.mix(0.6).stroke_width(1)))?;
-            panel.draw_series(LineSeries::new(p50, colour.stroke_width(2)))?;
+        for points in points.chunk_by(|a, b| b.0 - a.0 < 5.5 * length) {
+            panel.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
         }
-        if let Some(&(_, p50, p99)) = points.last() {
-            names.push((panel.backend_coord(&(0.0, p50)).1, format!("{} p50", run.mode), colour));
-            names.push((panel.backend_coord(&(0.0, p99)).1, format!("{} p99", run.mode), colour));
+        if let Some(&(_, p99)) = points.last() {
+            names.push((panel.backend_coord(&(0.0, p99)).1, name, colour));
         }
     }
     name_phases(area, &panel, load)?;
     name_lines(root, (WIDTH - RIGHT) as i32 + 8, names)
+}
+
+/// Where in time, and the logarithm of the p99 of these classes there.
+fn p99s(load: &Load, run: &Run, classes: &[Class]) -> Vec<(f64, f64)> {
+    let at = |(number, slice): (usize, &Slice)| {
+        let mut latency = slice.latency[classes[0] as usize].clone();
+        for &class in &classes[1..] {
+            latency += &slice.latency[class as usize];
+        }
+        let microseconds = latency.value_at_quantile(0.99).max(1) as f64;
+        (!latency.is_empty()).then(|| (middle_of_slice(number, load), (microseconds / 1e3).log10()))
+    };
+    run.outcome.slices.iter().enumerate().filter_map(at).collect()
 }
 
 /// What was asked for, and how much of it was served.
@@ -358,39 +441,66 @@ mod tests {
     use std::time::Duration;
 
     fn example() -> anyhow::Result<(Load, Vec<Run>)> {
+        let schedule = Schedule::new(100, 1_000, Duration::from_secs(2));
         let load = Load {
-            schedule: Schedule::new(10, 100, 2),
+            schedule,
+            mix: Load::SPIKE,
+            focus: schedule.peak(),
             connections: 4,
             pipeline: 2,
             patience: Duration::from_secs(1),
             drain: Duration::from_secs(1),
         };
-        let run = |mode, milliseconds| -> anyhow::Result<Run> {
-            let mut outcome = Outcome::new(load.schedule.duration())?;
+        // Every tenth request is shed; health checks take one unit of time, paying customers two, free ones four.
+        let outcome = |unit: u32| -> anyhow::Result<Outcome> {
+            let mut outcome = Outcome::new(load.schedule.duration(), load.focus.clone())?;
             for number in 0..load.schedule.total() {
                 let due = load.schedule.due(number);
-                outcome.offer(due);
+                let class = Class::ALL[number as usize % 3];
+                outcome.offer(class, due);
                 let status = if number % 10 == 0 { 503 } else { 200 };
-                outcome.answer(due, due + Duration::from_millis(milliseconds), status);
+                outcome.answer(class, due, due + Duration::from_millis((unit << (2 - class as u32)).into()), status);
             }
-            Ok(Run { mode, outcome, connections_opened: 4, queries: 1_234_567 })
+            Ok(outcome)
         };
-        Ok((load, vec![run(Mode::Bare, 400)?, run(Mode::Stanchion, 2)?]))
+        let run = |mode, unit| -> anyhow::Result<Run> {
+            let (unloaded, outcome) = (outcome(1)?, outcome(unit)?);
+            Ok(Run { mode, unloaded, outcome, connections_opened: 4, queries: 1_234_567 })
+        };
+        Ok((load.clone(), vec![run(Mode::Bare, 400)?, run(Mode::Stanchion, 2)?]))
     }
 
     #[test]
-    fn the_table_has_a_column_for_each_mode() -> anyhow::Result<()> {
+    fn the_first_table_has_a_column_for_each_mode() -> anyhow::Result<()> {
         let (_, runs) = example()?;
-        let table = table(&runs);
+        let table = by_mode(&runs);
         let row = |name: &str| -> anyhow::Result<Vec<String>> {
             let line = table.lines().find(|line| line.trim().starts_with(name)).context("no such row")?;
             Ok(line.trim().replacen(name, "", 1).replace(" ms", "").split_whitespace().map(str::to_owned).collect())
         };
         assert_eq!(row("bare")?, ["stanchion"]);
         assert_eq!(row("database queries made")?, ["1,234,567", "1,234,567"]);
-        assert_eq!(row("p50")?, ["400", "2.00"]);
+        assert_eq!(row("p50")?, ["800", "4.00"]);
         assert_eq!(row("failed")?, ["0", "0"]);
-        assert!(table.lines().all(|line| line.len() < 80), "{table}");
+        Ok(())
+    }
+
+    #[test]
+    fn the_second_table_has_a_row_for_each_class_of_each_mode() -> anyhow::Result<()> {
+        let (load, runs) = example()?;
+        let table = by_class(&load, &runs);
+        let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(rows[3][..4], ["bare", "health", "(1", "%)"]);
+        assert_eq!(rows[4][..4], ["bare", "paying", "(9", "%)"]);
+        let free = ["stanchion", "free", "(90", "%)", "4.00", "ms", "4.00", "ms", "8.00", "ms", "8.00", "ms", "2.0x"];
+        assert_eq!(rows[8][..13], free);
+        assert_eq!(rows[8][14..], ["%"]);
+        assert_eq!(rows.len(), 9);
+        assert!(tables(&load, &runs).lines().all(|line| line.len() < 80), "{table}");
+
+        let nothing = Outcome::new(load.schedule.duration(), load.focus.clone())?;
+        let unserved = Run { unloaded: nothing, ..example()?.1.remove(0) };
+        assert_eq!(by_class(&load, &[unserved]).lines().last().map(|line| line.matches(" -").count()), Some(3));
         Ok(())
     }
 
@@ -398,10 +508,16 @@ mod tests {
     fn the_json_has_the_same_numbers() -> anyhow::Result<()> {
         let (load, runs) = example()?;
         let json = json(&load, &runs);
-        assert_eq!(json["load"]["to_rate"], 100);
+        assert_eq!(json["load"]["to_rate"], 1_000);
+        assert_eq!(json["load"]["mix"][2], json!({ "class": "health", "parts": 1 }));
         assert_eq!(json["runs"][1]["mode"], "stanchion");
         assert_eq!(json["runs"][0]["offered"], load.schedule.total());
         assert_eq!(json["runs"][1]["database_queries"], 1_234_567);
+        let health = &json["runs"][1]["classes"][2];
+        assert_eq!(health["class"], "health");
+        assert_eq!(health["p99_grew_to"], 2.0);
+        let ends = |phase: &str| health[phase]["served"].as_u64() < health[phase]["offered"].as_u64();
+        assert!(ends("unloaded") && ends("peak"), "{health}");
         Ok(())
     }
 
@@ -412,9 +528,9 @@ mod tests {
         let (load, mut runs) = example()?;
         chart(&path, &load, &runs)?;
         let svg = std::fs::read_to_string(&path)?;
-        assert!(svg.contains("stanchion p99") && svg.trim_end().ends_with("</svg>"));
+        assert!(svg.contains("stanchion, health") && svg.trim_end().ends_with("</svg>"));
 
-        runs[0].outcome = Outcome::new(load.schedule.duration())?;
+        runs[0].outcome = Outcome::new(load.schedule.duration(), load.focus.clone())?;
         chart(&path, &load, &runs[..1])?;
         assert!(chart(directory.path(), &load, &runs).is_err());
         Ok(())

@@ -1,35 +1,54 @@
-//! The service: `GET /product/17` answers with a line of JSON out of the database. It exists twice.
+//! The service: a page about a product, out of the database. It exists twice.
 //!
 //! **Bare** does what is easily written: every request opens its own connection on the blocking thread
 //! pool. Nothing says how many may do so at once, so when load rises the requests slow each other down, and
-//! every one of them is late.
+//! every one of them is late, whoever sent it.
 //!
-//! **Stanchion** adds two primitives, each with one job:
-//! - a [`Semaphore`] *admits* as many requests at once as there are connections. The others wait their turn
-//!   in order of arrival; and since it can tell how long that line is (`waiters`), a request that would only
-//!   make it longer is told so at once (503 with `Retry-After`) instead of being served when it is too late;
-//! - a [`Mutex`] around each of a few connections lets one request at a time *use* it, so that connections are
+//! **Stanchion** adds three primitives, each with one job:
+//! - a [`PriorityQueue`] is the *line*: health checks go before paying customers, and those before free ones.
+//!   It is bounded, and when it is full the least urgent request, the newest of those, is turned away at once
+//!   (503 with `Retry-After`) instead of being served when it is too late;
+//! - a [`Semaphore`] *admits*: so many are served at once, and cores are left to read requests with;
+//! - a [`Mutex`] around each of a few connections lets one thread at a time *use* it, so that connections are
 //!   opened once and shared.
 //!
-//! Everything else is the same code for both.
+//! Everything else is the same code for both: the file beside this one, which speaks HTTP.
 
-use std::convert::Infallible;
-use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use serde_json::json;
-use stanchion::{Mutex, OwnedMutexGuard, Semaphore};
-use tokio::runtime::Runtime;
+use stanchion::{Mutex, OwnedMutexGuard, PriorityQueue, Semaphore};
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 
 use crate::database::{Connection, Database, Product};
+
+/// Who asks, the least urgent first: this is the order of the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// A customer who does not pay, or anybody who does not say.
+    Free,
+    /// A customer who pays.
+    Paying,
+    /// Whoever restarts the service when it does not answer.
+    Health,
+}
+
+impl Class {
+    pub const ALL: [Self; 3] = [Self::Free, Self::Paying, Self::Health];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Paying => "paying",
+            Self::Health => "health",
+        }
+    }
+
+    pub fn named(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name().as_bytes() == name)
+    }
+}
 
 /// How a request fails to be served.
 #[derive(Debug)]
@@ -40,7 +59,7 @@ pub enum Refusal {
     Broken(String),
 }
 
-type Lookup = Result<Option<Product>, Refusal>;
+pub type Lookup = Result<Option<Product>, Refusal>;
 
 /// The service without primitives.
 pub struct Bare {
@@ -50,49 +69,74 @@ pub struct Bare {
 impl Bare {
     async fn product(&self, id: u32) -> Lookup {
         let database = self.database.clone();
-        on_blocking_thread(move || database.connect()?.product(id)).await
+        match spawn_blocking(move || database.connect()?.product(id)).await {
+            Ok(product) => product.map_err(|error| Refusal::Broken(error.to_string())),
+            Err(error) => Err(Refusal::Broken(error.to_string())),
+        }
     }
 }
 
 /// The service with primitives.
 pub struct Stanchion {
+    line: Arc<PriorityQueue<Class, Ticket>>,
     admission: Arc<Semaphore>,
-    max_waiting: usize,
     connections: Vec<Arc<Mutex<Connection>>>,
 }
 
+/// A request in line.
+struct Ticket {
+    id: u32,
+    reply: oneshot::Sender<Lookup>,
+}
+
 impl Stanchion {
-    /// Opens `permits` connections, to be used by as many requests at once while at most about `max_waiting`
-    /// more wait.
+    /// Opens `permits` connections, to be used by as many threads at once while at most `max_waiting`
+    /// requests wait.
     pub fn new(database: &Database, permits: usize, max_waiting: usize) -> anyhow::Result<Self> {
         let connections = (0..permits).map(|_| Ok(Arc::new(Mutex::new(database.connect()?))));
         Ok(Self {
+            line: Arc::new(PriorityQueue::bounded(max_waiting)),
             admission: Arc::new(Semaphore::new(permits)),
-            max_waiting,
             connections: connections
                 .collect::<rusqlite::Result<_>>()
                 .context("cannot open the database for the service")?,
         })
     }
 
-    async fn product(&self, id: u32) -> Lookup {
-        // Shed: nobody joins a line that is too long to be served in good time.
-        if self.admission.waiters() >= self.max_waiting {
-            return Err(Refusal::Busy);
+    async fn product(&self, class: Class, id: u32) -> Lookup {
+        let (reply, answer) = oneshot::channel();
+        // Order, and shed: whoever is the least urgent of a full line leaves it, be it this one.
+        if let Ok((_, Some((_, turned_away)))) = self.line.force_push(class, Ticket { id, reply }) {
+            let _ = turned_away.reply.send(Err(Refusal::Busy));
         }
-        // Admit: in order of arrival, as many at once as there are connections.
-        let permit = Arc::clone(&self.admission).acquire_owned().await.map_err(|_| Refusal::Busy)?;
-        // Exclude: this connection is ours until the guard goes.
-        let connection = self.free_connection().await;
-        on_blocking_thread(move || {
-            let product = connection.product(id);
-            // Both went along to the thread, so a client that hangs up in the middle of a query does not
-            // free them early. The connection goes first: who is admitted next finds it free.
-            drop(connection);
-            drop(permit);
-            product
-        })
-        .await
+        answer.await.unwrap_or_else(|_| Err(Refusal::Broken("nobody is left to ask the database".into())))
+    }
+
+    /// Serves those in line for as long as it is polled.
+    async fn serve(&self) {
+        loop {
+            // Admit: first a place, then whoever is the most urgent by then.
+            let Ok(permit) = Arc::clone(&self.admission).acquire_owned().await else { return };
+            let Some(first) = self.line.pop().await else { return };
+            // Exclude: this connection is ours until the guard goes.
+            let connection = self.free_connection().await;
+            let line = Arc::clone(&self.line);
+            spawn_blocking(move || {
+                // A thread that has been admitted goes on while anybody waits.
+                let mut next = Some(first);
+                while let Some((class, ticket)) = next {
+                    ticket.serve(&connection);
+                    if class == Class::Free {
+                        // Whoever reads what the urgent ask may be waiting for this core.
+                        std::thread::yield_now();
+                    }
+                    next = line.try_pop().ok();
+                }
+                // The connection goes first: who is admitted next finds it free.
+                drop(connection);
+                drop(permit);
+            });
+        }
     }
 
     /// Whoever holds a permit finds a free connection, as there are as many of both.
@@ -106,11 +150,14 @@ impl Stanchion {
     }
 }
 
-/// Runs a query where it may block, away from the threads that serve the sockets.
-async fn on_blocking_thread(query: impl FnOnce() -> rusqlite::Result<Option<Product>> + Send + 'static) -> Lookup {
-    match tokio::task::spawn_blocking(query).await {
-        Ok(product) => product.map_err(|error| Refusal::Broken(error.to_string())),
-        Err(error) => Err(Refusal::Broken(error.to_string())),
+impl Ticket {
+    /// Asks the database. Blocks the thread.
+    fn serve(self, connection: &Connection) {
+        // Nothing is asked for a client that has hung up.
+        if !self.reply.is_closed() {
+            let product = connection.product(self.id).map_err(|error| Refusal::Broken(error.to_string()));
+            let _ = self.reply.send(product);
+        }
     }
 }
 
@@ -121,227 +168,110 @@ pub enum Service {
 }
 
 impl Service {
-    async fn product(&self, id: u32) -> Lookup {
+    /// What a request is answered with.
+    pub async fn product(&self, class: Class, id: u32) -> Lookup {
         match self {
             Self::Bare(service) => service.product(id).await,
-            Self::Stanchion(service) => service.product(id).await,
+            Self::Stanchion(service) => service.product(class, id).await,
         }
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        let Some(id) = request.uri().path().strip_prefix("/product/").and_then(|id| id.parse().ok()) else {
-            return response(StatusCode::NOT_FOUND, None, complaint("ask for /product/NUMBER"));
-        };
-        if request.method() != Method::GET {
-            let allow = (ALLOW, HeaderValue::from_static("GET"));
-            return response(StatusCode::METHOD_NOT_ALLOWED, Some(allow), complaint("only GET"));
-        }
-        match self.product(id).await {
-            Ok(Some(product)) => response(StatusCode::OK, None, page(&product)),
-            Ok(None) => response(StatusCode::NOT_FOUND, None, complaint("no such product")),
-            Err(Refusal::Busy) => {
-                let retry_after = (RETRY_AFTER, HeaderValue::from_static("1"));
-                response(StatusCode::SERVICE_UNAVAILABLE, Some(retry_after), complaint("busy"))
-            }
-            Err(Refusal::Broken(error)) => response(StatusCode::INTERNAL_SERVER_ERROR, None, complaint(&error)),
+    /// The work of the service that is no request's own. To be polled for as long as there are requests.
+    pub async fn run(&self) {
+        match self {
+            Self::Bare(_) => {}
+            Self::Stanchion(service) => service.serve().await,
         }
     }
-}
-
-fn page(product: &Product) -> String {
-    let Product { id, name, price_cents, reviews, mean_stars } = product;
-    json!({ "id": id, "name": name, "price_cents": price_cents, "reviews": reviews, "mean_stars": mean_stars })
-        .to_string()
-}
-
-fn complaint(error: &str) -> String {
-    json!({ "error": error }).to_string()
-}
-
-fn response(
-    status: StatusCode,
-    header: Option<(HeaderName, HeaderValue)>,
-    body: impl Into<Bytes>,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().extend(header);
-    response
-}
-
-/// A service that is being served, on threads of its own, until it is dropped.
-pub struct Running {
-    runtime: Option<Runtime>,
-}
-
-impl Running {
-    /// Serves `service` to everybody who connects to `listener`.
-    pub fn start(listener: TcpListener, service: Service) -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .thread_name("service")
-            .on_thread_start(give_way)
-            .build()
-            .context("cannot start the service's threads")?;
-        listener.set_nonblocking(true)?;
-        let listener = {
-            let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(listener).context("cannot listen")?
-        };
-        runtime.spawn(accept(listener, Arc::new(service)));
-        Ok(Self { runtime: Some(runtime) })
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // What a drowning service still has in hand is not waited for.
-            runtime.shutdown_timeout(Duration::from_secs(1));
-        }
-    }
-}
-
-async fn accept(listener: tokio::net::TcpListener, service: Arc<Service>) {
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, or the client is gone already: others may fare better.
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            continue;
-        };
-        let _ = stream.set_nodelay(true);
-        let service = Arc::clone(&service);
-        tokio::spawn(async move {
-            let answer = service_fn(|request| {
-                let service = Arc::clone(&service);
-                async move { Ok::<_, Infallible>(service.answer(&request).await) }
-            });
-            // An error here is a client that hung up: there is nobody to tell.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .pipeline_flush(true)
-                .serve_connection(TokioIo::new(stream), answer)
-                .await;
-        });
-    }
-}
-
-/// Lets the load generator run first where cores are few. In earnest it would be on other machines, and a
-/// service that drowns could not slow down the clock that measures it.
-fn give_way() {
-    #[cfg(target_os = "linux")] // elsewhere it would apply to the whole process
-    let _ = rustix::process::setpriority_process(None, 10);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::database::PRODUCTS;
-    use crate::load::{Load, Schedule};
-    use std::io::{Read, Write};
-    use std::net::{SocketAddr, TcpStream};
-    use std::time::Instant;
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    type Asked<'a> = Pin<Box<dyn Future<Output = Lookup> + 'a>>;
 
-    fn start(service: Service) -> anyhow::Result<(Running, SocketAddr)> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let address = listener.local_addr()?;
-        Ok((Running::start(listener, service)?, address))
-    }
-
-    /// Asks over a connection of its own, and returns all that comes back.
-    fn ask(address: SocketAddr, request: &str) -> anyhow::Result<String> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "{request} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    }
-
-    /// Does so with either service.
-    fn with_each(test: impl Fn(SocketAddr, &Database) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        let directory = tempfile::tempdir()?;
-        let path = directory.path().join("catalogue.sqlite");
-        Database::prepare(&path)?;
-        let database = Database::at(&path);
-        let (_running, address) = start(Service::Bare(Bare { database: database.clone() }))?;
-        test(address, &database)?;
-        let database = Database::at(&path);
-        let (_running, address) = start(Service::Stanchion(Stanchion::new(&database, 2, 10)?))?;
-        test(address, &database)
-    }
-
-    #[test]
-    fn both_answer_over_a_real_socket() -> anyhow::Result<()> {
-        with_each(|address, _| {
-            let answer = ask(address, "GET /product/17")?;
-            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-            assert!(answer.contains("\"name\":\"product no. 17\""), "{answer}");
-            let answer = ask(address, &format!("GET /product/{}", PRODUCTS + 1))?;
-            assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
-            assert!(ask(address, "GET /nothing")?.starts_with("HTTP/1.1 404 Not Found\r\n"));
-            assert!(ask(address, "POST /product/17")?.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"));
-            Ok(())
-        })
-    }
-
-    #[test]
-    fn both_bear_a_small_load() -> anyhow::Result<()> {
-        with_each(|address, database| {
-            let load = Load {
-                schedule: Schedule::new(20, 40, 1),
-                connections: 4,
-                pipeline: 8,
-                patience: PATIENCE,
-                drain: PATIENCE,
+    /// What has been answered by now, once each.
+    fn look(asked: &mut [Option<Asked>]) -> Vec<(usize, Lookup)> {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut answers = Vec::new();
+        for (number, place) in (1..).zip(asked) {
+            let Some(Poll::Ready(answer)) = place.as_mut().map(|asked| asked.as_mut().poll(&mut context)) else {
+                continue;
             };
-            let outcome = load.run(address, |_| ())?;
-            assert_eq!(outcome.offered, load.schedule.total());
-            assert_eq!(outcome.served, outcome.offered);
-            assert_eq!(database.queries(), outcome.served);
-            Ok(())
-        })
+            *place = None;
+            answers.push((number, answer));
+        }
+        answers
+    }
+
+    fn service(directory: &tempfile::TempDir, max_waiting: usize) -> anyhow::Result<Stanchion> {
+        let database = Database::prepare(&directory.path().join("catalogue.sqlite"))?;
+        Stanchion::new(&database, 1, max_waiting)
     }
 
     #[test]
-    fn bare_opens_the_database_for_each_request_and_stanchion_does_not() -> anyhow::Result<()> {
+    fn of_a_full_line_the_newest_of_the_least_urgent_is_turned_away() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
-        let path = directory.path().join("catalogue.sqlite");
-        Database::prepare(&path)?;
-        let (bare, with) = (Database::at(&path), Database::at(&path));
-        let (_one, to_bare) = start(Service::Bare(Bare { database: bare.clone() }))?;
-        let (_other, to_stanchion) = start(Service::Stanchion(Stanchion::new(&with, 2, 10)?))?;
-        for id in 1..=5 {
-            ask(to_bare, &format!("GET /product/{id}"))?;
-            ask(to_stanchion, &format!("GET /product/{id}"))?;
-        }
-        assert_eq!((bare.connections_opened(), bare.queries()), (5, 5));
-        assert_eq!((with.connections_opened(), with.queries()), (2, 5));
+        let service = service(&directory, 3)?;
+        let classes = [
+            Class::Free,   // 1
+            Class::Free,   // 2
+            Class::Paying, // 3
+            Class::Health, // 4: turns 2 away
+            Class::Free,   // 5: is turned away
+            Class::Paying, // 6: turns 1 away
+            Class::Health, // 7: turns 6 away
+            Class::Free,   // 8: is turned away
+        ];
+        let mut asked: Vec<Option<Asked>> =
+            (1..).zip(classes).map(|(id, class)| Some(Box::pin(service.product(class, id)) as Asked)).collect();
+        let mut refused = look(&mut asked);
+        refused.extend(look(&mut asked)); // those who were in line before they were turned away
+        assert!(refused.iter().all(|(_, answer)| matches!(answer, Err(Refusal::Busy))), "{refused:?}");
+        let numbers: Vec<_> = refused.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, [5, 8, 1, 2, 6]);
+
+        let in_line: Vec<_> = service.line.drain().into_iter().map(|(_, ticket)| ticket.id).collect();
+        assert_eq!(in_line, [4, 7, 3]);
         Ok(())
     }
 
     #[test]
-    fn who_finds_the_line_too_long_is_told_so() -> anyhow::Result<()> {
+    fn who_hangs_up_is_not_looked_up() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
-        let path = directory.path().join("catalogue.sqlite");
-        let service = Stanchion::new(&Database::prepare(&path)?, 1, 1)?;
-        let admission = Arc::clone(&service.admission);
-        let (_running, address) = start(Service::Stanchion(service))?;
+        let database = Database::prepare(&directory.path().join("catalogue.sqlite"))?;
+        let service = Stanchion::new(&database, 1, 3)?;
+        let mut asked: Vec<Option<Asked>> =
+            (1..=3).map(|id| Some(Box::pin(service.product(Class::Paying, id)) as Asked)).collect();
+        assert!(look(&mut asked).is_empty());
+        asked[1] = None;
 
-        let permit = Arc::clone(&admission).try_acquire_owned()?;
-        let first = std::thread::spawn(move || ask(address, "GET /product/1"));
-        let deadline = Instant::now() + PATIENCE;
-        while admission.waiters() == 0 && Instant::now() < deadline {
-            std::thread::yield_now();
-        }
-        let second = ask(address, "GET /product/2")?;
-        assert!(second.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{second}");
-        assert!(second.contains("retry-after: 1\r\n"), "{second}");
-        drop(permit);
-        let first = first.join().map_err(|_| anyhow::anyhow!("the first request panicked"))??;
-        assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{first}");
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let answers = runtime.block_on(async {
+            let mut serving = Box::pin(service.serve());
+            let mut answers = Vec::new();
+            while answers.len() < 2 {
+                let step = std::future::poll_fn(|context| Poll::Ready(serving.as_mut().poll(context)));
+                assert!(step.await.is_pending());
+                answers.extend(look(&mut asked));
+                std::thread::yield_now();
+            }
+            answers
+        });
+        assert!(answers.iter().all(|(_, answer)| matches!(answer, Ok(Some(_)))), "{answers:?}");
+        assert_eq!(database.queries(), 2);
         Ok(())
+    }
+
+    #[test]
+    fn classes_are_found_by_their_names() {
+        for class in Class::ALL {
+            assert_eq!(Class::named(class.name().as_bytes()), Some(class));
+        }
+        assert_eq!(Class::named(b"royal"), None);
+        assert!(Class::ALL.is_sorted());
     }
 }

@@ -18,21 +18,63 @@ fn standard_error(output: &Output) -> String {
 #[test]
 fn a_small_run_prints_json_and_draws_the_chart() -> Outcome {
     let directory = tempfile::tempdir()?;
-    let flags = ["--json", "--seconds", "1", "--from-rate", "20", "--to-rate", "40", "--connections", "4"];
+    let flags = ["--json", "--seconds", "1", "--from-rate", "200", "--to-rate", "400", "--connections", "6"];
     let output = spike(directory.path(), &flags)?;
     assert_eq!(output.status.code(), Some(0), "{}", standard_error(&output));
 
     let json: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let adds_up = |counts: &serde_json::Value| {
+        let count = |name: &str| counts[name].as_u64().unwrap_or_default();
+        assert_eq!(count("offered"), count("served") + count("shed") + count("failed"));
+        count("offered")
+    };
     let runs = json["runs"].as_array().ok_or("no runs")?;
     assert_eq!(runs.len(), 2);
     for (run, mode) in runs.iter().zip(["bare", "stanchion"]) {
         assert_eq!(run["mode"], mode);
-        let count = |name: &str| run[name].as_u64().unwrap_or_default();
-        assert!(count("offered") > 0);
-        assert_eq!(count("offered"), count("served") + count("shed") + count("failed"));
+        assert!(adds_up(run) > 0);
+        let classes = run["classes"].as_array().ok_or("no classes")?;
+        assert_eq!(classes.len(), 3);
+        let mut peak = 0;
+        for (class, name) in classes.iter().zip(["free", "paying", "health"]) {
+            assert_eq!(class["class"], name);
+            assert!(adds_up(&class["unloaded"]) > 0);
+            assert!(class["unloaded"]["served_latency_ms"]["p99"].is_f64(), "{class}");
+            peak += adds_up(&class["peak"]);
+        }
+        assert!((1..run["offered"].as_u64().unwrap_or_default()).contains(&peak), "{run}");
     }
+    // Both modes are asked the same.
+    assert_eq!(runs[0]["classes"][1]["peak"]["offered"], runs[1]["classes"][1]["peak"]["offered"]);
     let svg = std::fs::read_to_string(directory.path().join("spike.svg"))?;
-    assert!(svg.starts_with("<svg") && svg.contains("stanchion p99"));
+    assert!(svg.starts_with("<svg") && svg.contains("bare, all") && svg.contains("stanchion, health"));
+    Ok(())
+}
+
+#[test]
+fn the_tables_have_a_row_for_each_class() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let flags = ["--seconds", "1", "--from-rate", "100", "--to-rate", "100", "--connections", "3"];
+    let output = spike(directory.path(), &flags)?;
+    assert_eq!(output.status.code(), Some(0), "{}", standard_error(&output));
+    let tables = String::from_utf8(output.stdout)?;
+    for mode in ["bare", "stanchion"] {
+        for class in ["health (1 %)", "paying (9 %)", "free (90 %)"] {
+            let rows = tables.lines().filter(|line| line.starts_with(mode) && line.contains(class)).count();
+            assert_eq!(rows, 1, "{mode} {class}: {tables}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_help_tells_the_classes() -> Outcome {
+    let output = spike(Path::new("."), &["--help"])?;
+    assert_eq!(output.status.code(), Some(0));
+    let help = String::from_utf8(output.stdout)?;
+    for word in ["health check", "paying", "free", "x-class", "--max-waiting"] {
+        assert!(help.contains(word), "{word}: {help}");
+    }
     Ok(())
 }
 
@@ -51,7 +93,7 @@ fn one_mode_may_run_alone_over_a_database_that_stays() -> Outcome {
 #[test]
 fn bad_flags_exit_with_2() -> Outcome {
     let directory = tempfile::tempdir()?;
-    for flags in [&["--from-rate", "10", "--to-rate", "9"][..], &["--connections", "0"], &["--nonsense"]] {
+    for flags in [&["--from-rate", "10", "--to-rate", "9"][..], &["--connections", "2"], &["--nonsense"]] {
         let output = spike(directory.path(), flags)?;
         assert_eq!(output.status.code(), Some(2), "{flags:?}");
         assert!(output.stdout.is_empty() && standard_error(&output).contains("error:"), "{flags:?}");

@@ -1,0 +1,321 @@
+//! HTTP around the service: `GET /product/17` answers with a line of JSON. Who asks stands in the header
+//! `x-class`: `health`, `paying` or `free`.
+//!
+//! A request that is read late is late, however short its way from there. So the connections of free
+//! customers, who are many, are read by threads of their own: on the others nobody ever waits behind them,
+//! not even to be read. What a connection is for is told by its first request.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::TcpListener;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::database::Product;
+use crate::service::{Class, Refusal, Service};
+
+/// The header that says who asks.
+pub const CLASS: &str = "x-class";
+
+async fn answer(service: &Service, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let Some(id) = request.uri().path().strip_prefix("/product/").and_then(|id| id.parse().ok()) else {
+        return response(StatusCode::NOT_FOUND, None, complaint("ask for /product/NUMBER"));
+    };
+    if request.method() != Method::GET {
+        let allow = (ALLOW, HeaderValue::from_static("GET"));
+        return response(StatusCode::METHOD_NOT_ALLOWED, Some(allow), complaint("only GET"));
+    }
+    let class = request.headers().get(CLASS).and_then(|class| Class::named(class.as_bytes())).unwrap_or(Class::Free);
+    match service.product(class, id).await {
+        Ok(Some(product)) => response(StatusCode::OK, None, page(&product)),
+        Ok(None) => response(StatusCode::NOT_FOUND, None, complaint("no such product")),
+        Err(Refusal::Busy) => {
+            let retry_after = (RETRY_AFTER, HeaderValue::from_static("1"));
+            // Said often and in a hurry, so it is written already.
+            response(StatusCode::SERVICE_UNAVAILABLE, Some(retry_after), r#"{"error":"busy"}"#)
+        }
+        Err(Refusal::Broken(error)) => response(StatusCode::INTERNAL_SERVER_ERROR, None, complaint(&error)),
+    }
+}
+
+fn page(product: &Product) -> String {
+    let Product { id, name, price_cents, reviews, mean_stars } = product;
+    json!({ "id": id, "name": name, "price_cents": price_cents, "reviews": reviews, "mean_stars": mean_stars })
+        .to_string()
+}
+
+fn complaint(error: &str) -> String {
+    json!({ "error": error }).to_string()
+}
+
+fn response(
+    status: StatusCode,
+    header: Option<(HeaderName, HeaderValue)>,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().extend(header);
+    response
+}
+
+/// A service that is being served, on threads of its own, until it is dropped.
+pub struct Running {
+    /// Reads the connections of free customers.
+    crowd: Option<Runtime>,
+    /// Reads the others, and does all else.
+    urgent: Option<Runtime>,
+}
+
+impl Running {
+    /// Serves `service` to everybody who connects to `listener`.
+    pub fn start(listener: TcpListener, service: Service) -> anyhow::Result<Self> {
+        let threads = |name, count| {
+            Builder::new_multi_thread()
+                .enable_all()
+                .thread_name(name)
+                .worker_threads(count)
+                .on_thread_start(give_way)
+                .build()
+                .context("cannot start the service's threads")
+        };
+        let crowd = threads("crowd", half_of_the_cores())?;
+        let urgent = threads("urgent", half_of_the_cores())?;
+        listener.set_nonblocking(true)?;
+        let listener = {
+            let _inside = urgent.enter();
+            tokio::net::TcpListener::from_std(listener).context("cannot listen")?
+        };
+        let service = Arc::new(service);
+        urgent.spawn(accept(listener, Arc::clone(&service), crowd.handle().clone()));
+        urgent.spawn(async move { service.run().await });
+        Ok(Self { crowd: Some(crowd), urgent: Some(urgent) })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for runtime in [self.crowd.take(), self.urgent.take()].into_iter().flatten() {
+            // What a drowning service still has in hand is not waited for.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        }
+    }
+}
+
+/// A service that spends every core on answers is late to read the next question.
+pub fn half_of_the_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+}
+
+async fn accept(listener: tokio::net::TcpListener, service: Arc<Service>, crowd: Handle) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of file descriptors, or the client is gone already: others may fare better.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        tokio::spawn(receive(stream, Arc::clone(&service), crowd.clone()));
+    }
+}
+
+/// Has a connection served by the threads that are for it.
+async fn receive(stream: TcpStream, service: Arc<Service>, crowd: Handle) {
+    if first_class(&stream).await > Class::Free {
+        return serve(stream, service).await;
+    }
+    let Ok(stream) = stream.into_std() else { return };
+    crowd.spawn(async move {
+        if let Ok(stream) = TcpStream::from_std(stream) {
+            yielding(serve(stream, service)).await;
+        }
+    });
+}
+
+/// Lets any thread that waits for this core have it each time that `future` has been polled. A thread with much
+/// to do would else keep those with little to do waiting until its time slice ends: for milliseconds, many
+/// times what a request takes.
+async fn yielding(future: impl Future<Output = ()>) {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        let state = future.as_mut().poll(context);
+        std::thread::yield_now();
+        state
+    })
+    .await;
+}
+
+/// The class of a connection's first request, which is looked at without being taken.
+async fn first_class(stream: &TcpStream) -> Class {
+    let mut bytes = [0; 1024];
+    let length = stream.peek(&mut bytes).await.unwrap_or(0);
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut request = httparse::Request::new(&mut headers);
+    // A request that is not all there, or none at all, says nothing.
+    let _ = request.parse(&bytes[..length]);
+    let header = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(CLASS));
+    header.and_then(|class| Class::named(class.value)).unwrap_or(Class::Free)
+}
+
+async fn serve(stream: TcpStream, service: Arc<Service>) {
+    let answer = service_fn(|request| {
+        let service = Arc::clone(&service);
+        async move { Ok::<_, Infallible>(answer(&service, &request).await) }
+    });
+    // An error here is a client that hung up: there is nobody to tell.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .pipeline_flush(true)
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
+}
+
+/// Lets the load generator run first where cores are few. In earnest it would be on other machines, and a
+/// service that drowns could not slow down the clock that measures it.
+fn give_way() {
+    #[cfg(target_os = "linux")] // elsewhere it would apply to the whole process
+    let _ = rustix::process::setpriority_process(None, 10);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::{Database, PRODUCTS};
+    use crate::load::{Load, Schedule};
+    use crate::service::{Bare, Stanchion};
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpStream};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn start(service: Service) -> anyhow::Result<(Running, SocketAddr)> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        Ok((Running::start(listener, service)?, address))
+    }
+
+    /// Asks over a connection of its own, and returns all that comes back.
+    fn ask(address: SocketAddr, request: &str) -> anyhow::Result<String> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "{request} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    /// Does so with either service.
+    fn with_each(test: impl Fn(SocketAddr, &Database) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("catalogue.sqlite");
+        Database::prepare(&path)?;
+        let database = Database::at(&path);
+        let (_running, address) = start(Service::Bare(Bare { database: database.clone() }))?;
+        test(address, &database)?;
+        let database = Database::at(&path);
+        let (_running, address) = start(Service::Stanchion(Stanchion::new(&database, 2, 10)?))?;
+        test(address, &database)
+    }
+
+    #[test]
+    fn both_answer_over_a_real_socket() -> anyhow::Result<()> {
+        with_each(|address, _| {
+            let answer = ask(address, "GET /product/17")?;
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            assert!(answer.contains("\"name\":\"product no. 17\""), "{answer}");
+            let answer = ask(address, &format!("GET /product/{}", PRODUCTS + 1))?;
+            assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
+            assert!(ask(address, "GET /nothing")?.starts_with("HTTP/1.1 404 Not Found\r\n"));
+            assert!(ask(address, "POST /product/17")?.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"));
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn both_bear_a_small_load() -> anyhow::Result<()> {
+        with_each(|address, database| {
+            let schedule = Schedule::new(20, 40, Duration::from_secs(1));
+            let load = Load {
+                schedule,
+                mix: Load::EVEN,
+                focus: schedule.peak(),
+                connections: 4,
+                pipeline: 8,
+                patience: PATIENCE,
+                drain: PATIENCE,
+            };
+            let outcome = load.run(address, |_| ())?;
+            assert_eq!(outcome.total.offered, schedule.total());
+            assert_eq!(outcome.total.served, outcome.total.offered);
+            assert_eq!(database.queries(), outcome.total.served);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn bare_opens_the_database_for_each_request_and_stanchion_does_not() -> anyhow::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("catalogue.sqlite");
+        Database::prepare(&path)?;
+        let (bare, with) = (Database::at(&path), Database::at(&path));
+        let (_one, to_bare) = start(Service::Bare(Bare { database: bare.clone() }))?;
+        let (_other, to_stanchion) = start(Service::Stanchion(Stanchion::new(&with, 2, 10)?))?;
+        for id in 1..=5 {
+            ask(to_bare, &format!("GET /product/{id}"))?;
+            ask(to_stanchion, &format!("GET /product/{id}"))?;
+        }
+        assert_eq!((bare.connections_opened(), bare.queries()), (5, 5));
+        assert_eq!((with.connections_opened(), with.queries()), (2, 5));
+        Ok(())
+    }
+
+    #[test]
+    fn nobody_s_class_is_free() -> anyhow::Result<()> {
+        // Nor is an unknown one an error.
+        with_each(|address, _| {
+            for class in ["", "\r\nx-class: health", "\r\nX-Class: paying", "\r\nx-class: royal"] {
+                let mut stream = TcpStream::connect(address)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                write!(stream, "GET /product/3 HTTP/1.1\r\nhost: localhost{class}\r\nconnection: close\r\n\r\n")?;
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer)?;
+                assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{class}: {answer}");
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_connection_is_for_whom_its_first_request_is_from() -> anyhow::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let class = |bytes: &str| -> anyhow::Result<Class> {
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+                let mut client = TcpStream::connect(listener.local_addr()?)?;
+                client.write_all(bytes.as_bytes())?;
+                drop(client);
+                let (stream, _) = listener.accept().await?;
+                Ok(first_class(&stream).await)
+            })
+        };
+        assert_eq!(class("GET / HTTP/1.1\r\nX-CLASS: health\r\n\r\n")?, Class::Health);
+        let two = "GET / HTTP/1.1\r\nx-class: paying\r\n\r\nGET / HTTP/1.1\r\nx-class: health\r\n\r\n";
+        assert_eq!(class(two)?, Class::Paying);
+        for nothing in ["GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nx-class: royal\r\n\r\n", "GET /", "\0\0", ""] {
+            assert_eq!(class(nothing)?, Class::Free, "{nothing:?}");
+        }
+        Ok(())
+    }
+}
