@@ -6,6 +6,7 @@
 //! |---|---|
 //! | admit only so many at once | [`Semaphore`] |
 //! | let one in at a time | [`Mutex`] |
+//! | serve the urgent first | [`PriorityQueue`], and [`TaskQueue`] that runs futures by priority |
 //! | wait from a plain thread | [`blocking`] |
 //!
 //! # What all of them promise
