@@ -705,7 +705,13 @@ impl<P: Ord, T> Push<'_, P, T> {
             drop(state);
             spare = Some(cx.waker().clone());
         };
-        self.queue.wake([spare, left], &mut batch).resume();
+        let panics = self.queue.wake([spare, left], &mut batch);
+        // As in `take`, if the item is given back.
+        if outcome.is_ok() {
+            panics.resume()
+        } else {
+            panics.forget()
+        }
         Poll::Ready(outcome)
     }
 }
@@ -1000,10 +1006,10 @@ impl<P, T> State<P, T> {
         self.pushes.grant(push.expect("a parked item has a push"), (), batch);
     }
 
-    /// Pops the most urgent item if that is all there is to do: nobody is parked or waits for the end.
+    /// Pops the most urgent item if that is all there is to do: nobody is parked; nor does a pop wait, or all were reserved.
     #[inline(always)]
     fn pop_alone(&mut self) -> Option<(P, T)> {
-        if self.unreserved() == 0 || self.closed || !self.pushes.is_empty() {
+        if self.unreserved() == 0 || !self.pushes.is_empty() {
             return None;
         }
         let (priority, first) = self.admitted.take_first(&mut self.items)?;

@@ -10,8 +10,9 @@ use std::sync::MutexGuard as StdMutexGuard;
 
 use stanchion::blocking::Elapsed;
 use stanchion::{
-    Acquire, AcquireError, AcquireOwned, Lock, LockOwned, MappedMutexGuard, Mutex, MutexGuard, OwnedMappedMutexGuard,
-    OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError, TryLockError,
+    Acquire, AcquireError, AcquireOwned, Closed, Key, Lock, LockOwned, MappedMutexGuard, Mutex, MutexGuard,
+    OwnedMappedMutexGuard, OwnedMutexGuard, OwnedSemaphorePermit, Pop, PopMany, PriorityQueue, Push, Semaphore,
+    SemaphorePermit, TryAcquireError, TryLockError, TryPopError, TryPushError,
 };
 
 /// Whether a type implements a trait: the inherent constant is found first, if its bound holds.
@@ -84,6 +85,45 @@ fn errors_may_be_sent_and_shared() {
     assert_eq!(send_sync!(TryAcquireError), BOTH);
     assert_eq!(send_sync!(TryLockError), BOTH);
     assert_eq!(send_sync!(Elapsed), BOTH);
+    assert_eq!(send_sync!(TryPopError), BOTH);
+    // They bring the item back.
+    assert_eq!(by_value!(Closed), [BOTH, SEND, SYNC, NEITHER]);
+    assert_eq!(by_value!(TryPushError), [BOTH, SEND, SYNC, NEITHER]);
+}
+
+/// A priority that may be shared and not sent.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct OnlySyncPriority(PhantomData<OnlySync>);
+
+/// As `by_value`, of a generic type over a priority and an item, once for either.
+macro_rules! by_priority_and_item {
+    ($($Generic:ident)::+) => {{
+        type ByItem<T> = $($Generic)::+<Both, T>;
+        let by_priority = [
+            send_sync!($($Generic)::+<Both, Both>),
+            send_sync!($($Generic)::+<OnlySend, Both>),
+            send_sync!($($Generic)::+<OnlySyncPriority, Both>),
+            send_sync!($($Generic)::+<Neither, Both>),
+        ];
+        [by_priority, by_value!(ByItem)]
+    }};
+}
+
+#[test]
+fn a_queue_and_its_pops_need_only_what_may_be_sent() {
+    assert_eq!(send_sync!(OnlySyncPriority), SYNC);
+    assert_eq!(by_priority_and_item!(PriorityQueue), [[BOTH, BOTH, NEITHER, NEITHER]; 2]);
+    type Popping<P, T> = Pop<'static, P, T>;
+    assert_eq!(by_priority_and_item!(Popping), [[BOTH, BOTH, NEITHER, NEITHER]; 2]);
+    assert_eq!(send_sync!(Key), BOTH);
+}
+
+#[test]
+fn a_push_holds_an_item_and_a_pop_many_refers_to_some() {
+    type Pushing<P, T> = Push<'static, P, T>;
+    assert_eq!(by_priority_and_item!(Pushing), [[BOTH, SEND, NEITHER, NEITHER]; 2]);
+    type PoppingMany<P, T> = PopMany<'static, P, T>;
+    assert_eq!(by_priority_and_item!(PoppingMany), [[BOTH, SEND, NEITHER, NEITHER]; 2]);
 }
 
 #[test]
@@ -138,6 +178,9 @@ fn futures_permits_and_guards_may_be_moved_when_pinned_whatever_the_value() {
         implements!(OwnedMutexGuard<PhantomPinned>: Unpin),
         "an owned guard points to its value and has none inside"
     );
+    assert!(implements!(Push<'static, u8, PhantomPinned>: Unpin), "an item moves into the queue anyway");
+    assert!(implements!(Pop<'static, u8, PhantomPinned>: Unpin));
+    assert!(implements!(PopMany<'static, u8, PhantomPinned>: Unpin));
 }
 
 #[test]
@@ -149,6 +192,18 @@ fn everything_of_a_semaphore_may_be_carried_over_a_caught_panic() {
     }
     both!(Semaphore, Acquire<'static>, AcquireOwned, SemaphorePermit<'static>, OwnedSemaphorePermit);
     both!(AcquireError, TryAcquireError, TryLockError, Elapsed);
+}
+
+#[test]
+fn a_queue_may_be_carried_over_a_caught_panic() {
+    // It shows nobody an item that it keeps, so nobody can leave one half-way.
+    macro_rules! both {
+        ($($Type:ty),* $(,)?) => {
+            $(assert!(implements!($Type: UnwindSafe) && implements!($Type: RefUnwindSafe), stringify!($Type));)*
+        };
+    }
+    both!(PriorityQueue<u8, u8>, Push<'static, u8, u8>, Pop<'static, u8, u8>, Key);
+    both!(Closed<u8>, TryPushError<u8>, TryPopError);
 }
 
 #[test]

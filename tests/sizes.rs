@@ -6,8 +6,9 @@ use std::mem::size_of;
 
 use stanchion::blocking::Elapsed;
 use stanchion::{
-    Acquire, AcquireError, AcquireOwned, Lock, LockOwned, MappedMutexGuard, Mutex, MutexGuard, OwnedMappedMutexGuard,
-    OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError, TryLockError,
+    Acquire, AcquireError, AcquireOwned, Closed, Key, Lock, LockOwned, MappedMutexGuard, Mutex, MutexGuard,
+    OwnedMappedMutexGuard, OwnedMutexGuard, OwnedSemaphorePermit, Pop, PopMany, Push, Semaphore, SemaphorePermit,
+    TryAcquireError, TryLockError, TryPopError, TryPushError,
 };
 
 #[test]
@@ -48,11 +49,25 @@ fn a_future_is_at_most_four_words() {
     assert!(size_of::<AcquireOwned>() <= 32, "{}", size_of::<AcquireOwned>());
     assert!(size_of::<Lock<'_, [u64; 5]>>() <= 32, "{}", size_of::<Lock<'_, [u64; 5]>>());
     assert!(size_of::<LockOwned<[u64; 5]>>() <= 32, "{}", size_of::<LockOwned<[u64; 5]>>());
+    assert!(size_of::<Pop<'_, u64, [u64; 5]>>() <= 32, "{}", size_of::<Pop<'_, u64, [u64; 5]>>());
+    // And a pointer and a limit.
+    assert!(size_of::<PopMany<'_, u64, [u64; 5]>>() <= 48, "{}", size_of::<PopMany<'_, u64, [u64; 5]>>());
+}
+
+#[test]
+fn a_push_is_its_pair_and_at_most_four_words() {
+    assert!(size_of::<Push<'_, u64, [u64; 5]>>() <= 48 + 32, "{}", size_of::<Push<'_, u64, [u64; 5]>>());
+}
+
+#[test]
+fn a_key_is_one_word_as_is_perhaps_a_key() {
+    assert_eq!([size_of::<Key>(), size_of::<Option<Key>>()], [8, 8]);
 }
 
 #[test]
 fn errors_are_at_most_a_byte() {
     assert_eq!([size_of::<AcquireError>(), size_of::<TryLockError>(), size_of::<Elapsed>()], [0; 3]);
-    assert_eq!(size_of::<TryAcquireError>(), 1);
+    assert_eq!([size_of::<TryAcquireError>(), size_of::<TryPopError>()], [1, 1]);
+    assert_eq!([size_of::<Closed<u64>>(), size_of::<TryPushError<u64>>()], [8, 16], "besides the item");
     assert_eq!(size_of::<Result<SemaphorePermit<'_>, AcquireError>>(), 16);
 }

@@ -1,0 +1,11 @@
+//! Nobody else looks into the `Vec` while items may come.
+
+use stanchion::PriorityQueue;
+
+fn main() {
+    let queue = PriorityQueue::<u8, u8>::unbounded();
+    let mut into = Vec::new();
+    let many = queue.pop_many(&mut into, 3);
+    into.clear(); //~ E0499
+    drop(many);
+}
