@@ -14,9 +14,13 @@
 #[cfg(loom)]
 mod mutex;
 #[cfg(loom)]
+mod priority_queue;
+#[cfg(loom)]
 mod semaphore;
 #[cfg(loom)]
 mod support;
+#[cfg(loom)]
+mod task_queue;
 
 #[cfg(not(loom))]
 fn main() {
@@ -25,6 +29,7 @@ fn main() {
 
 #[cfg(loom)]
 fn main() {
-    let models: Vec<support::Model> = [semaphore::MODELS, mutex::MODELS].concat();
+    let models: Vec<support::Model> =
+        [semaphore::MODELS, mutex::MODELS, priority_queue::MODELS, task_queue::MODELS].concat();
     support::main(&models);
 }

@@ -95,22 +95,46 @@ impl Wake for Count {
 /// A plain variable that loom watches: concurrent access fails the model.
 pub(crate) struct Data(loom::cell::UnsafeCell<usize>);
 
-// What makes this right is the primitive under test; loom fails the model when it does not.
 #[expect(unsafe_code)]
+// SAFETY: what makes this right is the primitive under test; loom fails the model when it does not.
 unsafe impl Sync for Data {}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self(loom::cell::UnsafeCell::new(0))
+    }
+}
 
 impl Data {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(loom::cell::UnsafeCell::new(0)))
+        Arc::new(Self::default())
     }
 
     pub(crate) fn increment(&self) {
         #[expect(unsafe_code)]
+        // SAFETY: as above.
         self.0.with_mut(|value| unsafe { *value += 1 });
     }
 
     pub(crate) fn get(&self) -> usize {
         #[expect(unsafe_code)]
+        // SAFETY: as above.
         self.0.with(|value| unsafe { *value })
+    }
+}
+
+/// A number that loom watches: it is written before it is read, and dropped in the end.
+pub(crate) struct Item {
+    number: Data,
+    _alive: loom::alloc::Track<()>,
+}
+
+impl Item {
+    pub(crate) fn new(number: u8) -> Self {
+        Self { number: Data(loom::cell::UnsafeCell::new(number.into())), _alive: loom::alloc::Track::new(()) }
+    }
+
+    pub(crate) fn get(&self) -> u8 {
+        self.number.get().try_into().expect("it was made from one")
     }
 }
