@@ -14,10 +14,10 @@
 //! why those who have no reservation succeed only while there are more items than reservations, and why reservations are
 //! revoked, the newest first, when items are taken away from under them.
 //!
-//! **Who wakes whom.** Everything that changes the number of admitted items ends in `settle`: more items than
-//! reservations serve the longest waiting pops, fewer put the newest reserved ones back at the front. Everything that
-//! removes an admitted item first admits the most urgent parked one, whose push it thereby completes. A pop that leaves
-//! with a reservation settles too. All are woken after the lock is released.
+//! **Who wakes whom.** Whatever changes the number of admitted items ends in `settle`, unless there is nobody to serve:
+//! more items than reservations serve the longest waiting pops, fewer put the newest reserved ones back at the front. A
+//! dropped pop settles too, since its reservation is free again. Whatever makes room admits the most urgent parked item,
+//! whose push it thereby completes. All are woken after the lock is released.
 //!
 //! Invariants, whenever the lock is free: reservations <= admitted items <= capacity; if a pop waits, every item is
 //! reserved; if a push waits, the queue is full; once it is closed no push waits, and no pop once it is empty as well.
@@ -47,7 +47,7 @@ use crate::wait_list::{Panics, Turn, WaitList, WakeBatch};
 /// the start. An item that waits can be [removed](Self::remove) and [re-prioritised](Self::set_priority) by its [`Key`].
 ///
 /// The cost of a push grows with the logarithm of the number of *distinct* priorities, that of a pop not at all. With a
-/// fixed set of priorities nothing is allocated in the steady state, whoever waits.
+/// fixed set of up to 128 priorities nothing is allocated in the steady state, whoever waits.
 ///
 /// # Fairness
 ///
@@ -91,7 +91,7 @@ use crate::wait_list::{Panics, Turn, WaitList, WakeBatch};
 ///
 /// # Panics of `Ord`
 ///
-/// A comparison that panics leaves the queue as it was, and usable. An order that is not one, or that changes while an
+/// Comparisons run under the lock of the queue and must not use it. One that panics leaves the queue as it was, and usable. An order that is not one, or that changes while an
 /// item waits, makes for an order of service that is not one, and for nothing worse.
 ///
 /// # Memory ordering
@@ -398,6 +398,10 @@ impl<P: Ord, T> PriorityQueue<P, T> {
     ///
     /// Dropping the future takes no item, and passes a reservation on to the next in line.
     ///
+    /// # Panics
+    ///
+    /// When a comparison does; what had been taken by then is in `into`.
+    ///
     /// # Examples
     ///
     /// ```
@@ -441,7 +445,7 @@ impl<P: Ord, T> PriorityQueue<P, T> {
         Ok(self.take(state, plan))
     }
 
-    /// Takes the item out that `key` names, wherever it stands; `None` if it has left already.
+    /// Takes the item out that `key` names; `None` if it has left already.
     ///
     /// If that leaves fewer items than reservations, the newest reserved pop is first in line again.
     ///
@@ -884,7 +888,7 @@ impl<P: Ord, T> State<P, T> {
     /// Admits what is offered to a full queue in exchange for the least urgent, newest item, which may be this one.
     fn replace(&mut self, offer: &mut Option<(P, T)>) -> (Key, Option<(P, T)>) {
         let (least, victim) = self.admitted.last().expect("a full queue is not empty");
-        if offered(offer) <= least {
+        if offered(offer).cmp(least).is_le() {
             // A key is due all the same: one that is stale.
             let (priority, value) = refused(offer);
             let key = self.items.insert(Item::new(value, 0));
@@ -1006,7 +1010,7 @@ impl<P, T> State<P, T> {
         self.pushes.grant(push.expect("a parked item has a push"), (), batch);
     }
 
-    /// Pops the most urgent item if that is all there is to do: nobody is parked; nor does a pop wait, or all were reserved.
+    /// Pops the most urgent item if that is all there is to do: nobody is parked. (No pop waits while an item is unreserved.)
     #[inline(always)]
     fn pop_alone(&mut self) -> Option<(P, T)> {
         if self.unreserved() == 0 || !self.pushes.is_empty() {
@@ -1040,7 +1044,7 @@ impl<P, T> State<P, T> {
         while self.admitted.len() < capacity {
             let Some((_, first)) = self.first_parked() else { break };
             let equals_follow = !self.parked.is_tail(&self.items, first);
-            self.admit_parked(first, self.admitted.end(beside), batch);
+            self.admit_parked(first, Line::<P>::end(beside), batch);
             beside = equals_follow;
         }
         self.settle(batch);
@@ -1129,15 +1133,19 @@ impl<P: Ord, T> PriorityQueue<P, T> {
 
 impl<P, T> fmt::Debug for PriorityQueue<P, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Formatting must not block, and what it writes to is foreign code.
+        let seen = self.state.try_lock().map(|state| {
+            let State { admitted, pops, pushes, closed, .. } = &*state;
+            (admitted.len(), pops.len(), pushes.len(), *closed)
+        });
         let mut debug = f.debug_struct("PriorityQueue");
         debug.field("capacity", &self.capacity());
-        // Formatting must not block.
-        match self.state.try_lock() {
-            Some(state) => debug
-                .field("len", &state.admitted.len())
-                .field("waiting_pops", &state.pops.len())
-                .field("waiting_pushes", &state.pushes.len())
-                .field("closed", &state.closed)
+        match seen {
+            Some((len, pops, pushes, closed)) => debug
+                .field("len", &len)
+                .field("waiting_pops", &pops)
+                .field("waiting_pushes", &pushes)
+                .field("closed", &closed)
                 .finish(),
             None => debug.finish_non_exhaustive(),
         }

@@ -1017,9 +1017,10 @@ impl fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Semaphore");
         debug.field("available_permits", &self.available_permits()).field("closed", &self.is_closed());
-        // Not `waiters()`: formatting must not block.
-        match self.queue.try_lock() {
-            Some(guard) => debug.field("waiters", &guard.as_ref().map_or(0, |queue| queue.waiters.len())).finish(),
+        // Not `waiters()`: formatting must not block, nor happen under the lock.
+        let waiters = self.queue.try_lock().map(|guard| guard.as_ref().map_or(0, |queue| queue.waiters.len()));
+        match waiters {
+            Some(waiters) => debug.field("waiters", &waiters).finish(),
             None => debug.finish_non_exhaustive(),
         }
     }

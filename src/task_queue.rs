@@ -61,7 +61,8 @@ const BUDGET: usize = 128;
 ///
 /// A task that panics fails its own handle and nothing else. A worker that is dropped cancels the task that it was
 /// running. When the last handle to the queue and all its workers are gone, what is still queued is dropped, and its
-/// handles resolve to [`TaskError::Cancelled`].
+/// handles resolve to [`TaskError::Cancelled`]. A queued task that holds a handle keeps the queue alive. A comparison of
+/// priorities that panics does so in whoever compares, be it a worker.
 ///
 /// # Shutting down
 ///
@@ -698,8 +699,10 @@ fn register(slot: &mut Option<Waker>, waker: &Waker, spare: &mut Option<Waker>) 
 }
 
 /// Runs foreign code whose panics are nobody's concern here.
-fn contained<R>(foreign: impl FnOnce() -> R) -> Option<R> {
-    catch_unwind(AssertUnwindSafe(foreign)).map_err(forget).ok()
+fn contained(foreign: impl FnOnce()) {
+    let mut panics = Panics::default();
+    panics.catch(foreign);
+    panics.forget();
 }
 
 /// Begins to count anew what a worker does within one poll if that poll is over.

@@ -15,7 +15,8 @@
 //! | turned away, woken | none | none | taken | learns of it, leaves |
 //!
 //! What has been granted may be *revoked* as long as it was not collected: the waiter is put back at the front. If it had
-//! been woken, it will ask, and leaves its waker then. The queue of a closed list is empty.
+//! been woken, it will ask, and leaves its waker then; granted or turned away before that, it has none to be woken by, and
+//! needs none. The queue of a closed list is empty.
 //!
 //! **Wakers are foreign code.** None is cloned, woken or dropped in here: they come in cloned, and go out with the
 //! [`Waiter`] that leaves, through `spare`, or in a [`WakeBatch`], for the caller to handle after it has unlocked. A batch
@@ -135,6 +136,7 @@ impl<N, G> WaitList<N, G> {
 
     /// Takes back what `key` was granted and has not collected. It is the first in the queue again.
     pub(crate) fn revoke(&mut self, key: Key) -> Option<G> {
+        debug_assert!(!self.closed, "nobody may wait on a closed list");
         let waiter = self.waiters.get_mut(key)?;
         let grant = waiter.grant.take()?;
         if std::mem::replace(&mut waiter.place, Place::Queue) == Place::ToWake {

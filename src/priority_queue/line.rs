@@ -28,7 +28,7 @@ use crate::arena::{Arena, Key};
 const CHUNK: usize = if cfg!(any(loom, fuzzing)) { 4 } else { 128 };
 
 /// Room for so many runs is kept, so that a fixed set of priorities never meets the allocator.
-const KEEP: usize = CHUNK / 2;
+const KEEP: usize = CHUNK;
 
 pub(super) struct Item<P, T> {
     pub(super) value: T,
@@ -120,7 +120,7 @@ impl<P> Line<P> {
         let (mut chunk, mut end) = (0, self.order.len());
         while end > chunk + 1 {
             let middle = chunk + (end - chunk) / 2;
-            if self.runs(middle)[0].priority <= *priority { chunk = middle } else { end = middle }
+            if self.runs(middle)[0].priority.cmp(priority).is_le() { chunk = middle } else { end = middle }
         }
         if end == 0 {
             return Place { chunk, index: 0, exists: false };
@@ -132,7 +132,7 @@ impl<P> Line<P> {
     }
 
     /// The place of what is less urgent than everything in this line; or equal to the least urgent, if `equal`.
-    pub(super) fn end(&self, equal: bool) -> Place {
+    pub(super) fn end(equal: bool) -> Place {
         Place { chunk: 0, index: 0, exists: equal }
     }
 
@@ -152,7 +152,8 @@ impl<P> Line<P> {
             run.tail = key;
             items.get_mut(key).expect("it is loose").standing = Standing::Tail { chunk };
         } else {
-            // It was parked while others were given its priority: they stand behind it.
+            // It was parked while others were given its priority: they stand behind it. A walk past all of them, for want
+            // of a case in which they are many.
             let mut behind = run.tail;
             let older = |key| items.get(key).is_some_and(|item| item.arrival < arrival);
             while items.before(behind) != run.tail && !older(items.before(behind)) {
@@ -230,8 +231,9 @@ impl<P> Line<P> {
             _ => {
                 *heir = Standing::Loose;
                 let run = runs.remove(index);
-                if runs.capacity() > KEEP && runs.len() <= runs.capacity() / 4 {
-                    runs.shrink_to(KEEP.max(2 * runs.len()));
+                let keep = if self.order.len() == 1 { KEEP } else { 0 };
+                if runs.capacity() > keep && runs.len() <= runs.capacity() / 4 {
+                    runs.shrink_to(keep.max(2 * runs.len()));
                 }
                 if runs.is_empty() && self.order.len() > 1 {
                     self.close(chunk);
@@ -278,21 +280,21 @@ impl<P> Line<P> {
         };
         let former = self.take(items, key);
         let place = match tail {
-            Some(tail) => self.place_of(items, tail, exists),
+            Some(tail) => self.place_of(items, tail, chunk, exists),
             None => Place { chunk: self.order.len() - 1, index: self.runs(self.order.len() - 1).len(), exists },
         };
         self.put(items, key, arrival, place, priority);
         former
     }
 
-    /// The place of the run that ends with `tail`, or of a new one just less urgent.
-    fn place_of<T>(&self, items: &Arena<Item<P, T>>, tail: Key, exists: bool) -> Place {
+    /// The place of the run that ends with `tail`, or of a new one just less urgent. Its chunk was at `at` before another
+    /// item was taken out.
+    fn place_of<T>(&self, items: &Arena<Item<P, T>>, tail: Key, at: usize, exists: bool) -> Place {
         let Some(Item { standing: Standing::Tail { chunk }, .. }) = items.get(tail) else {
             unreachable!("it is a tail")
         };
-        let runs = self.chunks.get(*chunk).expect("the chunks of tails exist");
-        let at = self.order.iter().rposition(|other| other == chunk).expect("chunks that exist are in order");
-        Place { chunk: at, index: position(runs, tail), exists }
+        let at = if self.order.get(at) == Some(chunk) { at } else { at - 1 };
+        Place { chunk: at, index: position(self.runs(at), tail), exists }
     }
 
     #[inline(always)]
