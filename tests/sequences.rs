@@ -8,7 +8,7 @@
 mod sequences;
 
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
-use sequences::{mutex, semaphore, semaphore_reentrant};
+use sequences::{mutex, priority_queue, priority_queue_reentrant, semaphore, semaphore_reentrant};
 
 /// Plays the sequence that the bytes stand for.
 type Game = fn(&[u8]);
@@ -53,4 +53,14 @@ fn semaphore_with_reentrant_wakers() {
 #[test]
 fn mutex() {
     play(mutex::run, 300);
+}
+
+#[test]
+fn priority_queue() {
+    play(priority_queue::run, 200);
+}
+
+#[test]
+fn priority_queue_with_reentrant_code() {
+    play(priority_queue_reentrant::run, 300);
 }

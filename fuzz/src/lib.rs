@@ -15,7 +15,7 @@
 //!
 //! Where the sanitizer is missing, `--sanitizer none` does without: there is next to no `unsafe` for it to watch. An
 //! input that fails is written to `fuzz/artifacts`, and once it is understood belongs to the `REGRESSIONS` of
-//! `tests/sequences.rs` (without its first byte, for `semaphore`).
+//! `tests/sequences.rs` (without its first byte, for `semaphore` and `priority_queue`).
 
 #[path = "../../tests/sequences/mod.rs"]
 mod sequences;
@@ -37,4 +37,13 @@ pub fn semaphore(data: &[u8]) {
 /// The mutex, against a flag and a queue.
 pub fn mutex(data: &[u8]) {
     sequences::mutex::run(data);
+}
+
+/// The priority queue, against a list; the first byte says whether foreign code re-enters.
+pub fn priority_queue(data: &[u8]) {
+    match data {
+        [first, rest @ ..] if first % 2 == 0 => sequences::priority_queue::run(rest),
+        [_, rest @ ..] => sequences::priority_queue_reentrant::run(rest),
+        [] => {}
+    }
 }

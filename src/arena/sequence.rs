@@ -2,7 +2,7 @@
 //!
 //! A sequence is decoded from bytes, so that a fuzzer can write it: three to a step, of which the first says what to do
 //! and the others with what. They are read by hand because a build for fuzzing has no development dependencies. The
-//! model is a `VecDeque` per list, what has been taken out of its list, and the keys that have died.
+//! model is a `VecDeque` per list, a `Vec` per ring, what is in neither, and the keys that have died.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -10,6 +10,7 @@ use std::num::NonZeroU32;
 use super::{Arena, KEEP, Key, List};
 
 const LISTS: usize = 3;
+const RINGS: usize = 2;
 
 /// More than are kept in reserve, so that growing and giving back are part of the game.
 const CROWD: usize = 3 * KEEP;
@@ -23,7 +24,9 @@ struct Game {
     arena: Arena<u64>,
     lists: [List; LISTS],
     model: [VecDeque<Live>; LISTS],
-    /// Taken out of a list, and still in the arena.
+    /// Each from some place round to before it.
+    rings: [Vec<Live>; RINGS],
+    /// In no list or ring, and still in the arena.
     loose: Vec<Live>,
     dead: VecDeque<Key>,
     next: u64,
@@ -39,6 +42,7 @@ pub fn run(data: &[u8]) {
         arena: Arena::new(),
         lists: [List::new(); LISTS],
         model: Default::default(),
+        rings: Default::default(),
         loose: Vec::new(),
         dead: VecDeque::new(),
         next: 0,
@@ -57,7 +61,7 @@ pub fn run(data: &[u8]) {
 impl Game {
     fn step(&mut self, what: u8, a: usize, b: usize) {
         let list = a % LISTS;
-        match what % 26 {
+        match what % 29 {
             0..=4 => self.push(list),
             5..=6 => self.pop(list),
             7..=8 => self.link(list, b),
@@ -72,13 +76,18 @@ impl Game {
             18 => (0..2 * b).for_each(|_| self.push(list)),
             19 => self.insert(),
             20..=22 => self.unlink(a, b),
-            23..=24 => self.link_behind(list, b),
+            23..=25 => self.join(a, b),
+            26..=27 => self.part(a, b),
             _ => self.leave_but_every(list, 1 + b % 64),
         }
     }
 
+    fn all(&self) -> impl Iterator<Item = &Live> {
+        self.model.iter().flatten().chain(self.rings.iter().flatten()).chain(&self.loose)
+    }
+
     fn living(&self) -> usize {
-        self.loose.len() + self.model.iter().map(VecDeque::len).sum::<usize>()
+        self.all().count()
     }
 
     /// Some living value, and the list that it is in.
@@ -123,13 +132,22 @@ impl Game {
         }
     }
 
-    fn link_behind(&mut self, list: usize, which: usize) {
-        let Some(live) = self.catch(which) else { return };
-        let ahead = |&value: &u64| value % 8 < which as u64 % 9;
-        self.arena.link_behind(&mut self.lists[list], live.0, ahead);
-        let model = &mut self.model[list];
-        let place = model.iter().rposition(|live| ahead(&live.1)).map_or(0, |last| last + 1);
-        model.insert(place, live);
+    /// Puts one into a ring.
+    fn join(&mut self, a: usize, b: usize) {
+        let Some(live) = self.catch(b) else { return };
+        let ring = &mut self.rings[a % RINGS];
+        let place = b % ring.len().max(1);
+        self.arena.join(ring.get(place).map(|before| before.0), live.0);
+        ring.insert(ring.len().min(place + 1), live);
+    }
+
+    fn part(&mut self, a: usize, b: usize) {
+        let ring = &mut self.rings[a % RINGS];
+        if !ring.is_empty() {
+            let live = ring.remove(b % ring.len());
+            self.arena.part(live.0);
+            self.loose.push(live);
+        }
     }
 
     /// One that is loose, to be put into a list.
@@ -205,7 +223,8 @@ impl Game {
     }
 
     fn check(&self) {
-        self.arena.validate(&self.lists.each_ref());
+        let rings: Vec<_> = self.rings.iter().filter_map(|ring| Some(ring.first()?.0)).collect();
+        self.arena.validate_with_rings(&self.lists.each_ref(), &rings);
         for (list, model) in self.lists.iter().zip(&self.model) {
             assert_eq!(list.len(), model.len());
             assert_eq!(list.is_empty(), model.is_empty());
@@ -213,19 +232,29 @@ impl Game {
             assert_eq!(self.arena.front(list), model.front().map(|live| live.0), "a list begins elsewhere");
             assert_eq!(self.arena.back(list), model.back().map(|live| live.0), "a list ends elsewhere");
         }
-        for &(key, value) in self.model.iter().flatten().chain(&self.loose) {
+        for ring in &self.rings {
+            for (at, live) in ring.iter().enumerate() {
+                let next = ring[(at + 1) % ring.len()];
+                assert_eq!(self.arena.after(live.0), next.0, "a ring goes elsewhere");
+                assert_eq!(self.arena.before(next.0), live.0, "a ring comes from elsewhere");
+            }
+        }
+        for &(key, value) in self.all() {
             assert_eq!(self.arena.get(key), Some(&value));
         }
         let (slots, capacity) = (self.arena.slots.len(), self.arena.slots.capacity());
         assert_eq!(slots, self.living() + self.arena.vacant.len(), "a slot is neither taken nor vacant");
         assert_eq!(self.arena.len(), self.living(), "values are lost, or kept");
-        let last = self.model.iter().flatten().chain(&self.loose).map(|live| live.0.index() as usize + 1).max();
+        let last = self.all().map(|live| live.0.index() as usize + 1).max();
         assert_eq!(slots, last.unwrap_or(0), "slots beyond the last one taken");
         assert!(capacity <= KEEP || capacity < 4 * slots, "{capacity} slots are kept for {slots}");
     }
 
     /// Those who live are replaced, the oldest first: before long memory must have come down to what they need.
     fn settle(&mut self) {
+        for ring in 0..RINGS {
+            (0..self.rings[ring].len()).for_each(|at| self.part(ring, at));
+        }
         while let Some(&(key, _)) = self.loose.first() {
             self.remove(None, key);
         }

@@ -1,0 +1,5 @@
+//! Pushes, pops, removes, cancels, closes, and more, with an order that may panic and foreign code that may re-enter.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| stanchion_fuzz::priority_queue(data));
