@@ -310,8 +310,8 @@ fn position<P>(runs: &[Run<P>], tail: Key) -> usize {
 }
 
 #[cfg(any(test, fuzzing, loom, debug_assertions))]
-impl<P> Line<P> {
-    /// Checks every invariant that can be checked without comparing priorities, and returns the tails of the runs.
+impl<P: Ord> Line<P> {
+    /// Checks every invariant, and returns the tails of the runs.
     pub(super) fn validate<T>(&self, items: &Arena<Item<P, T>>) -> Vec<Key> {
         self.chunks.validate(&[]);
         assert_eq!(self.order.len(), self.chunks.len(), "a chunk is not in order");
@@ -340,6 +340,8 @@ impl<P> Line<P> {
             }
         }
         assert_eq!(len, self.len, "the count of the items is wrong");
+        let runs = self.order.iter().flat_map(|&chunk| self.chunks.get(chunk).expect("it was just found"));
+        assert!(runs.map(|run| &run.priority).is_sorted_by(|a, b| a.cmp(b).is_lt()), "runs are out of order");
         tails
     }
 }
