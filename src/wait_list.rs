@@ -72,6 +72,21 @@ pub(crate) enum Turn<N, G> {
     NeedsWaker,
 }
 
+impl<N, G> Waiter<N, G> {
+    /// Grants it what it waits for, and says where it belongs then.
+    #[inline(always)]
+    fn serve(&mut self, grant: G, batch: &mut WakeBatch) -> Place {
+        self.grant = Some(grant);
+        self.place = if batch.has_room() {
+            batch.push(self.waker.take());
+            Place::Nowhere
+        } else {
+            Place::ToWake
+        };
+        self.place
+    }
+}
+
 impl<N, G> WaitList<N, G> {
     pub(crate) const fn new() -> Self {
         Self { waiters: Arena::new(), queue: List::new(), to_wake: List::new(), closed: false }
@@ -115,8 +130,10 @@ impl<N, G> WaitList<N, G> {
     /// Serves the head of the queue, which must not be empty. Its waker goes into `batch`, or waits for the next one.
     #[inline(always)]
     pub(crate) fn grant_front(&mut self, grant: G, batch: &mut WakeBatch) {
-        let key = self.first().expect("somebody is queued");
-        self.grant(key, grant, batch);
+        let (key, waiter) = self.waiters.pop_front(&mut self.queue).expect("somebody is queued");
+        if waiter.serve(grant, batch) == Place::ToWake {
+            self.waiters.link_back(&mut self.to_wake, key);
+        }
     }
 
     /// Serves `key`, which is queued, out of turn. Its waker goes into `batch`, or waits for the next one.
@@ -124,12 +141,7 @@ impl<N, G> WaitList<N, G> {
     pub(crate) fn grant(&mut self, key: Key, grant: G, batch: &mut WakeBatch) {
         self.waiters.unlink(&mut self.queue, key);
         let waiter = self.waiters.get_mut(key).expect("somebody is queued");
-        waiter.grant = Some(grant);
-        if batch.has_room() {
-            waiter.place = Place::Nowhere;
-            batch.push(waiter.waker.take());
-        } else {
-            waiter.place = Place::ToWake;
+        if waiter.serve(grant, batch) == Place::ToWake {
             self.waiters.link_back(&mut self.to_wake, key);
         }
     }
