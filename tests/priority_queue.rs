@@ -1826,3 +1826,20 @@ fn errors_say_what_happened_whatever_the_item() {
     assert!(says(queue.try_pop().err().unwrap()).contains("closed"));
     assert!(format!("{:?}", queue.try_pop().err().unwrap()).contains("Closed"));
 }
+
+/// What a queue is shown to is foreign code: it finds the lock free.
+#[test]
+fn a_queue_may_be_used_by_what_it_is_shown_to() {
+    struct Looks<'a>(&'a PriorityQueue<u8, u8>, usize);
+    impl std::fmt::Write for Looks<'_> {
+        fn write_str(&mut self, _: &str) -> std::fmt::Result {
+            self.1 += self.0.len();
+            Ok(())
+        }
+    }
+    let queue = PriorityQueue::unbounded();
+    queue.try_push(1, 1).unwrap();
+    let mut looks = Looks(&queue, 0);
+    std::fmt::Write::write_fmt(&mut looks, format_args!("{queue:?}")).unwrap();
+    assert!(looks.1 > 0);
+}
