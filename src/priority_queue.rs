@@ -1109,7 +1109,7 @@ impl<P: Ord, T> PriorityQueue<P, T> {
     /// When one does not hold.
     #[doc(hidden)]
     pub fn validate(&self) {
-        let state: MutexGuard<'_, _> = self.state.lock();
+        let state = self.state.lock();
         let (admitted, parked) = (&state.admitted, &state.parked);
         let tails = [admitted.validate(&state.items), parked.validate(&state.items)];
         state.items.validate_with_rings(&[], &tails.concat());

@@ -1,9 +1,9 @@
 //! The one waiting algorithm: a FIFO of waiters who are granted what they wait for, in order.
 //!
 //! A primitive keeps a [`WaitList`] under its lock. A future that must wait *enqueues* a waker and what it needs, and
-//! keeps the key. Whoever has something to give *grants* it to the head; the waiter leaves the queue at that moment and
-//! nobody can take the grant from it. The future *collects* the grant when it is polled next, or *leaves*: then it gets
-//! back what it had been granted, to pass it on.
+//! keeps the key. Whoever has something to give *grants* it to the head, or to whom it is meant for; the waiter leaves the
+//! queue at that moment, and nobody who comes later can take the grant from it. The future *collects* the grant when it is
+//! polled next, or *leaves*: then it gets back what it had been granted, to pass it on.
 //!
 //! | a waiter is | `grant` | in list | its waker is | comes next |
 //! |---|---|---|---|---|

@@ -2031,3 +2031,21 @@ fn a_waker_that_panics_when_a_leaver_drops_it_in_an_unwinding_does_not_abort() {
         assert_eq!(state(&semaphore), (0, 0));
     });
 }
+
+/// What a semaphore is shown to is foreign code: it finds the lock free.
+#[test]
+fn a_semaphore_may_be_used_by_what_it_is_shown_to() {
+    struct Looks<'a>(&'a Semaphore, usize);
+    impl std::fmt::Write for Looks<'_> {
+        fn write_str(&mut self, _: &str) -> std::fmt::Result {
+            self.1 += self.0.waiters();
+            Ok(())
+        }
+    }
+    let semaphore = Semaphore::new(0);
+    let mut waits = Box::pin(semaphore.acquire());
+    assert!(common::poll(&mut waits).is_pending());
+    let mut looks = Looks(&semaphore, 0);
+    std::fmt::Write::write_fmt(&mut looks, format_args!("{semaphore:?}")).unwrap();
+    assert!(looks.1 > 0);
+}
