@@ -7,6 +7,7 @@
 //! | admit only so many at once | [`Semaphore`] |
 //! | let one in at a time | [`Mutex`] |
 //! | serve the urgent first | [`PriorityQueue`], and [`TaskQueue`] that runs futures by priority |
+//! | reuse what is costly to make | [`Pool`] |
 //! | wait from a plain thread | [`blocking`] |
 //!
 //! # What all of them promise
@@ -24,6 +25,7 @@
 mod arena;
 pub mod blocking;
 mod mutex;
+mod pool;
 mod priority_queue;
 mod semaphore;
 mod sync;
@@ -33,6 +35,9 @@ mod wait_list;
 pub use blocking::Elapsed;
 pub use mutex::{
     Lock, LockOwned, MappedMutexGuard, Mutex, MutexGuard, OwnedMappedMutexGuard, OwnedMutexGuard, TryLockError,
+};
+pub use pool::{
+    Fixed, Get, GetError, GetOwned, Manager, Metrics, Object, Order, OwnedObject, Pool, PoolBuilder, PoolClosed, Status,
 };
 pub use priority_queue::{Closed, Key, Pop, PopMany, PriorityQueue, Push, TryPopError, TryPushError};
 pub use semaphore::{

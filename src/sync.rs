@@ -4,6 +4,8 @@
 //! loom explores. `Arc` stays std's in both builds: it is part of the public signatures (`self: Arc<Self>`), which
 //! loom's cannot be.
 
+use std::sync::PoisonError;
+
 pub(crate) use imp::*;
 
 /// Declares a constructor that is `const`, except under loom, whose types are made at run time.
@@ -19,6 +21,20 @@ macro_rules! const_fn {
     };
 }
 pub(crate) use const_fn;
+
+/// Reached by nobody but its owner, through `&mut`: `Sync` whatever is inside. The lock is never taken.
+pub(crate) struct Exclusive<T>(std::sync::Mutex<T>);
+
+impl<T> Exclusive<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(std::sync::Mutex::new(value))
+    }
+
+    #[inline(always)]
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 #[cfg(not(loom))]
 mod imp {

@@ -11,12 +11,14 @@
 //! | granted, to be woken | some | `to_wake` | here | woken, collects, leaves, put back |
 //! | granted, woken | some | none | taken | collects, leaves, put back |
 //! | put back, had been woken | none | `queue` | taken | asks, leaving its waker; or as queued |
+//! | enrolled, has not asked yet | none | `queue` | none | asks, leaving its waker; or as queued |
 //! | turned away (closed), to be woken | none | `to_wake` | here | woken, learns of it, leaves |
 //! | turned away, woken | none | none | taken | learns of it, leaves |
 //!
 //! What has been granted may be *revoked* as long as it was not collected: the waiter is put back at the front. If it had
 //! been woken, it will ask, and leaves its waker then; granted or turned away before that, it has none to be woken by, and
-//! needs none. The queue of a closed list is empty.
+//! needs none. So it is with one who is *enrolled* by somebody who wakes it by other means. The queue of a closed list is
+//! empty.
 //!
 //! **Wakers are foreign code.** None is cloned, woken or dropped in here: they come in cloned, and go out with the
 //! [`Waiter`] that leaves, through `spare`, or in a [`WakeBatch`], for the caller to handle after it has unlocked. A batch
@@ -73,6 +75,11 @@ pub(crate) enum Turn<N, G> {
 }
 
 impl<N, G> Waiter<N, G> {
+    #[inline(always)]
+    fn queued(need: N, waker: Option<Waker>) -> Self {
+        Self { need, grant: None, waker, place: Place::Queue }
+    }
+
     /// Grants it what it waits for, and says where it belongs then.
     #[inline(always)]
     fn serve(&mut self, grant: G, batch: &mut WakeBatch) -> Place {
@@ -124,7 +131,21 @@ impl<N, G> WaitList<N, G> {
     #[inline(always)]
     pub(crate) fn enqueue(&mut self, need: N, waker: Waker) -> Key {
         debug_assert!(!self.closed, "nobody may wait on a closed list");
-        self.waiters.push_back(&mut self.queue, Waiter { need, grant: None, waker: Some(waker), place: Place::Queue })
+        self.waiters.push_back(&mut self.queue, Waiter::queued(need, Some(waker)))
+    }
+
+    /// Joins the queue ahead of all the others: it was served before them, but with something of no use.
+    pub(crate) fn enqueue_front(&mut self, need: N, waker: Waker) -> Key {
+        debug_assert!(!self.closed, "nobody may wait on a closed list");
+        let key = self.waiters.insert(Waiter::queued(need, Some(waker)));
+        self.waiters.link_front(&mut self.queue, key);
+        key
+    }
+
+    /// Puts somebody at the end of the queue who is going to be woken by other means, and leaves its waker then.
+    pub(crate) fn enroll(&mut self, need: N) -> Key {
+        debug_assert!(!self.closed, "nobody may wait on a closed list");
+        self.waiters.push_back(&mut self.queue, Waiter::queued(need, None))
     }
 
     /// Serves the head of the queue, which must not be empty. Its waker goes into `batch`, or waits for the next one.

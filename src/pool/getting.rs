@@ -1,0 +1,402 @@
+//! The way of a getter to its object.
+//!
+//! A getter has up to three things in hand, each of which it owns until it passes it on: a place in the line, a creation,
+//! and an object that is being recycled. Whichever comes first serves it.
+//!
+//! | place | creation | object | the getter |
+//! |---|---|---|---|
+//! | - | - | - | has not been polled, or is done |
+//! | waiting | - | - | waits for an object or a creation |
+//! | creator | one | - | creates, and takes an object that is returned before |
+//! | - | - | one | recycles it |
+//! | - | one | one | recycles while it creates: it was creating when it was granted the object, or the one before was of no use |
+
+use std::ops::Deref;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use super::creation::Creation;
+use super::object::Pooled;
+use super::recycling::{Recycled, Recycling};
+use super::state::{Aftermath, Grant, State};
+use super::{GetError, Leaving, Manager, Pool, Settings};
+use crate::arena::Key;
+use crate::wait_list::{Panics, Turn};
+
+/// The body of `Get` and `GetOwned`.
+pub(super) struct Getting<H: Deref<Target = Pool<M>>, M: Manager> {
+    /// `None` once it was ready.
+    pool: Option<H>,
+    getter: Getter<M>,
+}
+
+/// What a getter has in hand.
+struct Getter<M: Manager> {
+    place: Place,
+    creation: Option<Creation<M>>,
+    recycling: Option<Recycling<M>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Nowhere,
+    Waiting(Key),
+    Creator(Key),
+}
+
+/// What a getter knows after it looked at its place in the line.
+enum Look<M: Manager> {
+    /// It has an object.
+    Served(Box<Pooled<M>>),
+    /// It waits on, and its waker is there.
+    Waits,
+    Closed,
+}
+
+type Served<M> = Result<Box<Pooled<M>>, GetError<<M as Manager>::Error>>;
+
+impl<H: Deref<Target = Pool<M>>, M: Manager> Getting<H, M> {
+    pub(super) fn new(pool: H) -> Self {
+        Self { pool: Some(pool), getter: Getter { place: Place::Nowhere, creation: None, recycling: None } }
+    }
+
+    #[inline(always)]
+    pub(super) fn poll<O>(
+        &mut self,
+        cx: &mut Context<'_>,
+        hand_out: impl FnOnce(H, Box<Pooled<M>>) -> O,
+    ) -> Poll<Result<O, GetError<M::Error>>> {
+        let pool = self.pool.as_ref().expect("a future is not polled after it was ready");
+        self.getter.poll(pool, cx).map(|served| {
+            let pool = self.pool.take().expect("it was there");
+            served.map(|pooled| hand_out(pool, pooled))
+        })
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.getter.place != Place::Nowhere
+    }
+}
+
+impl<H: Deref<Target = Pool<M>>, M: Manager> Drop for Getting<H, M> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(pool) = &self.pool {
+            if !self.getter.is_empty_handed() {
+                self.getter.leave_all(pool).resume();
+            }
+        }
+    }
+}
+
+impl<M: Manager> Getter<M> {
+    #[inline(always)]
+    fn is_empty_handed(&self) -> bool {
+        self.place == Place::Nowhere && self.creation.is_none() && self.recycling.is_none()
+    }
+
+    #[inline(always)]
+    fn poll(&mut self, pool: &Pool<M>, cx: &mut Context<'_>) -> Poll<Served<M>> {
+        let now = pool.now();
+        let mut served = None;
+        if self.is_empty_handed() {
+            served = pool.state.lock().take_idle(pool.settings.order);
+            match served {
+                Some(pooled) if pool.settings.is_ready(&pooled, now) => {
+                    return Poll::Ready(Ok(self.finish(pool, pooled)));
+                }
+                Some(_) => {}
+                None => served = self.line_up(pool, cx, None)?,
+            }
+        }
+        self.proceed(pool, cx, now, served)
+    }
+
+    #[inline(never)]
+    fn proceed(
+        &mut self,
+        pool: &Pool<M>,
+        cx: &mut Context<'_>,
+        now: Option<Instant>,
+        mut served: Option<Box<Pooled<M>>>,
+    ) -> Poll<Served<M>> {
+        loop {
+            if served.is_none() && self.place != Place::Nowhere {
+                match self.look(pool, cx) {
+                    Look::Served(pooled) => served = Some(pooled),
+                    Look::Waits => {}
+                    Look::Closed => return Poll::Ready(Err(GetError::Closed)),
+                }
+            }
+            if let Some(pooled) = served.take() {
+                if pool.settings.is_ready(&pooled, now) {
+                    return Poll::Ready(Ok(self.finish(pool, pooled)));
+                }
+                if pool.settings.is_over(&pooled, now) {
+                    served = self.line_up(pool, cx, Some((pooled, Ok(()))))?;
+                    continue;
+                }
+                self.recycling = Some(Recycling::begin(pooled, &pool.manager));
+            }
+            if self.recycling.is_some() {
+                match Recycling::run(&mut self.recycling, pool, cx) {
+                    Poll::Pending => {}
+                    Poll::Ready((mut pooled, Ok(()))) => {
+                        pooled.metrics.recycled = now;
+                        return Poll::Ready(Ok(self.finish(pool, pooled)));
+                    }
+                    Poll::Ready(failed) => {
+                        served = self.line_up(pool, cx, Some(failed))?;
+                        continue;
+                    }
+                }
+            }
+            if self.creation.is_some() {
+                match Creation::run(&mut self.creation, pool, cx) {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(pooled)) => return Poll::Ready(self.created(pool, pooled)),
+                    Poll::Ready(Err(error)) => {
+                        served = Some(self.not_created(pool, error)?);
+                        continue;
+                    }
+                }
+            }
+            return Poll::Pending;
+        }
+    }
+
+    /// Takes a place in the line, unless there is an object to be had at once.
+    ///
+    /// `lost` is an object that it was given and that was of no use. Its slot is this getter's still, and the getter goes on
+    /// ahead of those who wait. If recycling has failed, it creates beside the next attempt: it shall not pay for one dead
+    /// object after the other.
+    #[inline(never)]
+    fn line_up(
+        &mut self,
+        pool: &Pool<M>,
+        cx: &mut Context<'_>,
+        lost: Option<Recycled<M>>,
+    ) -> Result<Option<Box<Pooled<M>>>, GetError<M::Error>> {
+        let (goes_on, failed) = (lost.is_some(), matches!(lost, Some((_, Err(_)))));
+        let leaving = Leaving { pool, in_use: usize::from(goes_on), creating: 0 };
+        drop(lost);
+        let mut waker = Some(cx.waker().clone());
+        let mut after = Aftermath::default();
+        let outcome = {
+            let mut state = pool.state.lock();
+            state.free(leaving.in_use, 0);
+            leaving.stays();
+            let outcome = self.join(&mut state, &pool.settings, goes_on, failed, &mut waker);
+            if outcome.is_err() {
+                self.creation.take().into_iter().for_each(|creation| state.abandon(creation, &mut after));
+            }
+            state.settle(&pool.settings, &mut after.batch);
+            outcome
+        };
+        after.wakers[0] = waker;
+        // Somebody else's panic shall not cost this one its object.
+        after.happen(pool).forget();
+        outcome
+    }
+
+    fn join(
+        &mut self,
+        state: &mut State<M>,
+        settings: &Settings,
+        goes_on: bool,
+        failed: bool,
+        waker: &mut Option<Waker>,
+    ) -> Result<Option<Box<Pooled<M>>>, GetError<M::Error>> {
+        if state.closed {
+            return Err(GetError::Closed);
+        }
+        let served = state.take_idle(settings.order);
+        if self.creation.is_none() && (served.is_none() || failed) && (goes_on || state.waiting.is_empty()) {
+            self.creation = state.claim(settings);
+        }
+        if served.is_some() {
+            return Ok(served);
+        }
+        if self.creation.is_none() && !goes_on && state.stuck() >= settings.max_waiting {
+            return Err(GetError::TooManyWaiting);
+        }
+        let waker = waker.take().expect("who comes to wait brings a waker");
+        self.place = match (self.creation.is_some(), goes_on) {
+            (true, true) => Place::Creator(state.creators.enqueue_front((), waker)),
+            (true, false) => Place::Creator(state.creators.enqueue((), waker)),
+            (false, true) => Place::Waiting(state.waiting.enqueue_front((), waker)),
+            (false, false) => Place::Waiting(state.waiting.enqueue((), waker)),
+        };
+        Ok(None)
+    }
+
+    /// Looks whether its turn has come.
+    #[inline(never)]
+    fn look(&mut self, pool: &Pool<M>, cx: &mut Context<'_>) -> Look<M> {
+        let mut after = Aftermath::default();
+        let mut spare = None;
+        let look = loop {
+            {
+                let mut state = pool.state.lock();
+                if let Place::Waiting(key) = self.place {
+                    match state.waiting.poll(key, cx.waker(), &mut spare) {
+                        Turn::Left(left) => {
+                            self.place = Place::Nowhere;
+                            after.wakers[0] = left.waker;
+                            match left.grant {
+                                None => break Look::Closed,
+                                Some(Grant::Object(pooled)) => break Look::Served(pooled),
+                                Some(Grant::Creation(place, creation)) => {
+                                    self.place = Place::Creator(place);
+                                    self.creation = Some(creation.renewed(state.generation));
+                                }
+                            }
+                        }
+                        Turn::Waiting => break Look::Waits,
+                        Turn::NeedsWaker => {}
+                    }
+                }
+                if let Place::Creator(key) = self.place {
+                    match state.creators.poll(key, cx.waker(), &mut spare) {
+                        Turn::Left(left) => {
+                            self.place = Place::Nowhere;
+                            // One that was enrolled a moment ago has left no waker here.
+                            after.wakers[0] = after.wakers[0].take().or(left.waker);
+                            break self.stop_creating(&mut state, &pool.settings, left.grant, &mut after);
+                        }
+                        Turn::Waiting => break Look::Waits,
+                        Turn::NeedsWaker => {}
+                    }
+                }
+            }
+            spare = Some(cx.waker().clone());
+        };
+        after.wakers[1] = spare;
+        // As in `line_up`.
+        after.happen(pool).forget();
+        look
+    }
+
+    /// A creator's turn has come, or it was turned away.
+    fn stop_creating(
+        &mut self,
+        state: &mut State<M>,
+        settings: &Settings,
+        grant: Option<Box<Pooled<M>>>,
+        after: &mut Aftermath<M>,
+    ) -> Look<M> {
+        match grant {
+            None => {
+                self.creation.take().into_iter().for_each(|creation| state.abandon(creation, after));
+                Look::Closed
+            }
+            Some(pooled) => {
+                // A creation that has begun goes on until this one has its object for sure.
+                if let Some(right) = self.creation.take_if(|creation| !creation.has_begun()) {
+                    state.leave_behind(right, after);
+                    state.settle(settings, &mut after.batch);
+                }
+                Look::Served(pooled)
+            }
+        }
+    }
+
+    /// Its creation has succeeded.
+    #[inline(never)]
+    fn created(&mut self, pool: &Pool<M>, mut pooled: Box<Pooled<M>>) -> Served<M> {
+        let mut after = Aftermath::default();
+        let served = {
+            let mut state = pool.state.lock();
+            state.free(0, 1);
+            state.register(&mut pooled, &pool.settings);
+            let waited = self.place != Place::Nowhere;
+            let granted = self.leave(&mut state, &mut after);
+            let turned_away = waited && granted.is_none() && state.closed;
+            granted.into_iter().for_each(|granted| state.deliver(granted, &mut after));
+            state.interrupt(self.recycling.take(), &mut after);
+            let served = if turned_away {
+                state.retire(pooled, &mut after);
+                Err(GetError::Closed)
+            } else {
+                Ok(pooled)
+            };
+            state.settle(&pool.settings, &mut after.batch);
+            served
+        };
+        // As in `line_up`.
+        after.happen(pool).forget();
+        served.map(|pooled| self.finish(pool, pooled))
+    }
+
+    /// Its creation has failed. It takes an object that it was granted in the meantime.
+    fn not_created(&mut self, pool: &Pool<M>, error: M::Error) -> Served<M> {
+        let mut after = Aftermath::default();
+        let granted = {
+            let mut state = pool.state.lock();
+            state.free(0, 1);
+            let granted = self.leave(&mut state, &mut after);
+            state.interrupt(self.recycling.take(), &mut after);
+            state.settle(&pool.settings, &mut after.batch);
+            granted
+        };
+        let mut panics = after.happen(pool);
+        let served = match granted {
+            Some(pooled) => {
+                panics.catch(|| drop(error));
+                Ok(pooled)
+            }
+            None => Err(GetError::Create(error)),
+        };
+        // As in `line_up`.
+        panics.forget();
+        served
+    }
+
+    /// Has its object for sure.
+    #[inline(always)]
+    fn finish(&mut self, pool: &Pool<M>, mut pooled: Box<Pooled<M>>) -> Box<Pooled<M>> {
+        pooled.metrics.uses += 1;
+        if self.creation.is_some() {
+            // As in `line_up`.
+            self.leave_all(pool).forget();
+        }
+        pooled
+    }
+
+    /// Passes on whatever it has in hand.
+    #[inline(never)]
+    fn leave_all(&mut self, pool: &Pool<M>) -> Panics {
+        let mut after = Aftermath::default();
+        {
+            let mut state = pool.state.lock();
+            let granted = self.leave(&mut state, &mut after);
+            granted.into_iter().for_each(|granted| state.deliver(granted, &mut after));
+            self.creation.take().into_iter().for_each(|creation| state.leave_behind(creation, &mut after));
+            state.interrupt(self.recycling.take(), &mut after);
+            state.settle(&pool.settings, &mut after.batch);
+        }
+        after.happen(pool)
+    }
+
+    /// Leaves the line. What it was granted and has not collected is an object, which is returned, or a creation.
+    fn leave(&mut self, state: &mut State<M>, after: &mut Aftermath<M>) -> Option<Box<Pooled<M>>> {
+        let place = match std::mem::replace(&mut self.place, Place::Nowhere) {
+            Place::Nowhere => return None,
+            Place::Creator(place) => place,
+            Place::Waiting(key) => {
+                let left = state.waiting.leave(key)?;
+                after.wakers[0] = left.waker;
+                match left.grant? {
+                    Grant::Object(pooled) => return Some(pooled),
+                    Grant::Creation(place, creation) => {
+                        self.creation = Some(creation);
+                        place
+                    }
+                }
+            }
+        };
+        let left = state.creators.leave(place)?;
+        after.wakers[1] = left.waker;
+        left.grant
+    }
+}
