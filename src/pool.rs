@@ -53,7 +53,7 @@ use self::object::Pooled;
 pub use self::object::{Metrics, Object, OwnedObject};
 use self::state::{Aftermath, State};
 use crate::arena::Key;
-use crate::sync;
+use crate::sync::{self, MutexGuard};
 use crate::wait_list::{Panics, Turn};
 
 /// Makes the objects of a [`Pool`], and says whether they are still good.
@@ -527,8 +527,7 @@ impl<M: Manager> Pool<M> {
         let taken = {
             let mut state = self.state.lock();
             let kept: Vec<bool> = state.idle.iter().map(|pooled| keep(&pooled.object, &pooled.metrics)).collect();
-            let mut kept = kept.into_iter();
-            state.take_idle_unless(|_| kept.next().expect("each was asked about"))
+            state.take_idle_unless(|place, _| kept[place])
         };
         taken.into_iter().map(|pooled| pooled.object).collect()
     }
@@ -554,7 +553,7 @@ impl<M: Manager> Pool<M> {
     pub fn maintain(&self, now: Instant) -> Option<Instant> {
         let settings = &self.settings;
         self.change(|state, after| {
-            for pooled in state.take_idle_unless(|pooled| !settings.is_over(pooled, Some(now))) {
+            for pooled in state.take_idle_unless(|_, pooled| !settings.is_over(pooled, Some(now))) {
                 state.in_use += 1;
                 state.retire(pooled, after);
             }
@@ -663,29 +662,53 @@ impl<M: Manager> Pool<M> {
 
     /// An object is returned.
     #[inline]
-    fn take_back(&self, mut pooled: Box<Pooled<M>>) {
-        let mut panics = Panics::default();
-        let mut reusable = false;
-        panics.catch(|| {
-            if !self.manager.is_broken(&mut pooled.object) {
-                pooled.idle_since = self.now();
-                reusable = !self.settings.is_over(&pooled, pooled.idle_since);
-            }
-        });
-        if reusable {
-            let mut after = Aftermath::default();
-            self.state.lock().deliver(pooled, &mut after);
-            panics = after.happen(self);
+    fn take_back(&self, pooled: Box<Pooled<M>>) {
+        if std::thread::panicking() {
+            // A second panic that got out of here would abort.
+            let mut panics = Panics::default();
+            panics.catch(|| self.judge(pooled));
+            panics.forget();
         } else {
-            panics.catch(|| self.discard(pooled));
+            self.judge(pooled);
         }
-        panics.resume();
+    }
+
+    /// Keeps an object that is returned, or discards it.
+    #[inline(always)]
+    fn judge(&self, pooled: Box<Pooled<M>>) {
+        let mut leaving = Leaving::in_use(self, pooled);
+        let pooled = leaving.what();
+        if self.manager.is_broken(&mut pooled.object) {
+            return;
+        }
+        pooled.idle_since = self.now();
+        if self.settings.is_over(pooled, pooled.idle_since) {
+            return;
+        }
+        let pooled = leaving.stays();
+        let mut state = self.state.lock();
+        if state.keeps(pooled.generation) && !state.is_awaited() {
+            state.put_idle(pooled);
+        } else {
+            self.deliver(state, pooled);
+        }
     }
 
     #[inline(never)]
-    fn discard(&self, pooled: Box<Pooled<M>>) {
-        let _leaving = Leaving { pool: self, in_use: 1, creating: 0 };
-        drop(pooled);
+    fn deliver(&self, mut state: MutexGuard<'_, State<M>>, pooled: Box<Pooled<M>>) {
+        let mut after = Aftermath::default();
+        state.deliver(pooled, &mut after);
+        drop(state);
+        after.happen(self).resume();
+    }
+
+    /// Drops something, and then frees its slot.
+    #[inline(never)]
+    fn discard<T>(&self, what: T, (in_use, creating): (usize, usize)) {
+        let mut panics = Panics::default();
+        panics.catch(|| drop(what));
+        panics.catch(|| self.release(in_use, creating).resume());
+        panics.resume();
     }
 
     /// Frees slots.
@@ -787,25 +810,43 @@ fn idle_for<M: Manager>(pooled: &Pooled<M>, now: Option<Instant>) -> Option<Dura
     now.zip(pooled.idle_since).map(|(now, since)| now.saturating_duration_since(since))
 }
 
-/// Slots that are freed when this is dropped: while foreign code runs that may panic, or drops what they stood for.
-struct Leaving<'a, M: Manager> {
+/// Something on its way out, and the slot that is freed when it has been dropped. Foreign code that may panic runs while
+/// what it works on is in here.
+struct Leaving<'a, M: Manager, T> {
     pool: &'a Pool<M>,
-    in_use: usize,
-    creating: usize,
+    /// How many slots are in use, or creating: one in all.
+    counts: (usize, usize),
+    what: Option<T>,
 }
 
-impl<M: Manager> Leaving<'_, M> {
-    /// All went well: the slots are somebody's still.
+impl<'a, M: Manager, T> Leaving<'a, M, T> {
     #[inline(always)]
-    fn stays(self) {
-        std::mem::forget(self);
+    fn in_use(pool: &'a Pool<M>, what: T) -> Self {
+        Self { pool, counts: (1, 0), what: Some(what) }
+    }
+
+    #[inline(always)]
+    fn creating(pool: &'a Pool<M>, what: T) -> Self {
+        Self { pool, counts: (0, 1), what: Some(what) }
+    }
+
+    #[inline(always)]
+    fn what(&mut self) -> &mut T {
+        self.what.as_mut().expect("it is there until it stays")
+    }
+
+    /// All went well: it does not leave, or its slot is taken care of otherwise.
+    #[inline(always)]
+    fn stays(mut self) -> T {
+        self.what.take().expect("it is there until it stays")
     }
 }
 
-impl<M: Manager> Drop for Leaving<'_, M> {
+impl<M: Manager, T> Drop for Leaving<'_, M, T> {
+    #[inline(always)]
     fn drop(&mut self) {
-        if self.in_use + self.creating > 0 {
-            self.pool.release(self.in_use, self.creating).resume();
+        if let Some(what) = self.what.take() {
+            self.pool.discard(what, self.counts);
         }
     }
 }
@@ -820,20 +861,19 @@ impl<M: Manager> Replenishing<'_, M> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), M::Error>> {
         let pool = self.pool;
         loop {
-            if self.creation.is_none() {
-                self.creation = pool.state.lock().claim_spare(&pool.settings);
-                if self.creation.is_none() {
-                    return Poll::Ready(Ok(()));
+            let creation = self.creation.take().or_else(|| pool.state.lock().claim_spare(&pool.settings));
+            let Some(creation) = creation else { return Poll::Ready(Ok(())) };
+            match creation.run(pool, cx) {
+                Err(pending) => {
+                    self.creation = Some(pending);
+                    return Poll::Pending;
                 }
-            }
-            match Creation::run(&mut self.creation, pool, cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(mut pooled)) => pool.change(|state, after| {
+                Ok(Ok(mut pooled)) => pool.change(|state, after| {
                     state.free(0, 1);
                     state.register(&mut pooled, &pool.settings);
                     state.deliver(pooled, after);
                 }),
-                Poll::Ready(Err(error)) => {
+                Ok(Err(error)) => {
                     // Somebody's panic shall not cost the error.
                     pool.release(0, 1).forget();
                     return Poll::Ready(Err(error));
@@ -908,7 +948,9 @@ impl<M: Manager> Drop for PoolClosed<'_, M> {
     fn drop(&mut self) {
         if let Some(waiter) = self.waiter {
             let left = self.pool.state.lock().closers.leave(waiter);
-            drop(left);
+            let mut panics = Panics::default();
+            panics.catch(|| drop(left));
+            panics.resume();
         }
     }
 }

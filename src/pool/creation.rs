@@ -38,30 +38,17 @@ impl<M: Manager> Creation<M> {
         Self { adopted: self.has_begun(), ..self }
     }
 
-    /// Runs a creation on, which stays where it is as long as it is pending.
+    /// Runs it on, and gives it back as an `Err` if it is still pending.
     ///
     /// When it has ended, well or not, its slot is still counted as creating; after a panic it is free.
-    pub(super) fn run(
-        place: &mut Option<Self>,
-        pool: &Pool<M>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Box<Pooled<M>>, M::Error>> {
-        // Declared before what it is to outlive.
-        let leaving = Leaving { pool, in_use: 0, creating: 1 };
-        let mut creation = place.take().expect("there is a creation to be run");
-        let outcome = match creation.poll(&pool.manager, cx) {
-            Poll::Pending => {
-                *place = Some(creation);
-                Poll::Pending
-            }
-            Poll::Ready(outcome) => {
-                let generation = creation.generation;
-                drop(creation);
-                Poll::Ready(outcome.map(|object| Box::new(Pooled::new(object, generation, pool.now()))))
-            }
-        };
+    pub(super) fn run(self, pool: &Pool<M>, cx: &mut Context<'_>) -> Result<Result<Box<Pooled<M>>, M::Error>, Self> {
+        let mut leaving = Leaving::creating(pool, self);
+        let Poll::Ready(outcome) = leaving.what().poll(&pool.manager, cx) else { return Err(leaving.stays()) };
+        let generation = leaving.what().generation;
+        leaving.what().begun = None;
+        let outcome = outcome.map(|object| Box::new(Pooled::new(object, generation, pool.now())));
         leaving.stays();
-        outcome
+        Ok(outcome)
     }
 
     /// A failure that nobody looked at when it happened may be an old one: then the creation is begun afresh, instead of

@@ -12,12 +12,13 @@
 //! | - | one | one | recycles while it creates: it was creating when it was granted the object, or the one before was of no use |
 
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::creation::Creation;
 use super::object::Pooled;
-use super::recycling::{Recycled, Recycling};
+use super::recycling::{Recycled, Recycling, recycle_at_once};
 use super::state::{Aftermath, Grant, State};
 use super::{GetError, Leaving, Manager, Pool, Settings};
 use crate::arena::Key;
@@ -51,6 +52,26 @@ enum Look<M: Manager> {
     /// It waits on, and its waker is there.
     Waits,
     Closed,
+}
+
+/// What a getter knows about an object that it was given.
+enum Fitness<M: Manager> {
+    Fit(Box<Pooled<M>>),
+    /// It is over its time, or could not be recycled.
+    Unfit(Recycled<M>),
+    /// It is being recycled; or there is none.
+    Unknown,
+}
+
+impl<M: Manager> Fitness<M> {
+    #[inline(always)]
+    fn of((mut pooled, outcome): Recycled<M>, now: Option<Instant>) -> Self {
+        if outcome.is_err() {
+            return Self::Unfit((pooled, outcome));
+        }
+        pooled.metrics.recycled = now;
+        Self::Fit(pooled)
+    }
 }
 
 type Served<M> = Result<Box<Pooled<M>>, GetError<<M as Manager>::Error>>;
@@ -98,17 +119,16 @@ impl<M: Manager> Getter<M> {
     #[inline(always)]
     fn poll(&mut self, pool: &Pool<M>, cx: &mut Context<'_>) -> Poll<Served<M>> {
         let now = pool.now();
-        let mut served = None;
-        if self.is_empty_handed() {
-            served = pool.state.lock().take_idle(pool.settings.order);
-            match served {
-                Some(pooled) if pool.settings.is_ready(&pooled, now) => {
-                    return Poll::Ready(Ok(self.finish(pool, pooled)));
-                }
-                Some(_) => {}
-                None => served = self.line_up(pool, cx, None)?,
-            }
+        if !self.is_empty_handed() {
+            return self.proceed(pool, cx, now, None);
         }
+        let idle = pool.state.lock().take_idle(pool.settings.order);
+        let served = match idle.map(|pooled| self.examine(pool, cx, now, pooled)) {
+            Some(Fitness::Fit(pooled)) => return Poll::Ready(Ok(self.finish(pool, pooled))),
+            Some(Fitness::Unfit(lost)) => self.line_up(pool, cx, Some(lost))?,
+            Some(Fitness::Unknown) => None,
+            None => self.line_up(pool, cx, None)?,
+        };
         self.proceed(pool, cx, now, served)
     }
 
@@ -128,40 +148,75 @@ impl<M: Manager> Getter<M> {
                     Look::Closed => return Poll::Ready(Err(GetError::Closed)),
                 }
             }
-            if let Some(pooled) = served.take() {
-                if pool.settings.is_ready(&pooled, now) {
-                    return Poll::Ready(Ok(self.finish(pool, pooled)));
-                }
-                if pool.settings.is_over(&pooled, now) {
-                    served = self.line_up(pool, cx, Some((pooled, Ok(()))))?;
+            let given = (served.take(), self.recycling.take());
+            let fitness = self.or_leave_all(pool, |this| match given {
+                (Some(pooled), _) => this.examine(pool, cx, now, pooled),
+                (None, Some(recycling)) => this.recycle(pool, cx, now, recycling),
+                (None, None) => Fitness::Unknown,
+            });
+            match fitness {
+                Fitness::Fit(pooled) => return Poll::Ready(Ok(self.finish(pool, pooled))),
+                Fitness::Unfit(lost) => {
+                    served = self.line_up(pool, cx, Some(lost))?;
                     continue;
                 }
-                self.recycling = Some(Recycling::begin(pooled, &pool.manager));
+                Fitness::Unknown => {}
             }
-            if self.recycling.is_some() {
-                match Recycling::run(&mut self.recycling, pool, cx) {
-                    Poll::Pending => {}
-                    Poll::Ready((mut pooled, Ok(()))) => {
-                        pooled.metrics.recycled = now;
-                        return Poll::Ready(Ok(self.finish(pool, pooled)));
-                    }
-                    Poll::Ready(failed) => {
-                        served = self.line_up(pool, cx, Some(failed))?;
-                        continue;
-                    }
+            let Some(creation) = self.creation.take() else { return Poll::Pending };
+            match self.or_leave_all(pool, |_| creation.run(pool, cx)) {
+                Ok(Ok(pooled)) => return Poll::Ready(self.created(pool, pooled)),
+                Ok(Err(error)) => served = Some(self.not_created(pool, error)?),
+                Err(pending) => {
+                    self.creation = Some(pending);
+                    return Poll::Pending;
                 }
             }
-            if self.creation.is_some() {
-                match Creation::run(&mut self.creation, pool, cx) {
-                    Poll::Pending => {}
-                    Poll::Ready(Ok(pooled)) => return Poll::Ready(self.created(pool, pooled)),
-                    Poll::Ready(Err(error)) => {
-                        served = Some(self.not_created(pool, error)?);
-                        continue;
-                    }
-                }
+        }
+    }
+
+    /// Runs what is the user's. After a panic this getter has nothing in hand, and nothing is granted to it any more.
+    fn or_leave_all<R>(&mut self, pool: &Pool<M>, run: impl FnOnce(&mut Self) -> R) -> R {
+        catch_unwind(AssertUnwindSafe(|| run(self))).unwrap_or_else(|payload| {
+            self.leave_all(pool).forget();
+            resume_unwind(payload)
+        })
+    }
+
+    /// Finds out whether an object is fit to be handed out.
+    #[inline(always)]
+    fn examine(
+        &mut self,
+        pool: &Pool<M>,
+        cx: &mut Context<'_>,
+        now: Option<Instant>,
+        pooled: Box<Pooled<M>>,
+    ) -> Fitness<M> {
+        if pool.settings.is_ready(&pooled, now) {
+            return Fitness::Fit(pooled);
+        }
+        if pool.settings.is_over(&pooled, now) {
+            return Fitness::Unfit((pooled, Ok(())));
+        }
+        match recycle_at_once(pooled, pool, cx) {
+            Ok(recycled) => Fitness::of(recycled, now),
+            Err(pooled) => self.recycle(pool, cx, now, Recycling::begin(pooled, &pool.manager)),
+        }
+    }
+
+    #[inline(always)]
+    fn recycle(
+        &mut self,
+        pool: &Pool<M>,
+        cx: &mut Context<'_>,
+        now: Option<Instant>,
+        recycling: Recycling<M>,
+    ) -> Fitness<M> {
+        match recycling.run(pool, cx) {
+            Ok(recycled) => Fitness::of(recycled, now),
+            Err(pending) => {
+                self.recycling = Some(pending);
+                Fitness::Unknown
             }
-            return Poll::Pending;
         }
     }
 
@@ -178,14 +233,18 @@ impl<M: Manager> Getter<M> {
         lost: Option<Recycled<M>>,
     ) -> Result<Option<Box<Pooled<M>>>, GetError<M::Error>> {
         let (goes_on, failed) = (lost.is_some(), matches!(lost, Some((_, Err(_)))));
-        let leaving = Leaving { pool, in_use: usize::from(goes_on), creating: 0 };
-        drop(lost);
+        let mut leaving = lost.map(|lost| Leaving::in_use(pool, Some(lost)));
+        if let Some(leaving) = &mut leaving {
+            drop(leaving.what().take());
+        }
         let mut waker = Some(cx.waker().clone());
         let mut after = Aftermath::default();
         let outcome = {
             let mut state = pool.state.lock();
-            state.free(leaving.in_use, 0);
-            leaving.stays();
+            if let Some(leaving) = leaving {
+                leaving.stays();
+                state.free(1, 0);
+            }
             let outcome = self.join(&mut state, &pool.settings, goes_on, failed, &mut waker);
             if outcome.is_err() {
                 self.creation.take().into_iter().for_each(|creation| state.abandon(creation, &mut after));
@@ -217,7 +276,7 @@ impl<M: Manager> Getter<M> {
         if served.is_some() {
             return Ok(served);
         }
-        if self.creation.is_none() && !goes_on && state.stuck() >= settings.max_waiting {
+        if self.creation.is_none() && !goes_on && !state.may_wait(settings.max_waiting) {
             return Err(GetError::TooManyWaiting);
         }
         let waker = waker.take().expect("who comes to wait brings a waker");

@@ -116,7 +116,7 @@ macro_rules! object {
             /// With a panic of the object's drop, after the room was made.
             pub fn discard(mut this: Self) {
                 let pooled = this.0.take();
-                this.0.pool.discard(pooled);
+                this.0.pool.discard(pooled, (1, 0));
             }
 
             /// What the pool knows about the object.

@@ -2,10 +2,10 @@
 //!
 //! The future of `recycle` borrows the object and the manager, and whoever polls it may leave it to somebody else or drop
 //! it; so it must own both, in a box. That box would be an allocation per use. Instead it is kept with the object: the
-//! future in it is replaced, not the box.
+//! future in it is replaced, not the box. A manager without a `recycle` of its own pays for none of this.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -33,25 +33,39 @@ impl<M: Manager> Recycling<M> {
         Self(Exclusive::new(Box::pin(Reused { recycle: recycle::<M>, manager: Some(manager), running: None })))
     }
 
-    /// Runs it on; it stays where it is as long as it is pending. After a panic the object's slot is free.
-    #[inline]
-    pub(super) fn run(place: &mut Option<Self>, pool: &Pool<M>, cx: &mut Context<'_>) -> Poll<Recycled<M>> {
-        // Declared before what it is to outlive.
-        let leaving = Leaving { pool, in_use: 1, creating: 0 };
-        let mut this = place.take().expect("there is something to be run");
-        let outcome = match this.0.get_mut().as_mut().poll(cx) {
-            Poll::Pending => {
-                *place = Some(this);
-                Poll::Pending
-            }
+    /// Runs it on, and gives it back as an `Err` if it is still pending. After a panic the object's slot is free.
+    #[inline(always)]
+    pub(super) fn run(self, pool: &Pool<M>, cx: &mut Context<'_>) -> Result<Recycled<M>, Self> {
+        let mut leaving = Leaving::in_use(pool, self);
+        match leaving.what().0.get_mut().as_mut().poll(cx) {
             Poll::Ready((mut pooled, outcome)) => {
-                pooled.recycling = Some(this);
-                Poll::Ready((pooled, outcome))
+                pooled.recycling = Some(leaving.stays());
+                Ok((pooled, outcome))
             }
-        };
-        leaving.stays();
-        outcome
+            Poll::Pending => Err(leaving.stays()),
+        }
     }
+}
+
+/// Recycles an object here and now, if the future of `recycle` is so small that it has captured nothing, not even the
+/// object. The provided one is, and is ready at once; one that is not is begun again, in a box.
+#[inline(always)]
+pub(super) fn recycle_at_once<M: Manager>(
+    pooled: Box<Pooled<M>>,
+    pool: &Pool<M>,
+    cx: &mut Context<'_>,
+) -> Result<Recycled<M>, Box<Pooled<M>>> {
+    let mut leaving = Leaving::in_use(pool, pooled);
+    let Pooled { object, metrics, .. } = &mut **leaving.what();
+    let outcome = poll_if_small(|| pool.manager.recycle(object, metrics), cx);
+    match outcome {
+        Poll::Ready(outcome) => Ok((leaving.stays(), outcome)),
+        Poll::Pending => Err(leaving.stays()),
+    }
+}
+
+fn poll_if_small<F: Future>(begin: impl FnOnce() -> F, cx: &mut Context<'_>) -> Poll<F::Output> {
+    if size_of::<F>() <= 1 { pin!(begin()).poll(cx) } else { Poll::Pending }
 }
 
 async fn recycle<M: Manager>(
@@ -73,6 +87,7 @@ pin_project! {
         recycle: R,
         // Here while nothing runs.
         manager: Option<Arc<M>>,
+        // Stays when it is through, until it is replaced.
         #[pin]
         running: Option<F>,
     }
@@ -96,7 +111,6 @@ where
         let mut this = self.project();
         let running = this.running.as_mut().as_pin_mut().expect("it is not polled before it is begun");
         let (manager, pooled, outcome) = ready!(running.poll(cx));
-        this.running.set(None);
         *this.manager = Some(manager);
         Poll::Ready((pooled, outcome))
     }

@@ -137,9 +137,10 @@ impl<M: Manager> State<M> {
         self.closed && self.size() == 0
     }
 
-    /// How many getters wait for others to return an object, not for the pool to grow.
-    pub(super) fn stuck(&self) -> usize {
-        self.waiting.len().saturating_sub(self.max_size.saturating_sub(self.size()))
+    /// Whether one more may wait. Those who wait for the pool to grow do not count.
+    pub(super) fn may_wait(&self, max_waiting: usize) -> bool {
+        let room = self.max_size.saturating_sub(self.size());
+        self.waiting.len() < max_waiting.saturating_add(room)
     }
 
     #[inline(always)]
@@ -230,15 +231,21 @@ impl<M: Manager> State<M> {
         after.interrupted = recycling;
     }
 
-    /// Takes idle objects out, which are not counted any more then.
-    pub(super) fn take_idle_unless(&mut self, mut stays: impl FnMut(&Pooled<M>) -> bool) -> Vec<Box<Pooled<M>>> {
-        let (staying, taken) = std::mem::take(&mut self.idle).into_iter().partition(|pooled| stays(pooled));
-        self.idle = staying;
-        taken.into()
+    /// Takes idle objects out, which are not counted any more then. Asks about each once, by its place.
+    pub(super) fn take_idle_unless(&mut self, stays: impl Fn(usize, &Pooled<M>) -> bool) -> Vec<Box<Pooled<M>>> {
+        let mut taken = Vec::new();
+        for place in 0..self.idle.len() {
+            let pooled = self.idle.pop_front().expect("it was counted");
+            if stays(place, &pooled) {
+                self.idle.push_back(pooled);
+            } else {
+                taken.push(pooled);
+            }
+        }
+        taken
     }
 
     /// Gives an object, which is counted as in use, to the first in line.
-    #[inline(always)]
     pub(super) fn deliver(&mut self, pooled: Box<Pooled<M>>, after: &mut Aftermath<M>) {
         if !self.keeps(pooled.generation) {
             self.retire(pooled, after);
@@ -247,9 +254,20 @@ impl<M: Manager> State<M> {
         } else if !self.waiting.is_empty() {
             self.waiting.grant_front(Grant::Object(pooled), &mut after.batch);
         } else {
-            self.in_use -= 1;
-            self.idle.push_back(pooled);
+            self.put_idle(pooled);
         }
+    }
+
+    /// Whether somebody is in the line.
+    #[inline(always)]
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.waiting.is_empty() || !self.creators.is_empty()
+    }
+
+    #[inline(always)]
+    pub(super) fn put_idle(&mut self, pooled: Box<Pooled<M>>) {
+        self.in_use -= 1;
+        self.idle.push_back(pooled);
     }
 
     /// Gives creations to those who wait for want of one. Whatever frees a slot, or leaves a creation behind, ends here.
