@@ -47,13 +47,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use self::creation::Creation;
+use self::creation::{Creation, Progress};
 use self::getting::Getting;
 use self::object::Pooled;
 pub use self::object::{Metrics, Object, OwnedObject};
 use self::state::{Aftermath, State};
 use crate::arena::Key;
-use crate::sync::{self, MutexGuard};
+use crate::sync::{self, Exclusive, MutexGuard};
 use crate::wait_list::{Panics, Turn};
 
 /// Makes the objects of a [`Pool`], and says whether they are still good.
@@ -100,7 +100,8 @@ pub trait Manager: Send + Sync + 'static {
     /// A getter that is served by a returned object before, or dropped, leaves its creation behind, and the next getter that
     /// would create goes on with it. So this future may be moved to another task, rest for a while without being polled, and
     /// be dropped at any await. Limit its time in here: nobody else can tell a slow creation from one that hangs.
-    /// A creation that is found to have failed while it rested is not reported, but begun again.
+    /// A creation that is found to have failed while it rested is not reported, but begun again; the object of one that is
+    /// found to have succeeded is [recycled](Self::recycle) before it is handed out.
     fn create(&self) -> impl Future<Output = Result<Self::Object, Self::Error>> + Send;
 
     /// Makes an object fit for its next use, when it has been got out of the pool and before it is handed out.
@@ -133,8 +134,8 @@ pub trait Manager: Send + Sync + 'static {
 /// # Fairness
 ///
 /// Getters are served in the order in which they were first polled. An object that is returned goes to the first in line,
-/// under the lock; nobody who comes later can take it. One who was given an object that proves dead goes back to the front
-/// of the line.
+/// under the lock; nobody who comes later can take it. One who was given an object that proves dead goes to the front of
+/// those who create, or, if it may not create yet, of those who wait for that.
 ///
 /// # Creation
 ///
@@ -145,8 +146,9 @@ pub trait Manager: Send + Sync + 'static {
 /// met by all at once. Whoever is over that limit waits, for an object or for the right to create one.
 ///
 /// A creation that fails is its getter's error, and its slot goes to the next. Should all idle objects be dead, because
-/// the database was restarted, a getter waits for one failed [`recycle`](Manager::recycle) and one creation at most. If an
-/// error shows that all connections are lost, [`clear`](Self::clear) spares the others even that.
+/// the database was restarted, a getter waits for one failed [`recycle`](Manager::recycle), then for its turn to create,
+/// and for one creation, beside which it tries the next object; for no more, however many are dead. If an error shows that
+/// all connections are lost, [`clear`](Self::clear) spares the others even that.
 ///
 /// # Time
 ///
@@ -278,10 +280,15 @@ pub struct GetOwned<M: Manager>(Getting<Arc<Pool<M>>, M>);
 /// # Cancel safety
 ///
 /// Dropping it is safe at any time.
+///
+/// # Panics
+///
+/// When it is polled after it was ready.
 #[must_use = "futures do nothing unless polled"]
 pub struct PoolClosed<'a, M: Manager> {
     pool: &'a Pool<M>,
     waiter: Option<Key>,
+    done: bool,
 }
 
 /// The manager of a pool that creates nothing: see [`Pool::from_objects`].
@@ -479,25 +486,23 @@ impl<M: Manager> Pool<M> {
     /// ```
     pub fn add(&self, object: M::Object) -> Result<(), M::Object> {
         let mut pooled = Box::new(Pooled::new(object, 0, self.now()));
-        let mut after = Aftermath::default();
-        {
-            let mut state = self.state.lock();
+        let refused = self.change(|state, after| {
             if state.closed || state.size() >= state.max_size {
-                drop(state);
-                return Err(pooled.object);
+                return Some(pooled);
             }
             pooled.generation = state.generation;
             state.register(&mut pooled, &self.settings);
-            state.deliver(pooled, &mut after);
-        }
-        after.happen(self).resume();
-        Ok(())
+            state.deliver(pooled, after);
+            None
+        });
+        refused.map_or(Ok(()), |pooled| Err(pooled.object))
     }
 
     /// Sets how many objects there may be.
     ///
     /// Growing serves those who wait. Shrinking discards idle objects at once, those that are in use when they come
-    /// back. With 0 nobody is served until the pool grows again.
+    /// back, and the objects of those who may create already after one use. With 0 nobody else is served until the pool
+    /// grows again.
     ///
     /// # Panics
     ///
@@ -545,26 +550,15 @@ impl<M: Manager> Pool<M> {
 
     /// Discards the idle objects that are over their time at `now`, and says when to call next.
     ///
+    /// A creation that was left behind is dropped, too, when it has been seen resting for an idle timeout.
+    ///
     /// The answer is `None` when nothing will ever have to be discarded: the pool has no lifetimes, or is closed.
     ///
     /// # Panics
     ///
     /// With the first panic of an object's drop, after everything was done.
     pub fn maintain(&self, now: Instant) -> Option<Instant> {
-        let settings = &self.settings;
-        self.change(|state, after| {
-            for pooled in state.take_idle_unless(|_, pooled| !settings.is_over(pooled, Some(now))) {
-                state.in_use += 1;
-                state.retire(pooled, after);
-            }
-            if state.closed {
-                return None;
-            }
-            // What is returned in the meantime may end sooner; it is then discarded a little late, but never handed out.
-            let longest = [settings.max_lifetime, settings.idle_timeout].into_iter().flatten().min()?;
-            let ends = state.idle.iter().filter_map(|pooled| settings.ends(pooled));
-            ends.chain(now.checked_add(longest)).min()
-        })
+        self.change(|state, after| state.maintain(now, &self.settings, after))
     }
 
     /// Creates objects, one after another, until [`min_idle`](PoolBuilder::min_idle) are idle or the pool is full.
@@ -595,7 +589,7 @@ impl<M: Manager> Pool<M> {
     /// # Ok::<(), std::convert::Infallible>(())
     /// ```
     pub fn replenish(&self) -> impl Future<Output = Result<(), M::Error>> + Send {
-        let mut replenishing = Replenishing { pool: self, creation: None };
+        let mut replenishing = Replenishing { pool: self, creation: Exclusive::new(None) };
         poll_fn(move |cx| replenishing.poll(cx))
     }
 
@@ -639,7 +633,7 @@ impl<M: Manager> Pool<M> {
     /// assert_eq!(pool.status().size, 0);
     /// ```
     pub fn closed(&self) -> PoolClosed<'_, M> {
-        PoolClosed { pool: self, waiter: None }
+        PoolClosed { pool: self, waiter: None, done: false }
     }
 
     /// What the pool holds right now: one consistent snapshot.
@@ -854,26 +848,26 @@ impl<M: Manager, T> Drop for Leaving<'_, M, T> {
 /// The future of [`Pool::replenish`].
 struct Replenishing<'a, M: Manager> {
     pool: &'a Pool<M>,
-    creation: Option<Creation<M>>,
+    creation: Exclusive<Option<Creation<M>>>,
 }
 
 impl<M: Manager> Replenishing<'_, M> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), M::Error>> {
         let pool = self.pool;
         loop {
-            let creation = self.creation.take().or_else(|| pool.state.lock().claim_spare(&pool.settings));
+            let creation = self.creation.get_mut().take().or_else(|| pool.state.lock().claim_spare(&pool.settings));
             let Some(creation) = creation else { return Poll::Ready(Ok(())) };
             match creation.run(pool, cx) {
-                Err(pending) => {
-                    self.creation = Some(pending);
+                Progress::Pending(creation) => {
+                    *self.creation.get_mut() = Some(creation);
                     return Poll::Pending;
                 }
-                Ok(Ok(mut pooled)) => pool.change(|state, after| {
+                Progress::Created(mut pooled) | Progress::Found(mut pooled) => pool.change(|state, after| {
                     state.free(0, 1);
                     state.register(&mut pooled, &pool.settings);
                     state.deliver(pooled, after);
                 }),
-                Ok(Err(error)) => {
+                Progress::Failed(error) => {
                     // Somebody's panic shall not cost the error.
                     pool.release(0, 1).forget();
                     return Poll::Ready(Err(error));
@@ -885,7 +879,7 @@ impl<M: Manager> Replenishing<'_, M> {
 
 impl<M: Manager> Drop for Replenishing<'_, M> {
     fn drop(&mut self) {
-        if let Some(creation) = self.creation.take() {
+        if let Some(creation) = self.creation.get_mut().take() {
             self.pool.change(|state, after| state.leave_behind(creation, after));
         }
     }
@@ -913,6 +907,7 @@ impl<M: Manager> Future for PoolClosed<'_, M> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        assert!(!self.done, "a future is not polled after it was ready");
         let pool = self.pool;
         // Outlives the lock, since it may hold a waker.
         let mut spare = None;
@@ -920,7 +915,10 @@ impl<M: Manager> Future for PoolClosed<'_, M> {
             {
                 let mut state = pool.state.lock();
                 match self.waiter {
-                    None if state.is_over() => return Poll::Ready(()),
+                    None if state.is_over() => {
+                        self.done = true;
+                        return Poll::Ready(());
+                    }
                     None => {
                         if let Some(waker) = spare.take() {
                             self.waiter = Some(state.closers.enqueue((), waker));
@@ -930,7 +928,7 @@ impl<M: Manager> Future for PoolClosed<'_, M> {
                     Some(waiter) => match state.closers.poll(waiter, cx.waker(), &mut spare) {
                         Turn::Left(left) => {
                             drop(state);
-                            self.waiter = None;
+                            (self.waiter, self.done) = (None, true);
                             drop(left);
                             return Poll::Ready(());
                         }

@@ -4,10 +4,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use super::object::Pooled;
 use super::{Leaving, Manager, Pool};
-use crate::sync::Exclusive;
 
 type Creating<M> = dyn Future<Output = Result<<M as Manager>::Object, <M as Manager>::Error>> + Send;
 
@@ -15,14 +15,25 @@ type Creating<M> = dyn Future<Output = Result<<M as Manager>::Object, <M as Mana
 pub(super) struct Creation<M: Manager> {
     /// The generation that the object will belong to.
     pub(super) generation: u64,
-    begun: Option<Exclusive<Pin<Box<Creating<M>>>>>,
+    begun: Option<Pin<Box<Creating<M>>>>,
     /// It was begun by another, and not polled since.
     adopted: bool,
+    /// When it was first seen to rest in the pool, if there is a limit to that.
+    pub(super) rests_since: Option<Instant>,
+}
+
+/// What a creation has come to.
+pub(super) enum Progress<M: Manager> {
+    Pending(Creation<M>),
+    Created(Box<Pooled<M>>),
+    /// Created while nobody looked, for all that is known a long time ago.
+    Found(Box<Pooled<M>>),
+    Failed(M::Error),
 }
 
 impl<M: Manager> Creation<M> {
     pub(super) fn new(generation: u64) -> Self {
-        Self { generation, begun: None, adopted: false }
+        Self { generation, begun: None, adopted: false, rests_since: None }
     }
 
     pub(super) fn has_begun(&self) -> bool {
@@ -35,39 +46,41 @@ impl<M: Manager> Creation<M> {
     }
 
     pub(super) fn adopted(self) -> Self {
-        Self { adopted: self.has_begun(), ..self }
+        Self { adopted: self.has_begun(), rests_since: None, ..self }
     }
 
-    /// Runs it on, and gives it back as an `Err` if it is still pending.
-    ///
-    /// When it has ended, well or not, its slot is still counted as creating; after a panic it is free.
-    pub(super) fn run(self, pool: &Pool<M>, cx: &mut Context<'_>) -> Result<Result<Box<Pooled<M>>, M::Error>, Self> {
+    /// Runs it on. When it has ended, well or not, its slot is still counted as creating; after a panic it is free.
+    pub(super) fn run(self, pool: &Pool<M>, cx: &mut Context<'_>) -> Progress<M> {
         let mut leaving = Leaving::creating(pool, self);
-        let Poll::Ready(outcome) = leaving.what().poll(&pool.manager, cx) else { return Err(leaving.stays()) };
-        let generation = leaving.what().generation;
+        let Poll::Ready(outcome) = leaving.what().poll(pool, cx) else { return Progress::Pending(leaving.stays()) };
+        let Self { generation, adopted, .. } = *leaving.what();
         leaving.what().begun = None;
         let outcome = outcome.map(|object| Box::new(Pooled::new(object, generation, pool.now())));
         leaving.stays();
-        Ok(outcome)
+        match outcome {
+            Ok(pooled) if adopted => Progress::Found(pooled),
+            Ok(pooled) => Progress::Created(pooled),
+            Err(error) => Progress::Failed(error),
+        }
     }
 
     /// A failure that nobody looked at when it happened may be an old one: then the creation is begun afresh, instead of
     /// letting the one who adopted it pay for it.
-    fn poll(&mut self, manager: &Arc<M>, cx: &mut Context<'_>) -> Poll<Result<M::Object, M::Error>> {
-        let adopted = std::mem::take(&mut self.adopted);
-        let outcome = self.create(manager, cx);
-        if adopted && matches!(outcome, Poll::Ready(Err(_))) {
-            self.begun = None;
-            return self.create(manager, cx);
+    fn poll(&mut self, pool: &Pool<M>, cx: &mut Context<'_>) -> Poll<Result<M::Object, M::Error>> {
+        let outcome = self.create(&pool.manager, cx);
+        if self.adopted && matches!(outcome, Poll::Ready(Err(_))) {
+            *self = Self::new(pool.state.lock().generation);
+            return self.create(&pool.manager, cx);
         }
+        self.adopted &= outcome.is_ready();
         outcome
     }
 
     fn create(&mut self, manager: &Arc<M>, cx: &mut Context<'_>) -> Poll<Result<M::Object, M::Error>> {
         let begun = self.begun.get_or_insert_with(|| {
             let manager = Arc::clone(manager);
-            Exclusive::new(Box::pin(async move { manager.create().await }))
+            Box::pin(async move { manager.create().await })
         });
-        begun.get_mut().as_mut().poll(cx)
+        begun.as_mut().poll(cx)
     }
 }

@@ -16,12 +16,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use super::creation::Creation;
+use super::creation::{Creation, Progress};
 use super::object::Pooled;
 use super::recycling::{Recycled, Recycling, recycle_at_once};
 use super::state::{Aftermath, Grant, State};
 use super::{GetError, Leaving, Manager, Pool, Settings};
 use crate::arena::Key;
+use crate::sync::Exclusive;
 use crate::wait_list::{Panics, Turn};
 
 /// The body of `Get` and `GetOwned`.
@@ -34,8 +35,10 @@ pub(super) struct Getting<H: Deref<Target = Pool<M>>, M: Manager> {
 /// What a getter has in hand.
 struct Getter<M: Manager> {
     place: Place,
-    creation: Option<Creation<M>>,
-    recycling: Option<Recycling<M>>,
+    creation: Exclusive<Option<Creation<M>>>,
+    recycling: Exclusive<Option<Recycling<M>>>,
+    /// Why its creation failed, as long as there is an object that may serve it all the same.
+    failure: Exclusive<Option<Box<M::Error>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,15 +46,6 @@ enum Place {
     Nowhere,
     Waiting(Key),
     Creator(Key),
-}
-
-/// What a getter knows after it looked at its place in the line.
-enum Look<M: Manager> {
-    /// It has an object.
-    Served(Box<Pooled<M>>),
-    /// It waits on, and its waker is there.
-    Waits,
-    Closed,
 }
 
 /// What a getter knows about an object that it was given.
@@ -76,9 +70,20 @@ impl<M: Manager> Fitness<M> {
 
 type Served<M> = Result<Box<Pooled<M>>, GetError<<M as Manager>::Error>>;
 
+/// An object, if there is one already.
+type MaybeServed<M> = Result<Option<Box<Pooled<M>>>, GetError<<M as Manager>::Error>>;
+
 impl<H: Deref<Target = Pool<M>>, M: Manager> Getting<H, M> {
     pub(super) fn new(pool: H) -> Self {
-        Self { pool: Some(pool), getter: Getter { place: Place::Nowhere, creation: None, recycling: None } }
+        Self {
+            pool: Some(pool),
+            getter: Getter {
+                place: Place::Nowhere,
+                creation: Exclusive::new(None),
+                recycling: Exclusive::new(None),
+                failure: Exclusive::new(None),
+            },
+        }
     }
 
     #[inline(always)]
@@ -112,26 +117,39 @@ impl<H: Deref<Target = Pool<M>>, M: Manager> Drop for Getting<H, M> {
 
 impl<M: Manager> Getter<M> {
     #[inline(always)]
-    fn is_empty_handed(&self) -> bool {
-        self.place == Place::Nowhere && self.creation.is_none() && self.recycling.is_none()
+    fn is_empty_handed(&mut self) -> bool {
+        self.place == Place::Nowhere && self.creation.get_mut().is_none() && self.recycling.get_mut().is_none()
     }
 
     #[inline(always)]
     fn poll(&mut self, pool: &Pool<M>, cx: &mut Context<'_>) -> Poll<Served<M>> {
         let now = pool.now();
         if !self.is_empty_handed() {
-            return self.proceed(pool, cx, now, None);
+            return self.go_on(pool, cx, now);
         }
         let idle = pool.state.lock().take_idle(pool.settings.order);
         let served = match idle.map(|pooled| self.examine(pool, cx, now, pooled)) {
             Some(Fitness::Fit(pooled)) => return Poll::Ready(Ok(self.finish(pool, pooled))),
             Some(Fitness::Unfit(lost)) => self.line_up(pool, cx, Some(lost))?,
-            Some(Fitness::Unknown) => None,
+            Some(Fitness::Unknown) => return Poll::Pending,
             None => self.line_up(pool, cx, None)?,
         };
+        if served.is_none() && self.creation.get_mut().is_none() {
+            return Poll::Pending; // the most frequent way to wait
+        }
         self.proceed(pool, cx, now, served)
     }
 
+    /// Is polled again.
+    #[inline(never)]
+    fn go_on(&mut self, pool: &Pool<M>, cx: &mut Context<'_>, now: Option<Instant>) -> Poll<Served<M>> {
+        match self.look(pool, cx)? {
+            Some(pooled) if pool.settings.is_ready(&pooled, now) => Poll::Ready(Ok(self.finish(pool, pooled))),
+            served => self.proceed(pool, cx, now, served),
+        }
+    }
+
+    /// Works on what it has in hand. If it has a place in the line, its waker is there.
     #[inline(never)]
     fn proceed(
         &mut self,
@@ -141,33 +159,42 @@ impl<M: Manager> Getter<M> {
         mut served: Option<Box<Pooled<M>>>,
     ) -> Poll<Served<M>> {
         loop {
-            if served.is_none() && self.place != Place::Nowhere {
-                match self.look(pool, cx) {
-                    Look::Served(pooled) => served = Some(pooled),
-                    Look::Waits => {}
-                    Look::Closed => return Poll::Ready(Err(GetError::Closed)),
-                }
-            }
-            let given = (served.take(), self.recycling.take());
-            let fitness = self.or_leave_all(pool, |this| match given {
-                (Some(pooled), _) => this.examine(pool, cx, now, pooled),
-                (None, Some(recycling)) => this.recycle(pool, cx, now, recycling),
+            let recycling = self.recycling.get_mut().take();
+            let fitness = match (served.take(), recycling) {
+                (Some(pooled), _) if pool.settings.is_ready(&pooled, now) => Fitness::Fit(pooled),
+                (Some(pooled), _) => self.or_leave_all(pool, |this| this.examine(pool, cx, now, pooled)),
+                (None, Some(recycling)) => self.or_leave_all(pool, |this| this.recycle(pool, cx, now, recycling)),
                 (None, None) => Fitness::Unknown,
-            });
+            };
             match fitness {
                 Fitness::Fit(pooled) => return Poll::Ready(Ok(self.finish(pool, pooled))),
                 Fitness::Unfit(lost) => {
+                    if let Some(error) = self.failure.get_mut().take() {
+                        drop(Leaving::in_use(pool, lost));
+                        return Poll::Ready(Err(GetError::Create(*error)));
+                    }
                     served = self.line_up(pool, cx, Some(lost))?;
                     continue;
                 }
                 Fitness::Unknown => {}
             }
-            let Some(creation) = self.creation.take() else { return Poll::Pending };
+            let Some(creation) = self.creation.get_mut().take() else { return Poll::Pending };
             match self.or_leave_all(pool, |_| creation.run(pool, cx)) {
-                Ok(Ok(pooled)) => return Poll::Ready(self.created(pool, pooled)),
-                Ok(Err(error)) => served = Some(self.not_created(pool, error)?),
-                Err(pending) => {
-                    self.creation = Some(pending);
+                Progress::Created(pooled) => {
+                    let pooled = self.created(pool, pooled)?;
+                    return Poll::Ready(Ok(self.finish(pool, pooled)));
+                }
+                Progress::Found(pooled) => {
+                    let mut pooled = self.created(pool, pooled)?;
+                    pooled.idle_since = None; // nobody knows
+                    served = Some(pooled);
+                }
+                Progress::Failed(error) => match self.not_created(pool, error)? {
+                    Some(granted) => served = Some(granted),
+                    None => return Poll::Pending, // recycling, which was polled above
+                },
+                Progress::Pending(creation) => {
+                    *self.creation.get_mut() = Some(creation);
                     return Poll::Pending;
                 }
             }
@@ -214,7 +241,7 @@ impl<M: Manager> Getter<M> {
         match recycling.run(pool, cx) {
             Ok(recycled) => Fitness::of(recycled, now),
             Err(pending) => {
-                self.recycling = Some(pending);
+                *self.recycling.get_mut() = Some(pending);
                 Fitness::Unknown
             }
         }
@@ -226,12 +253,7 @@ impl<M: Manager> Getter<M> {
     /// ahead of those who wait. If recycling has failed, it creates beside the next attempt: it shall not pay for one dead
     /// object after the other.
     #[inline(never)]
-    fn line_up(
-        &mut self,
-        pool: &Pool<M>,
-        cx: &mut Context<'_>,
-        lost: Option<Recycled<M>>,
-    ) -> Result<Option<Box<Pooled<M>>>, GetError<M::Error>> {
+    fn line_up(&mut self, pool: &Pool<M>, cx: &mut Context<'_>, lost: Option<Recycled<M>>) -> MaybeServed<M> {
         let (goes_on, failed) = (lost.is_some(), matches!(lost, Some((_, Err(_)))));
         let mut leaving = lost.map(|lost| Leaving::in_use(pool, Some(lost)));
         if let Some(leaving) = &mut leaving {
@@ -247,7 +269,7 @@ impl<M: Manager> Getter<M> {
             }
             let outcome = self.join(&mut state, &pool.settings, goes_on, failed, &mut waker);
             if outcome.is_err() {
-                self.creation.take().into_iter().for_each(|creation| state.abandon(creation, &mut after));
+                self.creation.get_mut().take().into_iter().for_each(|creation| state.abandon(creation, &mut after));
             }
             state.settle(&pool.settings, &mut after.batch);
             outcome
@@ -265,22 +287,22 @@ impl<M: Manager> Getter<M> {
         goes_on: bool,
         failed: bool,
         waker: &mut Option<Waker>,
-    ) -> Result<Option<Box<Pooled<M>>>, GetError<M::Error>> {
+    ) -> MaybeServed<M> {
         if state.closed {
             return Err(GetError::Closed);
         }
         let served = state.take_idle(settings.order);
-        if self.creation.is_none() && (served.is_none() || failed) && (goes_on || state.waiting.is_empty()) {
-            self.creation = state.claim(settings);
+        if self.creation.get_mut().is_none() && (served.is_none() || failed) && (goes_on || state.waiting.is_empty()) {
+            *self.creation.get_mut() = state.claim(settings);
         }
         if served.is_some() {
             return Ok(served);
         }
-        if self.creation.is_none() && !goes_on && !state.may_wait(settings.max_waiting) {
+        if self.creation.get_mut().is_none() && !goes_on && !state.may_wait(settings.max_waiting) {
             return Err(GetError::TooManyWaiting);
         }
         let waker = waker.take().expect("who comes to wait brings a waker");
-        self.place = match (self.creation.is_some(), goes_on) {
+        self.place = match (self.creation.get_mut().is_some(), goes_on) {
             (true, true) => Place::Creator(state.creators.enqueue_front((), waker)),
             (true, false) => Place::Creator(state.creators.enqueue((), waker)),
             (false, true) => Place::Waiting(state.waiting.enqueue_front((), waker)),
@@ -289,9 +311,12 @@ impl<M: Manager> Getter<M> {
         Ok(None)
     }
 
-    /// Looks whether its turn has come.
-    #[inline(never)]
-    fn look(&mut self, pool: &Pool<M>, cx: &mut Context<'_>) -> Look<M> {
+    /// Looks whether its turn has come. If not, its waker is in the line.
+    #[inline(always)]
+    fn look(&mut self, pool: &Pool<M>, cx: &mut Context<'_>) -> MaybeServed<M> {
+        if self.place == Place::Nowhere {
+            return Ok(None);
+        }
         let mut after = Aftermath::default();
         let mut spare = None;
         let look = loop {
@@ -303,15 +328,15 @@ impl<M: Manager> Getter<M> {
                             self.place = Place::Nowhere;
                             after.wakers[0] = left.waker;
                             match left.grant {
-                                None => break Look::Closed,
-                                Some(Grant::Object(pooled)) => break Look::Served(pooled),
+                                None => break Err(GetError::Closed),
+                                Some(Grant::Object(pooled)) => break Ok(Some(pooled)),
                                 Some(Grant::Creation(place, creation)) => {
                                     self.place = Place::Creator(place);
-                                    self.creation = Some(creation.renewed(state.generation));
+                                    *self.creation.get_mut() = Some(creation.renewed(state.generation));
                                 }
                             }
                         }
-                        Turn::Waiting => break Look::Waits,
+                        Turn::Waiting => break Ok(None),
                         Turn::NeedsWaker => {}
                     }
                 }
@@ -323,7 +348,7 @@ impl<M: Manager> Getter<M> {
                             after.wakers[0] = after.wakers[0].take().or(left.waker);
                             break self.stop_creating(&mut state, &pool.settings, left.grant, &mut after);
                         }
-                        Turn::Waiting => break Look::Waits,
+                        Turn::Waiting => break Ok(None),
                         Turn::NeedsWaker => {}
                     }
                 }
@@ -343,19 +368,19 @@ impl<M: Manager> Getter<M> {
         settings: &Settings,
         grant: Option<Box<Pooled<M>>>,
         after: &mut Aftermath<M>,
-    ) -> Look<M> {
+    ) -> MaybeServed<M> {
         match grant {
             None => {
-                self.creation.take().into_iter().for_each(|creation| state.abandon(creation, after));
-                Look::Closed
+                self.creation.get_mut().take().into_iter().for_each(|creation| state.abandon(creation, after));
+                Err(GetError::Closed)
             }
             Some(pooled) => {
                 // A creation that has begun goes on until this one has its object for sure.
-                if let Some(right) = self.creation.take_if(|creation| !creation.has_begun()) {
+                if let Some(right) = self.creation.get_mut().take_if(|creation| !creation.has_begun()) {
                     state.leave_behind(right, after);
                     state.settle(settings, &mut after.batch);
                 }
-                Look::Served(pooled)
+                Ok(Some(pooled))
             }
         }
     }
@@ -372,7 +397,7 @@ impl<M: Manager> Getter<M> {
             let granted = self.leave(&mut state, &mut after);
             let turned_away = waited && granted.is_none() && state.closed;
             granted.into_iter().for_each(|granted| state.deliver(granted, &mut after));
-            state.interrupt(self.recycling.take(), &mut after);
+            self.recycling.get_mut().take().into_iter().for_each(|recycling| state.interrupt(recycling, &mut after));
             let served = if turned_away {
                 state.retire(pooled, &mut after);
                 Err(GetError::Closed)
@@ -384,38 +409,35 @@ impl<M: Manager> Getter<M> {
         };
         // As in `line_up`.
         after.happen(pool).forget();
-        served.map(|pooled| self.finish(pool, pooled))
+        served
     }
 
-    /// Its creation has failed. It takes an object that it was granted in the meantime.
-    fn not_created(&mut self, pool: &Pool<M>, error: M::Error) -> Served<M> {
+    /// Its creation has failed. There may be an object that serves it all the same: it was granted one in the meantime,
+    /// or recycles one.
+    #[inline(never)]
+    fn not_created(&mut self, pool: &Pool<M>, error: M::Error) -> MaybeServed<M> {
         let mut after = Aftermath::default();
         let granted = {
             let mut state = pool.state.lock();
             state.free(0, 1);
             let granted = self.leave(&mut state, &mut after);
-            state.interrupt(self.recycling.take(), &mut after);
             state.settle(&pool.settings, &mut after.batch);
             granted
         };
-        let mut panics = after.happen(pool);
-        let served = match granted {
-            Some(pooled) => {
-                panics.catch(|| drop(error));
-                Ok(pooled)
-            }
-            None => Err(GetError::Create(error)),
-        };
         // As in `line_up`.
-        panics.forget();
-        served
+        after.happen(pool).forget();
+        if granted.is_none() && self.recycling.get_mut().is_none() {
+            return Err(GetError::Create(error));
+        }
+        *self.failure.get_mut() = Some(Box::new(error));
+        Ok(granted)
     }
 
     /// Has its object for sure.
     #[inline(always)]
     fn finish(&mut self, pool: &Pool<M>, mut pooled: Box<Pooled<M>>) -> Box<Pooled<M>> {
         pooled.metrics.uses += 1;
-        if self.creation.is_some() {
+        if self.creation.get_mut().is_some() {
             // As in `line_up`.
             self.leave_all(pool).forget();
         }
@@ -430,8 +452,8 @@ impl<M: Manager> Getter<M> {
             let mut state = pool.state.lock();
             let granted = self.leave(&mut state, &mut after);
             granted.into_iter().for_each(|granted| state.deliver(granted, &mut after));
-            self.creation.take().into_iter().for_each(|creation| state.leave_behind(creation, &mut after));
-            state.interrupt(self.recycling.take(), &mut after);
+            self.creation.get_mut().take().into_iter().for_each(|creation| state.leave_behind(creation, &mut after));
+            self.recycling.get_mut().take().into_iter().for_each(|recycling| state.interrupt(recycling, &mut after));
             state.settle(&pool.settings, &mut after.batch);
         }
         after.happen(pool)
@@ -448,7 +470,7 @@ impl<M: Manager> Getter<M> {
                 match left.grant? {
                     Grant::Object(pooled) => return Some(pooled),
                     Grant::Creation(place, creation) => {
-                        self.creation = Some(creation);
+                        *self.creation.get_mut() = Some(creation);
                         place
                     }
                 }

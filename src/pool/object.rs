@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::recycling::Recycling;
 use super::{Manager, Pool};
+use crate::sync::Exclusive;
 
 /// What the pool knows about an object.
 ///
@@ -31,13 +32,13 @@ pub(super) struct Pooled<M: Manager> {
     /// When it was last returned, created or added, if there is a clock.
     pub(super) idle_since: Option<Instant>,
     /// The memory in which it is recycled, once it has been.
-    pub(super) recycling: Option<Recycling<M>>,
+    pub(super) recycling: Exclusive<Option<Recycling<M>>>,
 }
 
 impl<M: Manager> Pooled<M> {
     pub(super) fn new(object: M::Object, generation: u64, now: Option<Instant>) -> Self {
         let metrics = Metrics { created: now, recycled: None, uses: 0 };
-        Self { object, metrics, generation, ends: None, idle_since: now, recycling: None }
+        Self { object, metrics, generation, ends: None, idle_since: now, recycling: Exclusive::new(None) }
     }
 }
 

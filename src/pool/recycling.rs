@@ -13,10 +13,10 @@ use pin_project_lite::pin_project;
 
 use super::object::Pooled;
 use super::{Leaving, Manager, Pool};
-use crate::sync::Exclusive;
+use crate::wait_list::Panics;
 
 /// The memory in which the objects of one slot are recycled, and what runs there.
-pub(super) struct Recycling<M: Manager>(Exclusive<Pin<Box<dyn Recycle<M>>>>);
+pub(super) struct Recycling<M: Manager>(Pin<Box<dyn Recycle<M>>>);
 
 /// An object after `recycle`, and what came of that.
 pub(super) type Recycled<M> = (Box<Pooled<M>>, Result<(), <M as Manager>::Error>);
@@ -24,22 +24,22 @@ pub(super) type Recycled<M> = (Box<Pooled<M>>, Result<(), <M as Manager>::Error>
 impl<M: Manager> Recycling<M> {
     /// Begins to recycle an object, with the memory that it brings along.
     pub(super) fn begin(mut pooled: Box<Pooled<M>>, manager: &Arc<M>) -> Self {
-        let mut this = pooled.recycling.take().unwrap_or_else(|| Self::new(Arc::clone(manager)));
-        this.0.get_mut().as_mut().begin(pooled);
+        let mut this = pooled.recycling.get_mut().take().unwrap_or_else(|| Self::new(Arc::clone(manager)));
+        this.0.as_mut().begin(pooled);
         this
     }
 
     fn new(manager: Arc<M>) -> Self {
-        Self(Exclusive::new(Box::pin(Reused { recycle: recycle::<M>, manager: Some(manager), running: None })))
+        Self(Box::pin(Reused { recycle: recycle::<M>, manager: Some(manager), running: None }))
     }
 
     /// Runs it on, and gives it back as an `Err` if it is still pending. After a panic the object's slot is free.
     #[inline(always)]
     pub(super) fn run(self, pool: &Pool<M>, cx: &mut Context<'_>) -> Result<Recycled<M>, Self> {
         let mut leaving = Leaving::in_use(pool, self);
-        match leaving.what().0.get_mut().as_mut().poll(cx) {
+        match leaving.what().0.as_mut().poll(cx) {
             Poll::Ready((mut pooled, outcome)) => {
-                pooled.recycling = Some(leaving.stays());
+                *pooled.recycling.get_mut() = Some(leaving.stays());
                 Ok((pooled, outcome))
             }
             Poll::Pending => Err(leaving.stays()),
@@ -70,11 +70,23 @@ fn poll_if_small<F: Future>(begin: impl FnOnce() -> F, cx: &mut Context<'_>) -> 
 
 async fn recycle<M: Manager>(
     manager: Arc<M>,
-    mut pooled: Box<Pooled<M>>,
+    pooled: Box<Pooled<M>>,
 ) -> (Arc<M>, Box<Pooled<M>>, Result<(), M::Error>) {
-    let Pooled { object, metrics, .. } = &mut *pooled;
+    let mut guarded = Guarded(Some(pooled));
+    let Pooled { object, metrics, .. } = guarded.0.as_deref_mut().expect("it is there until it is recycled");
     let outcome = manager.recycle(object, metrics).await;
-    (manager, pooled, outcome)
+    (manager, guarded.0.take().expect("it is there until it is recycled"), outcome)
+}
+
+/// An object that may be dropped because `recycle` panics. If its drop panicked, too, that would abort.
+struct Guarded<M: Manager>(Option<Box<Pooled<M>>>);
+
+impl<M: Manager> Drop for Guarded<M> {
+    fn drop(&mut self) {
+        let mut panics = Panics::default();
+        panics.catch(|| drop(self.0.take()));
+        panics.resume();
+    }
 }
 
 trait Recycle<M: Manager>: Send {

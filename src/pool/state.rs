@@ -1,8 +1,9 @@
 //! The plain data under the lock of a pool, and every decision about it. Nothing here calls foreign code or drops any.
 
 use std::collections::VecDeque;
+use std::mem::{forget, take};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::creation::Creation;
 use super::object::Pooled;
@@ -47,25 +48,22 @@ pub(super) enum Grant<M: Manager> {
 /// What is to be done when the lock is released: drop what nobody has a use for, and wake those who were served.
 pub(super) struct Aftermath<M: Manager> {
     pub(super) wakers: [Option<Waker>; 2],
-    /// Counted as in use until they are dropped.
-    retired: Vec<Box<Pooled<M>>>,
-    /// Counted as creating until they are dropped.
-    abandoned: Vec<Creation<M>>,
-    /// What recycles an object, counted as in use until it is dropped.
-    interrupted: Option<Recycling<M>>,
+    /// To be dropped; their slots are counted until then.
+    refuse: Vec<Refuse<M>>,
     pub(super) batch: WakeBatch,
+}
+
+/// What the pool has given up.
+enum Refuse<M: Manager> {
+    Object(Box<Pooled<M>>),
+    Recycling(Recycling<M>),
+    Creation(Creation<M>),
 }
 
 impl<M: Manager> Default for Aftermath<M> {
     #[inline(always)]
     fn default() -> Self {
-        Self {
-            wakers: [None, None],
-            retired: Vec::new(),
-            abandoned: Vec::new(),
-            interrupted: None,
-            batch: WakeBatch::default(),
-        }
+        Self { wakers: [None, None], refuse: Vec::new(), batch: WakeBatch::default() }
     }
 }
 
@@ -77,30 +75,32 @@ impl<M: Manager> Aftermath<M> {
         for waker in self.wakers.iter_mut().filter_map(Option::take) {
             panics.catch(|| drop(waker));
         }
-        let (in_use, creating) = self.slots();
-        if in_use + creating > 0 {
-            for pooled in self.retired {
-                panics.catch(|| drop(pooled));
-            }
-            for creation in self.abandoned {
-                panics.catch(|| drop(creation));
-            }
-            panics.catch(|| drop(self.interrupted));
-            let mut state = pool.state.lock();
-            state.leaving -= in_use + creating;
-            state.free(in_use, creating);
-            state.settle(&pool.settings, &mut self.batch);
+        if !self.refuse.is_empty() {
+            self.dispose(pool, &mut panics);
         }
         if !self.batch.is_empty() {
             panics.catch(|| self.batch.wake(|batch| pool.state.lock().take_wakers(batch)));
         }
+        forget(self); // nothing is left in it, and looking for that once more takes its time
         panics
     }
 
-    /// How many slots are in use, and creating, by what is to be dropped.
-    #[inline(always)]
-    fn slots(&self) -> (usize, usize) {
-        (self.retired.len() + usize::from(self.interrupted.is_some()), self.abandoned.len())
+    /// Drops what the pool has given up, and frees the slots.
+    #[inline(never)]
+    fn dispose(&mut self, pool: &Pool<M>, panics: &mut Panics) {
+        let given_up = self.refuse.len();
+        let creating = self.refuse.iter().filter(|refuse| matches!(refuse, Refuse::Creation(_))).count();
+        for refuse in take(&mut self.refuse) {
+            panics.catch(|| match refuse {
+                Refuse::Object(pooled) => drop(pooled),
+                Refuse::Recycling(recycling) => drop(recycling),
+                Refuse::Creation(creation) => drop(creation),
+            });
+        }
+        let mut state = pool.state.lock();
+        state.leaving -= given_up;
+        state.free(given_up - creating, creating);
+        state.settle(&pool.settings, &mut self.batch);
     }
 }
 
@@ -217,18 +217,20 @@ impl<M: Manager> State<M> {
     }
 
     pub(super) fn retire(&mut self, pooled: Box<Pooled<M>>, after: &mut Aftermath<M>) {
-        self.leaving += 1;
-        after.retired.push(pooled);
+        self.give_up(Refuse::Object(pooled), after);
+    }
+
+    pub(super) fn interrupt(&mut self, recycling: Recycling<M>, after: &mut Aftermath<M>) {
+        self.give_up(Refuse::Recycling(recycling), after);
     }
 
     pub(super) fn abandon(&mut self, creation: Creation<M>, after: &mut Aftermath<M>) {
-        self.leaving += 1;
-        after.abandoned.push(creation);
+        self.give_up(Refuse::Creation(creation), after);
     }
 
-    pub(super) fn interrupt(&mut self, recycling: Option<Recycling<M>>, after: &mut Aftermath<M>) {
-        self.leaving += usize::from(recycling.is_some());
-        after.interrupted = recycling;
+    fn give_up(&mut self, refuse: Refuse<M>, after: &mut Aftermath<M>) {
+        self.leaving += 1;
+        after.refuse.push(refuse);
     }
 
     /// Takes idle objects out, which are not counted any more then. Asks about each once, by its place.
@@ -330,6 +332,31 @@ impl<M: Manager> State<M> {
         }
     }
 
+    /// Gives up what is over its time, and says when there will be more of that.
+    pub(super) fn maintain(&mut self, now: Instant, settings: &Settings, after: &mut Aftermath<M>) -> Option<Instant> {
+        for pooled in self.take_idle_unless(|_, pooled| !settings.is_over(pooled, Some(now))) {
+            self.in_use += 1;
+            self.retire(pooled, after);
+        }
+        if let Some(longest) = settings.idle_timeout {
+            for mut creation in take(&mut self.left_behind) {
+                let since = *creation.rests_since.get_or_insert(now);
+                if now.saturating_duration_since(since) < longest {
+                    self.left_behind.push_back(creation);
+                } else {
+                    self.abandon(creation, after);
+                }
+            }
+        }
+        if self.closed {
+            return None;
+        }
+        // What is returned in the meantime may end sooner; it is then discarded a little late, but never handed out.
+        let longest = [settings.max_lifetime, settings.idle_timeout].into_iter().flatten().min()?;
+        let ends = self.idle.iter().filter_map(|pooled| settings.ends(pooled));
+        ends.chain(now.checked_add(longest)).min()
+    }
+
     pub(super) fn take_wakers(&mut self, batch: &mut WakeBatch) {
         self.creators.take_wakers(batch);
         self.waiting.take_wakers(batch);
@@ -350,7 +377,7 @@ impl<M: Manager> State<M> {
         let (creators, waiting) = (self.creators.len(), self.waiting.len());
         assert!(self.idle.is_empty() || creators + waiting == 0, "somebody waits while an object is idle");
         assert!(self.left_behind.is_empty() || waiting == 0, "somebody waits while nobody looks after a creation");
-        assert!(self.left_behind.len() + creators <= self.creating, "a creation is not counted");
+        assert!(self.left_behind.len() <= self.creating, "a creation is not counted");
         assert!(!self.closed || self.idle.is_empty() && self.left_behind.is_empty(), "a closed pool keeps something");
         assert!(!self.closed || creators + waiting == 0, "somebody waits on a closed pool");
         assert!(!self.is_over() || self.closers.is_empty(), "somebody waits for a pool that is closed and empty");
