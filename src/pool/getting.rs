@@ -163,7 +163,7 @@ impl<M: Manager> Getter<M> {
             let fitness = match (served.take(), recycling) {
                 (Some(pooled), _) if pool.settings.is_ready(&pooled, now) => Fitness::Fit(pooled),
                 (Some(pooled), _) => self.or_leave_all(pool, |this| this.examine(pool, cx, now, pooled)),
-                (None, Some(recycling)) => self.or_leave_all(pool, |this| this.recycle(pool, cx, now, recycling)),
+                (None, Some(recycling)) => self.or_leave_all(pool, |this| this.recycled(recycling.run(pool, cx), now)),
                 (None, None) => Fitness::Unknown,
             };
             match fitness {
@@ -226,19 +226,13 @@ impl<M: Manager> Getter<M> {
         }
         match recycle_at_once(pooled, pool, cx) {
             Ok(recycled) => Fitness::of(recycled, now),
-            Err(pooled) => self.recycle(pool, cx, now, Recycling::begin(pooled, &pool.manager)),
+            Err(pooled) => self.recycled(Recycling::begin(pooled, pool, cx), now),
         }
     }
 
     #[inline(always)]
-    fn recycle(
-        &mut self,
-        pool: &Pool<M>,
-        cx: &mut Context<'_>,
-        now: Option<Instant>,
-        recycling: Recycling<M>,
-    ) -> Fitness<M> {
-        match recycling.run(pool, cx) {
+    fn recycled(&mut self, progress: Result<Recycled<M>, Recycling<M>>, now: Option<Instant>) -> Fitness<M> {
+        match progress {
             Ok(recycled) => Fitness::of(recycled, now),
             Err(pending) => {
                 *self.recycling.get_mut() = Some(pending);

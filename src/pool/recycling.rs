@@ -22,11 +22,11 @@ pub(super) struct Recycling<M: Manager>(Pin<Box<dyn Recycle<M>>>);
 pub(super) type Recycled<M> = (Box<Pooled<M>>, Result<(), <M as Manager>::Error>);
 
 impl<M: Manager> Recycling<M> {
-    /// Begins to recycle an object, with the memory that it brings along.
-    pub(super) fn begin(mut pooled: Box<Pooled<M>>, manager: &Arc<M>) -> Self {
-        let mut this = pooled.recycling.get_mut().take().unwrap_or_else(|| Self::new(Arc::clone(manager)));
-        this.0.as_mut().begin(pooled);
-        this
+    /// Begins to recycle an object, with the memory that it brings along; otherwise as [`run`](Self::run).
+    #[inline(always)]
+    pub(super) fn begin(mut pooled: Box<Pooled<M>>, pool: &Pool<M>, cx: &mut Context<'_>) -> Result<Recycled<M>, Self> {
+        let this = pooled.recycling.get_mut().take().unwrap_or_else(|| Self::new(Arc::clone(&pool.manager)));
+        this.drive(Some(pooled), pool, cx)
     }
 
     fn new(manager: Arc<M>) -> Self {
@@ -36,8 +36,13 @@ impl<M: Manager> Recycling<M> {
     /// Runs it on, and gives it back as an `Err` if it is still pending. After a panic the object's slot is free.
     #[inline(always)]
     pub(super) fn run(self, pool: &Pool<M>, cx: &mut Context<'_>) -> Result<Recycled<M>, Self> {
+        self.drive(None, pool, cx)
+    }
+
+    #[inline(always)]
+    fn drive(self, begin: Option<Box<Pooled<M>>>, pool: &Pool<M>, cx: &mut Context<'_>) -> Result<Recycled<M>, Self> {
         let mut leaving = Leaving::in_use(pool, self);
-        match leaving.what().0.as_mut().poll(cx) {
+        match leaving.what().0.as_mut().poll(begin, cx) {
             Poll::Ready((mut pooled, outcome)) => {
                 *pooled.recycling.get_mut() = Some(leaving.stays());
                 Ok((pooled, outcome))
@@ -90,8 +95,8 @@ impl<M: Manager> Drop for Guarded<M> {
 }
 
 trait Recycle<M: Manager>: Send {
-    fn begin(self: Pin<&mut Self>, pooled: Box<Pooled<M>>);
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Recycled<M>>;
+    /// Runs it on, or begins with an object.
+    fn poll(self: Pin<&mut Self>, begin: Option<Box<Pooled<M>>>, cx: &mut Context<'_>) -> Poll<Recycled<M>>;
 }
 
 pin_project! {
@@ -111,16 +116,12 @@ where
     R: Fn(Arc<M>, Box<Pooled<M>>) -> F + Send,
     F: Future<Output = (Arc<M>, Box<Pooled<M>>, Result<(), M::Error>)> + Send,
 {
-    #[inline]
-    fn begin(self: Pin<&mut Self>, pooled: Box<Pooled<M>>) {
+    fn poll(self: Pin<&mut Self>, begin: Option<Box<Pooled<M>>>, cx: &mut Context<'_>) -> Poll<Recycled<M>> {
         let mut this = self.project();
-        let manager = this.manager.take().expect("nothing runs before it is begun");
-        this.running.set(Some((this.recycle)(manager, pooled)));
-    }
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Recycled<M>> {
-        let mut this = self.project();
+        if let Some(pooled) = begin {
+            let manager = this.manager.take().expect("nothing runs before it is begun");
+            this.running.set(Some((this.recycle)(manager, pooled)));
+        }
         let running = this.running.as_mut().as_pin_mut().expect("it is not polled before it is begun");
         let (manager, pooled, outcome) = ready!(running.poll(cx));
         *this.manager = Some(manager);
