@@ -99,7 +99,8 @@ pub trait Manager: Send + Sync + 'static {
     ///
     /// A getter that is served by a returned object before, or dropped, leaves its creation behind, and the next getter that
     /// would create goes on with it. So this future may be moved to another task, rest for a while without being polled, and
-    /// be dropped at any await. Limit its time in here: nobody else can tell a slow creation from one that hangs.
+    /// be dropped at any await. Limit its time in here: nobody else can tell a slow creation from one that hangs, which would
+    /// be handed from getter to getter until the pool is [cleared](Pool::clear).
     /// A creation that is found to have failed while it rested is not reported, but begun again; the object of one that is
     /// found to have succeeded is [recycled](Self::recycle) before it is handed out.
     fn create(&self) -> impl Future<Output = Result<Self::Object, Self::Error>> + Send;
@@ -107,7 +108,8 @@ pub trait Manager: Send + Sync + 'static {
     /// Makes an object fit for its next use, when it has been got out of the pool and before it is handed out.
     ///
     /// If this fails, or is dropped, because its getter was, the object is discarded; the error is dropped. The getter then
-    /// goes on with another idle object, if there is one, and creates one at the same time.
+    /// goes on with another idle object, if there is one, and creates one at the same time. Limit its time in here, well
+    /// below what callers wait: one that gives up meanwhile has rid the pool of one dead object only.
     fn recycle(
         &self,
         object: &mut Self::Object,
@@ -180,7 +182,7 @@ pub trait Manager: Send + Sync + 'static {
 /// }
 /// ```
 ///
-/// Both end when the pool is closed.
+/// Both end when the pool is closed, and at once if it has neither a lifetime nor an idle timeout.
 ///
 /// # Memory ordering
 ///
@@ -334,7 +336,7 @@ impl<M: Manager> PoolBuilder<M> {
         self
     }
 
-    /// How long an object lives at most; for ever unless said otherwise.
+    /// How long an object lives at most; for ever unless said otherwise. With zero none is used twice.
     ///
     /// Each object draws its end once, from 90 to 100 % of this after its creation, so that those made together do not
     /// end together.
@@ -343,7 +345,7 @@ impl<M: Manager> PoolBuilder<M> {
         self
     }
 
-    /// How long an object may be idle before it is discarded; for ever unless said otherwise.
+    /// How long an object may be idle before it is discarded; for ever unless said otherwise. With zero none is used twice.
     pub fn idle_timeout(mut self, longest: Duration) -> Self {
         self.settings.idle_timeout = Some(longest);
         self
@@ -454,7 +456,8 @@ impl<M: Manager> Pool<M> {
 
     /// Gets an idle object that need not be recycled, if there is one.
     ///
-    /// Never waits and never creates. In a pool that recycles all its objects, there is none.
+    /// Never waits, creates or recycles. A pool that creates recycles all its objects, so there is none, unless
+    /// [`recycle_after`](PoolBuilder::recycle_after) is set.
     pub fn try_get(&self) -> Option<Object<'_, M>> {
         self.take_ready().map(|pooled| Object::new(self, pooled))
     }
@@ -572,6 +575,10 @@ impl<M: Manager> Pool<M> {
     /// # Errors
     ///
     /// With the first object that cannot be created.
+    ///
+    /// # Panics
+    ///
+    /// With the first panic of a waker, after the object was added.
     ///
     /// # Examples
     ///

@@ -58,7 +58,10 @@ impl<M: Manager> Creation<M> {
         let outcome = outcome.map(|object| Box::new(Pooled::new(object, generation, pool.now())));
         leaving.stays();
         match outcome {
-            Ok(pooled) if adopted => Progress::Found(pooled),
+            Ok(mut pooled) if adopted => {
+                pooled.idle_since = None; // nobody knows
+                Progress::Found(pooled)
+            }
             Ok(pooled) => Progress::Created(pooled),
             Err(error) => Progress::Failed(error),
         }
@@ -69,7 +72,8 @@ impl<M: Manager> Creation<M> {
     fn poll(&mut self, pool: &Pool<M>, cx: &mut Context<'_>) -> Poll<Result<M::Object, M::Error>> {
         let outcome = self.create(&pool.manager, cx);
         if self.adopted && matches!(outcome, Poll::Ready(Err(_))) {
-            *self = Self::new(pool.state.lock().generation);
+            let generation = pool.state.lock().generation;
+            *self = Self::new(generation);
             return self.create(&pool.manager, cx);
         }
         self.adopted &= outcome.is_ready();

@@ -170,7 +170,10 @@ impl<M: Manager> Getter<M> {
                 Fitness::Fit(pooled) => return Poll::Ready(Ok(self.finish(pool, pooled))),
                 Fitness::Unfit(lost) => {
                     if let Some(error) = self.failure.get_mut().take() {
-                        drop(Leaving::in_use(pool, lost));
+                        // As in `line_up`.
+                        let mut panics = Panics::default();
+                        panics.catch(|| drop(Leaving::in_use(pool, lost)));
+                        panics.forget();
                         return Poll::Ready(Err(GetError::Create(*error)));
                     }
                     served = self.line_up(pool, cx, Some(lost))?;
@@ -181,13 +184,11 @@ impl<M: Manager> Getter<M> {
             let Some(creation) = self.creation.get_mut().take() else { return Poll::Pending };
             match self.or_leave_all(pool, |_| creation.run(pool, cx)) {
                 Progress::Created(pooled) => {
-                    let pooled = self.created(pool, pooled)?;
+                    let pooled = self.created(pool, pooled, false)?;
                     return Poll::Ready(Ok(self.finish(pool, pooled)));
                 }
                 Progress::Found(pooled) => {
-                    let mut pooled = self.created(pool, pooled)?;
-                    pooled.idle_since = None; // nobody knows
-                    served = Some(pooled);
+                    served = Some(self.created(pool, pooled, true)?);
                 }
                 Progress::Failed(error) => match self.not_created(pool, error)? {
                     Some(granted) => served = Some(granted),
@@ -287,7 +288,8 @@ impl<M: Manager> Getter<M> {
         }
         let served = state.take_idle(settings.order);
         if self.creation.get_mut().is_none() && (served.is_none() || failed) && (goes_on || state.waiting.is_empty()) {
-            *self.creation.get_mut() = state.claim(settings);
+            // Not one that was left behind beside the next attempt: that might prove dead, too, and so on.
+            *self.creation.get_mut() = if served.is_some() { state.claim_new(settings) } else { state.claim(settings) };
         }
         if served.is_some() {
             return Ok(served);
@@ -379,9 +381,10 @@ impl<M: Manager> Getter<M> {
         }
     }
 
-    /// Its creation has succeeded.
+    /// Its creation has succeeded. It takes an object that it was granted in the meantime instead, if that is of late date
+    /// and its own may not be.
     #[inline(never)]
-    fn created(&mut self, pool: &Pool<M>, mut pooled: Box<Pooled<M>>) -> Served<M> {
+    fn created(&mut self, pool: &Pool<M>, mut pooled: Box<Pooled<M>>, found: bool) -> Served<M> {
         let mut after = Aftermath::default();
         let served = {
             let mut state = pool.state.lock();
@@ -390,13 +393,17 @@ impl<M: Manager> Getter<M> {
             let waited = self.place != Place::Nowhere;
             let granted = self.leave(&mut state, &mut after);
             let turned_away = waited && granted.is_none() && state.closed;
-            granted.into_iter().for_each(|granted| state.deliver(granted, &mut after));
+            let (served, spare) = match granted {
+                Some(granted) if found => (granted, Some(pooled)),
+                granted => (pooled, granted),
+            };
+            spare.into_iter().for_each(|spare| state.deliver(spare, &mut after));
             self.recycling.get_mut().take().into_iter().for_each(|recycling| state.interrupt(recycling, &mut after));
             let served = if turned_away {
-                state.retire(pooled, &mut after);
+                state.retire(served, &mut after);
                 Err(GetError::Closed)
             } else {
-                Ok(pooled)
+                Ok(served)
             };
             state.settle(&pool.settings, &mut after.batch);
             served
@@ -441,6 +448,7 @@ impl<M: Manager> Getter<M> {
     /// Passes on whatever it has in hand.
     #[inline(never)]
     fn leave_all(&mut self, pool: &Pool<M>) -> Panics {
+        let failure = self.failure.get_mut().take();
         let mut after = Aftermath::default();
         {
             let mut state = pool.state.lock();
@@ -450,7 +458,9 @@ impl<M: Manager> Getter<M> {
             self.recycling.get_mut().take().into_iter().for_each(|recycling| state.interrupt(recycling, &mut after));
             state.settle(&pool.settings, &mut after.batch);
         }
-        after.happen(pool)
+        let mut panics = after.happen(pool);
+        panics.catch(|| drop(failure));
+        panics
     }
 
     /// Leaves the line. What it was granted and has not collected is an object, which is returned, or a creation.

@@ -169,14 +169,20 @@ impl<M: Manager> State<M> {
 
     /// A creation for who has none: one that was left behind, or the right to begin one.
     pub(super) fn claim(&mut self, settings: &Settings) -> Option<Creation<M>> {
-        if let Some(creation) = self.left_behind.pop_front() {
-            return Some(creation.adopted());
+        match self.left_behind.pop_front() {
+            Some(creation) => Some(creation.adopted()),
+            None => self.claim_new(settings),
         }
-        let may_grow = settings.creates
-            && !self.closed
-            && self.size() < self.max_size
-            && self.creating < FEW.max(self.idle.len() + self.in_use);
-        if !may_grow {
+    }
+
+    /// The right to begin a creation.
+    pub(super) fn claim_new(&mut self, settings: &Settings) -> Option<Creation<M>> {
+        let few = self.creating < FEW.max(self.idle.len() + self.in_use);
+        if few { self.grow(settings) } else { None }
+    }
+
+    fn grow(&mut self, settings: &Settings) -> Option<Creation<M>> {
+        if !settings.creates || self.closed || self.size() >= self.max_size {
             return None;
         }
         self.creating += 1;
@@ -186,17 +192,13 @@ impl<M: Manager> State<M> {
     /// A creation for the sake of `min_idle`, if nobody waits who would be better served.
     pub(super) fn claim_spare(&mut self, settings: &Settings) -> Option<Creation<M>> {
         let wanted = self.idle.len() + self.creating - self.left_behind.len() < settings.min_idle;
-        if self.closed || !wanted || !self.waiting.is_empty() {
+        if !wanted || !self.waiting.is_empty() {
             return None;
         }
-        if let Some(creation) = self.left_behind.pop_front() {
-            return Some(creation.adopted());
+        match self.left_behind.pop_front() {
+            Some(creation) => Some(creation.adopted()),
+            None => self.grow(settings),
         }
-        if !settings.creates || self.size() >= self.max_size {
-            return None;
-        }
-        self.creating += 1;
-        Some(Creation::new(self.generation))
     }
 
     /// Somebody has no more use for its creation.
