@@ -691,12 +691,13 @@ impl<M: Manager> Pool<M> {
         if state.keeps(pooled.generation) && !state.is_awaited() {
             state.put_idle(pooled);
         } else {
-            self.deliver(state, pooled);
+            self.hand_over(state, pooled);
         }
     }
 
+    /// An object comes back that somebody waits for, or that is not kept.
     #[inline(never)]
-    fn deliver(&self, mut state: MutexGuard<'_, State<M>>, pooled: Box<Pooled<M>>) {
+    fn hand_over(&self, mut state: MutexGuard<'_, State<M>>, pooled: Box<Pooled<M>>) {
         let mut after = Aftermath::default();
         state.deliver(pooled, &mut after);
         drop(state);
@@ -715,17 +716,24 @@ impl<M: Manager> Pool<M> {
     /// Frees slots.
     #[inline(never)]
     fn release(&self, in_use: usize, creating: usize) -> Panics {
-        let mut after = Aftermath::default();
-        {
-            let mut state = self.state.lock();
-            state.free(in_use, creating);
-            state.settle(&self.settings, &mut after.batch);
-        }
-        after.happen(self)
+        self.change_and_catch(|state, _| state.free(in_use, creating)).1
     }
 
     /// Changes the state, serves those who can be served then, and does what follows from that.
     fn change<R>(&self, change: impl FnOnce(&mut State<M>, &mut Aftermath<M>) -> R) -> R {
+        let (result, panics) = self.change_and_catch(change);
+        panics.resume();
+        result
+    }
+
+    /// [`change`](Self::change), on behalf of somebody who must not lose what it has in hand.
+    fn change_quietly<R>(&self, change: impl FnOnce(&mut State<M>, &mut Aftermath<M>) -> R) -> R {
+        let (result, panics) = self.change_and_catch(change);
+        panics.forget();
+        result
+    }
+
+    fn change_and_catch<R>(&self, change: impl FnOnce(&mut State<M>, &mut Aftermath<M>) -> R) -> (R, Panics) {
         let mut after = Aftermath::default();
         let result = {
             let mut state = self.state.lock();
@@ -733,8 +741,7 @@ impl<M: Manager> Pool<M> {
             state.settle(&self.settings, &mut after.batch);
             result
         };
-        after.happen(self).resume();
-        result
+        (result, after.happen(self))
     }
 
     #[inline(always)]
