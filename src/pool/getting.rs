@@ -307,6 +307,9 @@ impl<M: Manager> Getter<M> {
     /// Looks whether its turn has come. If not, its waker is in the line.
     #[inline(always)]
     fn look(&mut self, pool: &Pool<M>, cx: &mut Context<'_>) -> MaybeServed<M> {
+        if self.place == Place::Nowhere {
+            return Ok(None);
+        }
         // Outlive the lock, since they may hold wakers.
         let (mut left_waker, mut spare) = (None, None);
         let left = loop {
