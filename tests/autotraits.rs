@@ -3,6 +3,8 @@
 #![cfg(not(loom))]
 
 use std::cell::Cell;
+use std::convert::Infallible;
+use std::fmt;
 use std::marker::{PhantomData, PhantomPinned};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
@@ -10,9 +12,10 @@ use std::sync::MutexGuard as StdMutexGuard;
 
 use stanchion::blocking::Elapsed;
 use stanchion::{
-    Acquire, AcquireError, AcquireOwned, Closed, Key, Lock, LockOwned, MappedMutexGuard, Mutex, MutexGuard,
-    OwnedMappedMutexGuard, OwnedMutexGuard, OwnedSemaphorePermit, Pop, PopMany, PriorityQueue, Push, Semaphore,
-    SemaphorePermit, TryAcquireError, TryLockError, TryPopError, TryPushError,
+    Acquire, AcquireError, AcquireOwned, Closed, Fixed, Get, GetError, GetOwned, Key, Lock, LockOwned, Manager,
+    MappedMutexGuard, Metrics, Mutex, MutexGuard, Object, Order, OwnedMappedMutexGuard, OwnedMutexGuard, OwnedObject,
+    OwnedSemaphorePermit, Pool, PoolBuilder, PoolClosed, Pop, PopMany, PriorityQueue, Push, Semaphore, SemaphorePermit,
+    Status, TryAcquireError, TryLockError, TryPopError, TryPushError,
 };
 
 /// Whether a type implements a trait: the inherent constant is found first, if its bound holds.
@@ -126,6 +129,60 @@ fn a_push_holds_an_item_and_a_pop_many_refers_to_some() {
     assert_eq!(by_priority_and_item!(PoppingMany), [[BOTH, SEND, NEITHER, NEITHER]; 2]);
 }
 
+/// A manager whose objects and errors are `T`.
+struct Makes<T>(PhantomData<fn() -> T>);
+
+impl<T: Send + 'static> Manager for Makes<T> {
+    type Object = T;
+    type Error = T;
+
+    async fn create(&self) -> Result<T, T> {
+        unreachable!("nothing is made here")
+    }
+}
+
+/// As `by_value`, of what exists only for objects and errors that may be sent: of one that is both, and one that is not.
+macro_rules! by_object {
+    ($($Generic:ident)::+) => {
+        [send_sync!($($Generic)::+<Makes<Both>>), send_sync!($($Generic)::+<Makes<OnlySend>>)]
+    };
+}
+
+#[test]
+fn a_pool_may_be_sent_and_shared_whatever_it_keeps() {
+    type Getting<M> = Get<'static, M>;
+    type Closing<M> = PoolClosed<'static, M>;
+    assert_eq!(by_object!(Pool), [BOTH; 2]);
+    assert_eq!(by_object!(PoolBuilder), [BOTH; 2]);
+    assert_eq!(by_object!(Getting), [BOTH; 2]);
+    assert_eq!(by_object!(GetOwned), [BOTH; 2]);
+    assert_eq!(by_object!(Closing), [BOTH; 2]);
+    assert_eq!(by_value!(Fixed), [BOTH; 4]);
+    assert_eq!([send_sync!(Metrics), send_sync!(Status), send_sync!(Order)], [BOTH; 3]);
+    assert_eq!(by_value!(GetError), [BOTH, SEND, SYNC, NEITHER]);
+}
+
+#[test]
+fn an_object_of_a_pool_may_be_sent_and_shared_if_the_object_may() {
+    type Borrowed<M> = Object<'static, M>;
+    assert_eq!(by_object!(Borrowed), [BOTH, SEND]);
+    assert_eq!(by_object!(OwnedObject), [BOTH, SEND]);
+}
+
+#[test]
+fn the_future_that_fills_a_pool_may_be_sent() {
+    fn send<T: Send>(_: &T) {}
+    let pool = Pool::builder(Makes::<OnlySend>(PhantomData)).build();
+    send(&pool.replenish());
+}
+
+#[test]
+fn errors_of_a_pool_are_errors_if_the_cause_is_one() {
+    assert!(implements!(GetError<fmt::Error>: std::error::Error) && !implements!(GetError<u8>: std::error::Error));
+    assert!(implements!(GetError<u8>: fmt::Display) && implements!(GetError<Infallible>: std::error::Error));
+    assert!(implements!(GetError<u8>: Eq) && implements!(GetError<u8>: Clone) && !implements!(GetError<f64>: Eq));
+}
+
 #[test]
 fn a_mutex_and_its_futures_need_only_a_value_that_may_be_sent() {
     assert_eq!(by_value!(Mutex), [BOTH, BOTH, NEITHER, NEITHER]);
@@ -181,6 +238,14 @@ fn futures_permits_and_guards_may_be_moved_when_pinned_whatever_the_value() {
     assert!(implements!(Push<'static, u8, PhantomPinned>: Unpin), "an item moves into the queue anyway");
     assert!(implements!(Pop<'static, u8, PhantomPinned>: Unpin));
     assert!(implements!(PopMany<'static, u8, PhantomPinned>: Unpin));
+    // An object stands still in its box, and so does a creation.
+    assert!(implements!(Pool<Makes<PhantomPinned>>: Unpin));
+    assert!(
+        implements!(Get<'static, Makes<PhantomPinned>>: Unpin) && implements!(GetOwned<Makes<PhantomPinned>>: Unpin)
+    );
+    assert!(implements!(PoolClosed<'static, Makes<PhantomPinned>>: Unpin));
+    assert!(implements!(Object<'static, Makes<PhantomPinned>>: Unpin));
+    assert!(implements!(OwnedObject<Makes<PhantomPinned>>: Unpin));
 }
 
 #[test]
@@ -204,6 +269,17 @@ fn a_queue_may_be_carried_over_a_caught_panic() {
     }
     both!(PriorityQueue<u8, u8>, Push<'static, u8, u8>, Pop<'static, u8, u8>, Key);
     both!(Closed<u8>, TryPushError<u8>, TryPopError);
+}
+
+#[test]
+fn a_pool_may_be_carried_over_a_caught_panic() {
+    // As with a queue.
+    macro_rules! both {
+        ($($Type:ty),* $(,)?) => {
+            $(assert!(implements!($Type: UnwindSafe) && implements!($Type: RefUnwindSafe), stringify!($Type));)*
+        };
+    }
+    both!(Pool<Makes<u8>>, Pool<Makes<OnlySend>>, Metrics, Status, Order, GetError<u8>);
 }
 
 #[test]

@@ -6,9 +6,9 @@ use std::mem::size_of;
 
 use stanchion::blocking::Elapsed;
 use stanchion::{
-    Acquire, AcquireError, AcquireOwned, Closed, Key, Lock, LockOwned, MappedMutexGuard, Mutex, MutexGuard,
-    OwnedMappedMutexGuard, OwnedMutexGuard, OwnedSemaphorePermit, Pop, PopMany, Push, Semaphore, SemaphorePermit,
-    TryAcquireError, TryLockError, TryPopError, TryPushError,
+    Acquire, AcquireError, AcquireOwned, Closed, Fixed, GetError, Key, Lock, LockOwned, MappedMutexGuard, Mutex,
+    MutexGuard, Object, Order, OwnedMappedMutexGuard, OwnedMutexGuard, OwnedObject, OwnedSemaphorePermit, Pop, PopMany,
+    Push, Semaphore, SemaphorePermit, Status, TryAcquireError, TryLockError, TryPopError, TryPushError,
 };
 
 #[test]
@@ -65,9 +65,18 @@ fn a_key_is_one_word_as_is_perhaps_a_key() {
 }
 
 #[test]
+fn an_object_is_a_pointer_to_its_pool_and_a_box() {
+    assert_eq!([size_of::<Object<'_, Fixed<[u64; 5]>>>(), size_of::<OwnedObject<Fixed<[u64; 5]>>>()], [16; 2]);
+    assert_eq!(size_of::<Option<Object<'_, Fixed<u64>>>>(), 16);
+    assert_eq!(size_of::<Option<OwnedObject<Fixed<u64>>>>(), 16);
+    assert_eq!([size_of::<Status>(), size_of::<Order>()], [48, 1]);
+}
+
+#[test]
 fn errors_are_at_most_a_byte() {
     assert_eq!([size_of::<AcquireError>(), size_of::<TryLockError>(), size_of::<Elapsed>()], [0; 3]);
     assert_eq!([size_of::<TryAcquireError>(), size_of::<TryPopError>()], [1, 1]);
     assert_eq!([size_of::<Closed<u64>>(), size_of::<TryPushError<u64>>()], [8, 16], "besides the item");
+    assert_eq!([size_of::<GetError<()>>(), size_of::<GetError<u64>>()], [1, 16], "besides the cause");
     assert_eq!(size_of::<Result<SemaphorePermit<'_>, AcquireError>>(), 16);
 }

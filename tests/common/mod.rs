@@ -6,17 +6,18 @@
 pub(crate) mod hostile;
 
 use std::any::Any;
-use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::Mutex as StdMutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use stanchion::{Mutex, Semaphore};
+use stanchion::{Manager, Mutex, Pool, Semaphore, Status};
 
 /// Checks the invariants, in builds that can.
 pub(crate) trait Check {
@@ -34,6 +35,18 @@ impl<T: ?Sized> Check for Mutex<T> {
     fn check(&self) {
         #[cfg(debug_assertions)]
         self.validate();
+    }
+}
+
+impl<M: Manager> Check for Pool<M> {
+    /// One snapshot adds up, too.
+    fn check(&self) {
+        #[cfg(debug_assertions)]
+        self.validate();
+        let Status { size, idle, in_use, creating, waiting, .. } = self.status();
+        assert_eq!(size, idle + in_use + creating, "a snapshot that does not add up");
+        assert!(waiting == 0 || idle == 0, "somebody waits beside an idle object");
+        assert!(!self.is_closed() || (waiting, idle) == (0, 0), "it is closed");
     }
 }
 
@@ -202,6 +215,96 @@ pub(crate) fn survives(name: &str, body: impl FnOnce()) {
     let (stdout, stderr) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
     assert!(child.status.success(), "{}\n{stdout}\n{stderr}", child.status);
     assert!(stdout.contains("1 passed"), "no test has this name: {name}");
+}
+
+/// Runs `body`, and aborts with a word about `shared` if nothing has moved for a long time: a lost wake-up is silent.
+pub(crate) fn watched<T: std::fmt::Debug + Send + Sync + 'static>(
+    progress: &Arc<AtomicUsize>,
+    shared: &Arc<T>,
+    body: impl FnOnce(),
+) {
+    let (done, is_done) = mpsc::channel::<()>();
+    let (progress, shared) = (progress.clone(), shared.clone());
+    let watch = thread::spawn(move || {
+        let mut before = usize::MAX;
+        while is_done.recv_timeout(Duration::from_secs(60)) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let now = progress.load(Ordering::Relaxed);
+            if now == before {
+                eprintln!("nothing has moved for a minute, after {now} operations: {shared:?}");
+                std::process::abort();
+            }
+            before = now;
+        }
+    });
+    let outcome = catch_unwind(AssertUnwindSafe(body));
+    drop(done);
+    watch.join().unwrap();
+    outcome.unwrap_or_else(|payload| resume_unwind(payload));
+}
+
+/// Lets the others run, on whatever executor.
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Polls at most `polls` times, letting the others run in between, and then gives up.
+pub(crate) async fn with_patience<F: Future + Unpin>(mut future: F, polls: usize) -> Option<F::Output> {
+    for _ in 0..polls {
+        let outcome = poll_fn(|context| Poll::Ready(Pin::new(&mut future).poll(context))).await;
+        if let Poll::Ready(output) = outcome {
+            return Some(output);
+        }
+        yield_now().await;
+    }
+    None
+}
+
+/// As long as it takes, or at most so many polls.
+pub(crate) async fn within<F: Future + Unpin>(future: F, polls: Option<usize>) -> Option<F::Output> {
+    match polls {
+        Some(polls) => with_patience(future, polls).await,
+        None => Some(future.await),
+    }
+}
+
+/// How many of something there are, have been at the most, and were ever made.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge {
+    now: AtomicUsize,
+    most: AtomicUsize,
+    made: AtomicUsize,
+}
+
+/// One of those that a gauge counts.
+#[derive(Debug)]
+pub(crate) struct Counted(Arc<Gauge>);
+
+impl Gauge {
+    pub(crate) fn count(self: &Arc<Self>) -> Counted {
+        self.made.fetch_add(1, Ordering::SeqCst);
+        self.most.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        Counted(self.clone())
+    }
+
+    /// Now, at the most, and ever.
+    pub(crate) fn read(&self) -> (usize, usize, usize) {
+        let [now, most, made] = [&self.now, &self.most, &self.made].map(|count| count.load(Ordering::SeqCst));
+        (now, most, made)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// Asserts that these are the numbers, in this order.

@@ -1,0 +1,668 @@
+//! Time: how long objects live, may be idle, and need no recycling; and what ends a generation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use stanchion::{Object, Order, Pool, PoolBuilder};
+
+use crate::common::{Check, Task, ready};
+use crate::manager::{Clock, Factory};
+use crate::{TestPool, counts, served, take, waiting, woken};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const INSTANT: Duration = Duration::from_nanos(1);
+
+/// A pool of four with the settings that `set` makes, the one who makes its objects, and its time.
+fn timed(set: impl FnOnce(PoolBuilder<Factory>) -> PoolBuilder<Factory>) -> (TestPool, Factory, Clock) {
+    let (factory, clock) = (Factory::default(), Clock::new());
+    let pool = set(factory.builder().max_size(4).clock(clock.source())).build();
+    (pool, factory, clock)
+}
+
+/// Returns so many new objects, `apart` from each other, the oldest first.
+fn fill(pool: &TestPool, clock: &Clock, count: usize, apart: Duration) {
+    let mut objects: Vec<_> = (0..count).map(|_| take(pool)).collect();
+    while !objects.is_empty() {
+        drop(objects.remove(0));
+        clock.advance(if objects.is_empty() { Duration::ZERO } else { apart });
+    }
+    assert_eq!(counts(pool), (count, 0, 0, 0));
+}
+
+/// Takes an object and returns it. Its number, and how often it had been used.
+fn used(pool: &TestPool) -> (usize, u64) {
+    let object = take(pool);
+    (object.id, Object::metrics(&object).uses)
+}
+
+/// The settings that need a clock.
+type Setting = (&'static str, fn(PoolBuilder<Factory>, Duration) -> PoolBuilder<Factory>);
+
+const SETTINGS: [Setting; 3] = [
+    ("max_lifetime", PoolBuilder::max_lifetime),
+    ("idle_timeout", PoolBuilder::idle_timeout),
+    ("recycle_after", PoolBuilder::recycle_after),
+];
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The clock
+// ---------------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn no_clock_is_read_if_no_setting_needs_one() {
+    let factory = Factory::default();
+    let builder = factory.builder().max_size(3).min_idle(2).order(Order::Fifo).max_waiting(9);
+    let pool = builder.clock(|| panic!("nobody needs to know the time")).build();
+    assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
+    pool.add(factory.thing(100)).unwrap();
+    for uses in 1..4 {
+        let objects: Vec<_> = (0..3).map(|_| take(&pool)).collect();
+        for object in &objects {
+            let metrics = Object::metrics(object);
+            assert_eq!((metrics.created, metrics.recycled, metrics.uses), (None, None, uses));
+        }
+    }
+    let [first, second, third] = [(); 3].map(|()| take(&pool));
+    let mut next = waiting(&pool);
+    drop(first);
+    Object::discard(second);
+    drop((served(&mut next), Object::detach(third)));
+    assert_eq!((pool.try_get().is_none(), pool.maintain(Instant::now())), (true, None));
+    assert_eq!(pool.retain(|_, metrics| metrics.created.is_some()).len(), 1);
+    factory.creates.hold(1);
+    let mut creating = waiting(&pool);
+    drop(creating.poll());
+    drop(creating);
+    pool.resize(5);
+    pool.clear();
+    pool.close();
+}
+
+#[test]
+fn every_setting_about_time_makes_metrics_tell_it() {
+    for (name, set) in SETTINGS {
+        let (pool, factory, clock) = timed(|builder| set(builder, MINUTE));
+        let born = clock.now();
+        drop(take(&pool));
+        clock.advance(SECOND);
+        pool.add(factory.thing(100)).unwrap();
+        clock.advance(MINUTE / 2);
+        let [newer, older] = [(); 2].map(|()| Object::metrics(&take(&pool)));
+        // `take` returned the newer one, so it came twice.
+        assert_eq!((newer.created, older.created), (Some(born + SECOND), Some(born + SECOND)), "{name}");
+        assert_eq!((newer.uses, older.uses), (1, 2), "{name}");
+        let recycled = (name != "recycle_after").then(|| clock.now());
+        assert_eq!([newer.recycled, older.recycled], [recycled; 2], "{name}");
+        assert!(clock.reads() > 0);
+    }
+}
+
+#[test]
+fn recycled_says_when_the_last_successful_recycle_ended() {
+    let (pool, factory, clock) = timed(|builder| builder.idle_timeout(MINUTE));
+    drop(take(&pool));
+    assert_eq!(Object::metrics(&take(&pool)).recycled, Some(clock.now()));
+    factory.recycles.hold(1);
+    clock.advance(SECOND);
+    let begun = clock.now();
+    let mut getter = waiting(&pool);
+    clock.advance(SECOND);
+    factory.recycles.finish(1);
+    let object = served(&mut getter);
+    assert_eq!(Object::metrics(&object).recycled, Some(begun + SECOND));
+    assert_eq!(Object::metrics(&object).created, Some(begun - SECOND));
+    drop(object);
+    drop(waiting(&pool));
+    assert_eq!((counts(&pool), factory.creates.begun()), ((0, 0, 0, 0), 1), "cancelled, and so discarded");
+}
+
+#[test]
+fn created_is_when_the_creation_ended() {
+    let (pool, factory, clock) = timed(|builder| builder.idle_timeout(MINUTE));
+    factory.creates.hold(1);
+    let mut getter = waiting(&pool);
+    clock.advance(SECOND);
+    factory.creates.finish(0);
+    assert_eq!(Object::metrics(&served(&mut getter)).created, Some(clock.now()));
+}
+
+#[test]
+fn a_clock_that_goes_backwards_does_no_harm() {
+    for (name, set) in SETTINGS {
+        for seconds in [1, 59, 60, 3_600] {
+            let (noon, factory) = (Instant::now() + Duration::from_secs(10_000), Factory::default());
+            let hand = Arc::new(AtomicU64::new(10_000));
+            let source = {
+                let hand = hand.clone();
+                move || noon + Duration::from_secs(hand.load(Ordering::Relaxed)) - Duration::from_secs(10_000)
+            };
+            let pool = set(factory.builder(), MINUTE).clock(source).build();
+            let object = take(&pool);
+            hand.fetch_sub(seconds, Ordering::Relaxed);
+            drop(object);
+            hand.fetch_sub(seconds, Ordering::Relaxed);
+            assert_eq!(used(&pool), (0, 2), "{name}: it is as young as can be");
+            assert!(pool.maintain(noon - Duration::from_secs(4 * seconds)).is_some() || name == "recycle_after");
+            let object = pool.try_get();
+            assert_eq!(object.is_some(), name == "recycle_after");
+            drop(object);
+            assert_eq!(counts(&pool), (1, 0, 0, 0));
+        }
+    }
+}
+
+#[test]
+fn the_longest_and_the_shortest_times_are_times_like_others() {
+    let spans = [Duration::ZERO, INSTANT, Duration::from_nanos(10), Duration::from_secs(u64::MAX / 2), Duration::MAX];
+    for (name, set) in SETTINGS {
+        for span in spans {
+            for order in [Order::Lifo, Order::Fifo] {
+                let (pool, factory, clock) = timed(|builder| set(builder.order(order).min_idle(2), span));
+                for _ in 0..3 {
+                    let objects = [(); 4].map(|()| take(&pool));
+                    let mut next = waiting(&pool);
+                    drop(objects);
+                    drop(served(&mut next));
+                    drop(pool.try_get());
+                    pool.add(factory.thing(100)).ok();
+                    assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
+                    pool.maintain(clock.now());
+                    pool.check();
+                    clock.advance(INSTANT);
+                }
+                let ever = span > Duration::from_secs(1_000_000);
+                let expires = !ever && name != "recycle_after";
+                let due = pool.maintain(clock.now() + SECOND);
+                assert_eq!(counts(&pool).0 == 0, expires, "{name} {span:?}");
+                assert!(due.is_none_or(|due| due >= clock.now()) && (due.is_some() || !expires), "{name} {span:?}");
+            }
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// idle_timeout
+// ---------------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn an_object_that_was_idle_for_too_long_is_replaced_at_the_get() {
+    let (pool, factory, clock) = timed(|builder| builder.idle_timeout(MINUTE));
+    drop(take(&pool));
+    clock.advance(MINUTE - INSTANT);
+    assert_eq!(used(&pool), (0, 2), "almost");
+    clock.advance(MINUTE);
+    assert_eq!(used(&pool), (1, 1));
+    assert_eq!((factory.dropped(), counts(&pool)), (vec![0], (1, 0, 0, 0)));
+    assert_eq!(factory.recycles.begun(), 1, "what goes is not recycled");
+}
+
+#[test]
+fn nobody_is_idle_while_in_use() {
+    let (pool, factory, clock) = timed(|builder| builder.idle_timeout(MINUTE));
+    let object = take(&pool);
+    clock.advance(10 * MINUTE);
+    drop(object);
+    clock.advance(MINUTE / 2);
+    assert_eq!((used(&pool), factory.dropped()), ((0, 2), vec![]));
+}
+
+#[test]
+fn a_get_passes_over_all_that_are_over_their_time_and_creates_only_then() {
+    for order in [Order::Lifo, Order::Fifo] {
+        let (pool, factory, clock) = timed(|builder| builder.idle_timeout(MINUTE).order(order));
+        // The last one is returned at 30 s.
+        fill(&pool, &clock, 4, SECOND * 10);
+        clock.advance(SECOND * 45);
+        let object = take(&pool);
+        assert_eq!((object.id, factory.creates.begun()), (if order == Order::Lifo { 3 } else { 2 }, 4));
+        assert_eq!(factory.dropped(), if order == Order::Lifo { vec![] } else { vec![0, 1] });
+        drop(object);
+        clock.advance(MINUTE);
+        assert_eq!(used(&pool), (4, 1));
+        assert_eq!((counts(&pool), factory.alive()), ((1, 0, 0, 0), 1), "none of the old ones is left");
+    }
+}
+
+#[test]
+fn one_that_is_over_its_time_makes_room_for_a_creation_and_for_those_who_wait() {
+    let (pool, factory, clock) = timed(|builder| builder.idle_timeout(MINUTE).max_size(2));
+    fill(&pool, &clock, 2, Duration::ZERO);
+    clock.advance(MINUTE);
+    factory.creates.hold(1);
+    let mut first = waiting(&pool);
+    let mut second = waiting(&pool);
+    assert_eq!((counts(&pool), factory.alive()), ((0, 0, 2, 0), 0));
+    let third = waiting(&pool);
+    factory.creates.open();
+    drop((served(&mut first), served(&mut second)));
+    woken(&third);
+    assert_eq!(factory.max_live(), 2);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// max_lifetime
+// ---------------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn an_object_lives_for_nine_tenths_of_the_longest_life_at_least() {
+    let (pool, factory, clock) = timed(|builder| builder.max_lifetime(100 * SECOND));
+    let mut lives = Vec::new();
+    for life in 0..50 {
+        let born = clock.now();
+        drop(take(&pool));
+        clock.advance(90 * SECOND - INSTANT);
+        assert_eq!(used(&pool), (life, 2), "not yet");
+        let end = pool.maintain(clock.now()).expect("it has an end");
+        assert!(end >= born + 90 * SECOND && end <= born + 100 * SECOND);
+        clock.advance(end - clock.now() - INSTANT);
+        assert_eq!(used(&pool), (life, 3), "not yet");
+        // Now it is seen in turn at a return, at a get, and by maintenance.
+        let object = take(&pool);
+        clock.advance(if life % 3 == 0 { INSTANT } else { Duration::ZERO });
+        drop(object);
+        clock.advance(if life % 3 == 0 { Duration::ZERO } else { INSTANT });
+        match life % 3 {
+            0 => assert_eq!(counts(&pool), (0, 0, 0, 0)),
+            1 => assert_eq!(counts(&pool), (1, 0, 0, 0)),
+            _ => assert!(pool.maintain(clock.now()).is_some_and(|due| due > clock.now())),
+        }
+        assert_eq!((factory.alive(), clock.now()), (usize::from(life % 3 == 1), end));
+        lives.push(end - born);
+    }
+    drop(take(&pool));
+    assert_eq!(factory.alive(), 1);
+    lives.sort_unstable();
+    lives.dedup();
+    assert!(lives.len() > 45, "each has its own: {lives:?}");
+}
+
+/// The ends of all that are idle, in order, as maintenance tells them one by one.
+fn ends(pool: &TestPool, born: Instant) -> Vec<Duration> {
+    let mut ends = Vec::new();
+    let mut now = born;
+    while counts(pool).0 > 0 {
+        let idle = counts(pool).0;
+        now = pool.maintain(now).expect("something is idle");
+        pool.maintain(now);
+        ends.resize(ends.len() + idle - counts(pool).0, now - born);
+        assert_eq!(ends.last(), Some(&(now - born)), "it is due when something ends");
+    }
+    ends
+}
+
+#[test]
+fn a_cohort_does_not_end_all_at_once_but_evenly() {
+    let mut firsts = Vec::new();
+    for size in [2_u32, 10, 100, 1_000] {
+        let (pool, _, clock) = timed(|builder| builder.max_lifetime(1_000 * SECOND).max_size(size as usize));
+        fill(&pool, &clock, size as usize, Duration::ZERO);
+        let ends = ends(&pool, clock.now());
+        assert!(ends[0] >= 900 * SECOND && *ends.last().unwrap() <= 1_000 * SECOND);
+        // Were they as evenly spread as can be, each of these would be one.
+        let share = 100 * SECOND / size;
+        let gaps = ends.windows(2).map(|pair| (pair[1] - pair[0]).div_duration_f64(share));
+        let (least, most) = gaps.fold((f64::MAX, 0.0_f64), |(least, most), gap| (least.min(gap), most.max(gap)));
+        assert!(least > 0.3 && most < 2.7, "{size}: {least} {most}");
+        firsts.push(ends[0].as_nanos() * u128::from(size));
+    }
+    for size in 0..8 {
+        let (pool, _, clock) = timed(|builder| builder.max_lifetime(1_000 * SECOND));
+        fill(&pool, &clock, 1, Duration::ZERO);
+        firsts.push(ends(&pool, clock.now())[0].as_nanos() + size - size);
+    }
+    firsts.sort_unstable();
+    firsts.dedup();
+    assert!(firsts.len() > 8, "pools that are filled at the same time differ, too");
+}
+
+#[test]
+fn each_end_is_drawn_once_whatever_the_object_is_used_for() {
+    let (pool, _, clock) = timed(|builder| builder.max_lifetime(1_000 * SECOND));
+    drop(take(&pool));
+    let end = pool.maintain(clock.now());
+    for _ in 0..100 {
+        clock.advance(8 * SECOND);
+        drop(take(&pool));
+        pool.resize(5);
+        assert_eq!(pool.maintain(clock.now()), end);
+    }
+}
+
+#[test]
+fn one_that_ends_in_use_makes_room_for_the_next_when_it_is_returned() {
+    let (pool, factory, clock) = timed(|builder| builder.max_lifetime(MINUTE).max_size(1));
+    let object = take(&pool);
+    let mut next = waiting(&pool);
+    clock.advance(MINUTE);
+    assert!(pool.maintain(clock.now()).is_some());
+    assert_eq!(counts(&pool), (0, 1, 0, 1), "what is in use stays");
+    drop(object);
+    woken(&next);
+    assert_eq!((served(&mut next).id, factory.max_live(), factory.recycles.begun()), (1, 1, 0));
+}
+
+#[test]
+fn an_object_that_was_added_lives_from_then_on() {
+    let (pool, factory, clock) = timed(|builder| builder.max_lifetime(100 * SECOND));
+    clock.advance(MINUTE);
+    pool.add(factory.thing(100)).unwrap();
+    let end = pool.maintain(clock.now()).unwrap();
+    assert!(end >= clock.now() + 90 * SECOND && end <= clock.now() + 100 * SECOND);
+    clock.advance(end - clock.now());
+    assert_eq!(used(&pool), (0, 1));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// recycle_after
+// ---------------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn only_what_was_idle_for_long_is_recycled() {
+    let (pool, factory, clock) = timed(|builder| builder.recycle_after(MINUTE));
+    for uses in 1..4 {
+        assert_eq!(used(&pool), (0, uses));
+        clock.advance(MINUTE - INSTANT);
+    }
+    assert_eq!((used(&pool), factory.recycles.begun()), ((0, 4), 0));
+    for recycles in 1..4 {
+        clock.advance(MINUTE);
+        assert_eq!((used(&pool).0, factory.recycles.begun()), (0, recycles));
+    }
+    // In use is not idle, whoever is next.
+    let objects = [(); 4].map(|()| take(&pool));
+    let mut next = waiting(&pool);
+    clock.advance(10 * MINUTE);
+    drop(objects);
+    assert_eq!((served(&mut next).id, factory.recycles.begun()), (0, 3));
+}
+
+#[test]
+fn an_object_is_recycled_at_every_get_if_nothing_else_was_said() {
+    for zero in [false, true] {
+        let (pool, factory, _) = timed(|builder| if zero { builder.recycle_after(Duration::ZERO) } else { builder });
+        for recycles in 0..3 {
+            assert_eq!((used(&pool).0, factory.recycles.begun()), (0, recycles), "zero: {zero}");
+        }
+        assert!(pool.try_get().is_none(), "zero: {zero}");
+        let objects = [(); 4].map(|()| take(&pool));
+        let mut next = waiting(&pool);
+        drop(objects);
+        assert_eq!((served(&mut next).id, factory.recycles.objects()), (0, vec![0; 4]), "handed over, zero: {zero}");
+    }
+}
+
+#[test]
+fn try_get_takes_the_next_that_needs_no_recycling() {
+    for order in [Order::Lifo, Order::Fifo] {
+        let (pool, factory, clock) = timed(|builder| builder.recycle_after(MINUTE).order(order));
+        fill(&pool, &clock, 4, 10 * SECOND);
+        // Idle for 45 s to 75 s.
+        clock.advance(45 * SECOND);
+        let first = pool.try_get().expect("two are fresh");
+        let second = pool.try_get().expect("one is fresh");
+        assert_eq!([first.id, second.id], if order == Order::Lifo { [3, 2] } else { [2, 3] });
+        assert!(pool.try_get().is_none());
+        assert_eq!((counts(&pool), factory.recycles.begun(), Object::metrics(&first).uses), ((2, 2, 0, 0), 0, 2));
+        drop((first, second));
+        assert_eq!(used(&pool).0, if order == Order::Lifo { 2 } else { 0 }, "returned last, or idle for longest");
+    }
+}
+
+#[test]
+fn try_get_passes_over_what_is_over_its_time_and_discards_nothing() {
+    for order in [Order::Lifo, Order::Fifo] {
+        let (pool, factory, clock) =
+            timed(|builder| builder.recycle_after(10 * MINUTE).idle_timeout(MINUTE).order(order));
+        fill(&pool, &clock, 2, 10 * SECOND);
+        clock.advance(55 * SECOND);
+        assert_eq!(pool.try_get().expect("one is fresh").id, 1);
+        clock.advance(MINUTE);
+        assert!(pool.try_get().is_none());
+        assert_eq!((counts(&pool), factory.dropped()), ((2, 0, 0, 0), vec![]));
+    }
+}
+
+#[test]
+fn what_was_made_or_added_without_being_asked_for_is_idle_from_then_on() {
+    let (pool, factory, clock) = timed(|builder| builder.recycle_after(MINUTE).min_idle(1));
+    assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
+    assert!(pool.try_get().is_some_and(|object| object.id == 0));
+    pool.clear();
+    pool.add(factory.thing(100)).unwrap();
+    clock.advance(MINUTE - INSTANT);
+    assert!(pool.try_get().is_some_and(|object| object.id == 100));
+    clock.advance(MINUTE);
+    assert!(pool.try_get().is_none());
+    assert_eq!((used(&pool).0, factory.recycles.objects()), (100, vec![100]));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// maintain and replenish
+// ---------------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn maintenance_says_when_it_is_next_due() {
+    let (pool, _, clock) = timed(|builder| builder.idle_timeout(10 * SECOND).max_lifetime(MINUTE));
+    assert_eq!(
+        pool.maintain(clock.now()),
+        Some(clock.now() + 10 * SECOND),
+        "what comes now, ends then at the earliest"
+    );
+    fill(&pool, &clock, 3, SECOND);
+    let now = clock.now();
+    assert_eq!(pool.maintain(now), Some(now + 8 * SECOND), "the first has been idle for 2 s");
+    assert_eq!(pool.maintain(now + 8 * SECOND), Some(now + 9 * SECOND));
+    assert_eq!(counts(&pool), (2, 0, 0, 0));
+    assert_eq!(pool.maintain(now + 10 * SECOND), Some(now + 20 * SECOND), "both have gone");
+    assert_eq!(counts(&pool), (0, 0, 0, 0));
+
+    let object = take(&pool);
+    clock.advance(MINUTE - 7 * SECOND);
+    assert_eq!(pool.maintain(clock.now()), Some(clock.now() + 10 * SECOND), "what is in use has no time to be over");
+    let born = Object::metrics(&object).created.unwrap();
+    drop(object);
+    let due = pool.maintain(clock.now()).unwrap();
+    assert!(due >= born + 54 * SECOND && due <= born + MINUTE, "its life is over before it was idle for long");
+}
+
+#[test]
+fn maintenance_does_not_look_at_the_clock() {
+    let (pool, _, clock) = timed(|builder| builder.idle_timeout(10 * SECOND));
+    fill(&pool, &clock, 3, SECOND);
+    let reads = clock.reads();
+    pool.maintain(clock.now());
+    pool.maintain(clock.now() + MINUTE);
+    assert_eq!((clock.reads(), counts(&pool)), (reads, (0, 0, 0, 0)));
+}
+
+#[test]
+fn the_loop_of_maintenance_ends_when_there_is_no_more_to_do() {
+    let (pool, ..) = timed(|builder| builder.recycle_after(MINUTE));
+    assert_eq!(pool.maintain(Instant::now()), None, "nothing ends by itself");
+    assert_eq!(Pool::from_objects([1, 2]).maintain(Instant::now()), None);
+    let settings = [PoolBuilder::max_lifetime, PoolBuilder::idle_timeout];
+    for set in settings {
+        let (pool, _, clock) = timed(|builder| set(builder, MINUTE));
+        fill(&pool, &clock, 4, SECOND);
+        let mut object = Some(take(&pool));
+        let mut rounds = 0;
+        while let Some(due) = pool.maintain(clock.now()) {
+            assert!(due > clock.now(), "it does not spin");
+            clock.advance(due - clock.now());
+            rounds += 1;
+            match rounds {
+                10 => drop(object.take()),
+                20 => pool.close(),
+                _ => {}
+            }
+        }
+        assert_eq!((rounds, counts(&pool)), (20, (0, 0, 0, 0)));
+    }
+}
+
+#[test]
+fn maintenance_and_replenishing_keep_some_ready() {
+    let (pool, factory, clock) = timed(|builder| builder.idle_timeout(MINUTE).min_idle(2).max_size(3));
+    let busy = take(&pool);
+    for round in 1..10 {
+        assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
+        assert_eq!((counts(&pool), factory.creates.begun()), ((2, 1, 0, 0), 1 + 2 * round));
+        let due = pool.maintain(clock.now()).unwrap();
+        assert_eq!(due, clock.now() + MINUTE);
+        clock.advance(MINUTE);
+        pool.maintain(due);
+        assert_eq!((counts(&pool), factory.alive()), ((0, 1, 0, 0), 1));
+    }
+    drop(busy);
+    assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
+    assert_eq!((counts(&pool), factory.max_live()), ((2, 0, 0, 0), 3));
+}
+
+#[test]
+fn a_creation_that_nobody_wants_for_long_is_given_up() {
+    let (pool, factory, clock) = timed(|builder| builder.idle_timeout(MINUTE));
+    factory.creates.hold(1);
+    drop(waiting(&pool));
+    clock.advance(10 * MINUTE);
+    let now = clock.now();
+    assert_eq!(pool.maintain(now), Some(now + MINUTE), "it was not seen before");
+    pool.maintain(now + MINUTE - INSTANT);
+    assert_eq!(counts(&pool), (0, 0, 1, 0));
+    // Wanted again.
+    drop(waiting(&pool));
+    pool.maintain(now + MINUTE);
+    assert_eq!((counts(&pool), factory.creates.begun()), ((0, 0, 1, 0), 1));
+    pool.maintain(now + 2 * MINUTE);
+    assert_eq!((counts(&pool), factory.creates.in_flight()), ((0, 0, 0, 0), 0));
+
+    let (pool, factory, clock) = timed(|builder| builder.max_lifetime(MINUTE));
+    factory.creates.hold(1);
+    drop(waiting(&pool));
+    for minutes in 0..9 {
+        pool.maintain(clock.now() + minutes * MINUTE);
+    }
+    assert_eq!((counts(&pool), factory.creates.in_flight()), ((0, 0, 1, 0), 1), "nothing was said about idleness");
+}
+
+#[test]
+fn what_was_made_while_nobody_looked_is_recycled_however_short_a_time_that_was() {
+    for looked in [false, true] {
+        let (pool, factory, _) = timed(|builder| builder.recycle_after(MINUTE));
+        factory.creates.hold(1);
+        drop(waiting(&pool));
+        let mut adopter = Task::new(pool.get());
+        assert!(!looked || adopter.is_pending());
+        factory.creates.open();
+        assert_eq!((served(&mut adopter).id, factory.recycles.begun()), (0, usize::from(!looked)));
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Generations
+// ---------------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn clear_ends_a_generation_and_what_is_in_use_goes_when_it_is_returned() {
+    let (pool, factory, clock) = timed(|builder| builder.recycle_after(MINUTE));
+    fill(&pool, &clock, 3, Duration::ZERO);
+    let old = take(&pool);
+    pool.clear();
+    assert_eq!((counts(&pool), factory.dropped()), ((0, 1, 0, 0), vec![0, 1]));
+    let new = take(&pool);
+    drop((old, new));
+    assert_eq!((counts(&pool), factory.dropped()), ((1, 0, 0, 0), vec![2]));
+    assert_eq!(used(&pool), (3, 2));
+}
+
+#[test]
+fn an_object_of_a_former_generation_makes_room_for_those_who_wait() {
+    let (pool, factory, _) = timed(|builder| builder.max_size(1));
+    let old = take(&pool);
+    let mut next = waiting(&pool);
+    pool.clear();
+    assert_eq!((next.wakes(), counts(&pool)), (0, (0, 1, 0, 1)));
+    drop(old);
+    woken(&next);
+    assert_eq!((served(&mut next).id, factory.max_live()), (1, 1));
+}
+
+#[test]
+fn an_object_that_was_begun_before_a_clear_serves_its_getter_and_goes() {
+    let (pool, factory, _) = timed(|builder| builder);
+    factory.creates.hold(1);
+    let mut getter = waiting(&pool);
+    pool.clear();
+    assert_eq!(counts(&pool), (0, 0, 1, 0));
+    factory.creates.open();
+    let object = served(&mut getter);
+    drop(object);
+    assert_eq!((counts(&pool), factory.dropped()), ((0, 0, 0, 0), vec![0]));
+    assert_eq!([used(&pool), used(&pool)], [(1, 1), (1, 2)], "those begun since then stay");
+}
+
+#[test]
+fn a_creation_that_was_begun_before_a_clear_is_left_to_nobody() {
+    for overtaken in [false, true] {
+        let (pool, factory, _) = timed(|builder| builder);
+        let object = take(&pool);
+        factory.creates.hold(1);
+        let mut getter = waiting(&pool);
+        pool.clear();
+        let new = overtaken.then(|| pool.add(factory.thing(100)).unwrap());
+        assert_eq!(getter.wakes(), usize::from(overtaken));
+        drop(new.map(|()| served(&mut getter)));
+        drop(getter);
+        assert_eq!((counts(&pool), factory.creates.cancelled()), ((usize::from(overtaken), 1, 0, 0), 1));
+        drop(object);
+    }
+}
+
+#[test]
+fn a_clear_drops_what_was_left_behind_and_what_replenishing_leaves_behind_after_it() {
+    let (pool, factory, _) = timed(|builder| builder.min_idle(1));
+    factory.creates.hold(1);
+    drop(waiting(&pool));
+    assert_eq!((counts(&pool), factory.creates.in_flight()), ((0, 0, 1, 0), 1));
+    pool.clear();
+    assert_eq!((counts(&pool), factory.creates.in_flight()), ((0, 0, 0, 0), 0));
+
+    let mut replenish = Task::waiting(Box::pin(pool.replenish()));
+    pool.clear();
+    assert_eq!(counts(&pool), (0, 0, 1, 0));
+    drop(replenish);
+    assert_eq!((counts(&pool), factory.creates.in_flight()), ((0, 0, 0, 0), 0));
+
+    replenish = Task::waiting(Box::pin(pool.replenish()));
+    pool.clear();
+    factory.creates.open();
+    assert!(replenish.ready().is_ok());
+    assert_eq!(counts(&pool), (1, 0, 0, 0), "it made another one in the place of the one that was too old");
+}
+
+#[test]
+fn a_right_to_create_that_was_given_before_a_clear_and_used_after_it_makes_a_new_object() {
+    let (pool, _, _) = timed(|builder| builder.max_size(1));
+    let object = take(&pool);
+    let mut next = waiting(&pool);
+    Object::discard(object);
+    woken(&next);
+    pool.clear();
+    drop(served(&mut next));
+    assert_eq!(used(&pool), (1, 2), "it was begun after the clear");
+}
+
+#[test]
+fn one_that_is_recycled_while_the_pool_is_cleared_goes_after_its_use() {
+    let (pool, factory, _) = timed(|builder| builder);
+    drop(take(&pool));
+    factory.recycles.hold(1);
+    let mut getter = waiting(&pool);
+    pool.clear();
+    factory.recycles.open();
+    let object = served(&mut getter);
+    assert_eq!(object.id, 0);
+    drop(object);
+    assert_eq!((counts(&pool), factory.dropped()), ((0, 0, 0, 0), vec![0]));
+}

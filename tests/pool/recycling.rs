@@ -1,0 +1,409 @@
+//! Objects that were used before: each is made fit for use again, or discarded.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stanchion::{Object, Order, OwnedObject, Pool};
+
+use crate::common::{Task, panic_of, ready};
+use crate::creating::failed;
+use crate::manager::{CALL, Clock, Event, Factory};
+use crate::{FEW, all_is_dropped, counts, filled, served, take, waiting, woken};
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Fails,
+    Panics,
+    /// Its getter is dropped.
+    Dropped,
+}
+
+/// All ways in which a call with this many awaits may end badly: how, and at which point.
+pub(crate) fn bad_ends(awaits: usize) -> impl Iterator<Item = (End, usize)> {
+    let points = move || (0..=awaits).chain([CALL]);
+    // The call itself makes a future and nothing else; and who is dropped before its first poll had no call.
+    let all = move |end| points().map(move |point| (end, point));
+    all(End::Panics).chain(all(End::Fails)).chain(all(End::Dropped)).filter(|&(end, point)| match end {
+        End::Panics => true,
+        End::Fails => point != CALL,
+        End::Dropped => point != CALL && point > 0,
+    })
+}
+
+#[test]
+fn what_was_used_is_recycled_before_it_is_handed_out() {
+    let factory = Factory::default();
+    let pool = factory.builder().max_size(3).min_idle(1).build();
+    let first = take(&pool);
+    assert_eq!(factory.recycles.begun(), 0, "it is new");
+    drop(first);
+    let first = take(&pool);
+    assert_eq!(factory.recycles.objects(), [0], "it was idle");
+    let mut others = [take(&pool), take(&pool)].map(Some);
+    let mut getter = waiting(&pool);
+    drop(first);
+    let first = served(&mut getter);
+    assert_eq!(factory.recycles.objects(), [0, 0], "it was handed over");
+    Object::discard(others[0].take().unwrap());
+    pool.add(factory.thing(100)).unwrap();
+    drop(take(&pool));
+    assert_eq!(factory.recycles.objects(), [0, 0, 100], "it came from elsewhere");
+    let id = |object: &Object<'_, Factory>| object.id;
+    assert_eq!((id(&first), id(others[1].as_ref().unwrap())), (0, 2));
+    drop((first, others));
+    pool.clear();
+    ready(&mut Box::pin(pool.replenish())).unwrap();
+    drop(take(&pool));
+    assert_eq!(factory.recycles.objects(), [0, 0, 100, 3], "it was made for nobody");
+    drop(getter);
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn an_object_that_is_being_recycled_is_in_use() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 1, 1);
+    factory.recycles.hold(3);
+    let mut getter = waiting(&pool);
+    for wakes in 1..=3 {
+        assert_eq!((counts(&pool), pool.status().size), ((0, 1, 0, 0), 1));
+        assert!(getter.is_pending());
+        factory.recycles.release(0);
+        assert_eq!(getter.wakes(), wakes);
+        if wakes < 3 {
+            assert!(getter.is_pending());
+        }
+    }
+    let object = served(&mut getter);
+    assert_eq!((object.id, Object::metrics(&object).uses, factory.recycles.begun()), (0, 2, 1));
+    drop((object, getter));
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn a_recycle_that_ends_badly_discards_the_object_and_holds_nobody_up() {
+    const AWAITS: usize = 3;
+    for (end, point) in bad_ends(AWAITS) {
+        let context = format!("{end:?} at {point}");
+        let factory = Factory::default();
+        let pool = factory.pool(1);
+        let object = take(&pool);
+        factory.recycles.hold(AWAITS);
+        match end {
+            End::Fails => factory.recycles.fail_at(0, point),
+            End::Panics => factory.recycles.panic_at(0, point),
+            End::Dropped => {}
+        }
+        let [mut first, mut second] = [(); 2].map(|()| waiting(&pool));
+        drop(object);
+        for _ in 0..if point == CALL { 0 } else { point } {
+            assert!(first.is_pending(), "{context}");
+            assert_eq!((counts(&pool), factory.dropped()), ((0, 1, 0, 1), vec![]), "{context}");
+            factory.recycles.release(0);
+        }
+        match end {
+            End::Fails => {
+                let object = served(&mut first);
+                assert_eq!(object.id, 1, "{context}: it was its turn, so it is its creation");
+                assert_eq!((second.wakes(), counts(&pool)), (0, (0, 1, 0, 1)), "{context}");
+                Object::discard(object);
+            }
+            End::Panics => assert_eq!(panic_of(|| first.poll()), "call 0 panics", "{context}"),
+            End::Dropped => drop(std::mem::replace(&mut first, Task::new(pool.get()))),
+        }
+        assert_eq!(factory.dropped()[0], 0, "{context}");
+        assert_eq!((second.wakes(), counts(&pool)), (1, (0, 0, 1, 0)), "{context}");
+        let created = factory.creates.begun();
+        assert_eq!(served(&mut second).id, created, "{context}");
+        assert_eq!(factory.recycles.begun(), 1, "{context}");
+        assert_eq!(counts(&pool), (1, 0, 0, 0), "{context}: who panicked is in no line");
+        drop((first, second));
+        all_is_dropped(pool, &factory);
+    }
+}
+
+#[test]
+fn a_getter_whose_object_is_dead_is_the_first_in_the_line() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 3, 2);
+    let object = take(&pool);
+    factory.creates.hold(1);
+    factory.recycles.hold(1);
+    factory.kill(0);
+    let [mut first, second, mut third] = [(); 3].map(|()| waiting(&pool));
+    assert_eq!(counts(&pool), (0, 2, 1, 1), "it recycles, it creates, it waits");
+    factory.recycles.finish(1);
+    assert!(first.is_pending());
+    assert_eq!((counts(&pool), factory.creates.begun()), ((0, 1, 2, 1), 4), "it creates in the place of the dead one");
+    // What comes back is the first one's, though the second began to create before.
+    factory.recycles.open();
+    drop(object);
+    assert_eq!((first.wakes(), second.wakes(), third.wakes()), (2, 0, 0));
+    let object = served(&mut first);
+    assert_eq!(object.id, 1);
+    // What it leaves behind is the third one's.
+    woken(&third);
+    assert!(third.is_pending());
+    factory.creates.finish(3);
+    assert_eq!(served(&mut third).id, 3);
+    drop((object, first, second, third));
+    assert_eq!((factory.creates.begun(), factory.dropped()), (4, vec![0]));
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn a_getter_whose_object_is_dead_keeps_to_the_limit_of_growth_and_its_place() {
+    let size = FEW + 1;
+    let factory = Factory::default();
+    let pool = filled(&factory, size, size);
+    (0..size).for_each(|id| factory.kill(id));
+    factory.recycles.hold(1);
+    factory.creates.hold(1);
+    let mut getters: Vec<_> = (0..size).map(|_| waiting(&pool)).collect();
+    let mut late = waiting(&pool);
+    for recycle in (0..size).rev() {
+        factory.recycles.finish(recycle);
+        assert!(getters[recycle].is_pending());
+    }
+    assert_eq!(counts(&pool), (0, 0, FEW, 2));
+    factory.creates.finish(size);
+    let object = served(&mut getters[FEW]);
+    assert!(getters[0].wakes() == 2 && late.wakes() == 0, "it was there before the late one");
+    assert_eq!(counts(&pool), (0, 1, FEW, 1));
+    assert!(getters[0].is_pending());
+    assert_eq!(factory.creates.begun(), 2 * size);
+    assert!(late.is_pending());
+    drop((object, getters, late));
+    all_is_dropped(pool, &factory);
+    assert!(factory.max_live() <= size);
+}
+
+/// The database was restarted: whatever is idle is dead, and to find out takes long.
+fn restarted(idle: usize) -> (Factory, Pool<Factory>) {
+    let factory = Factory::default();
+    let pool = filled(&factory, idle, idle);
+    (0..idle).for_each(|id| factory.kill(id));
+    factory.recycles.hold(1);
+    factory.creates.hold(1);
+    (factory, pool)
+}
+
+#[test]
+fn a_getter_waits_for_one_dead_object_and_one_creation_however_many_are_dead() {
+    const IDLE: usize = 5;
+    for found_dead in 1..=IDLE {
+        let (factory, pool) = restarted(IDLE);
+        let mut getter = waiting(&pool);
+        assert_eq!((counts(&pool), factory.creates.begun()), ((IDLE - 1, 1, 0, 0), IDLE));
+        // The first one found dead starts the creation; those found dead while it runs prolong nothing.
+        for recycle in 0..found_dead {
+            factory.recycles.finish(recycle);
+            woken(&getter);
+            assert!(getter.is_pending());
+            let left = IDLE - 1 - recycle;
+            assert_eq!(counts(&pool), (left.saturating_sub(1), left.min(1), 1, 0));
+            assert_eq!((factory.dropped(), factory.creates.begun()), (vec![left], IDLE + 1));
+        }
+        let wakes = getter.wakes();
+        factory.creates.finish(IDLE);
+        assert!(getter.wakes() > wakes);
+        assert_eq!(served(&mut getter).id, IDLE);
+        let looked_at = (found_dead + 1).min(IDLE);
+        assert_eq!(factory.recycles.begun(), looked_at);
+        assert_eq!(
+            (factory.recycles.cancelled(), factory.dropped().len()),
+            (looked_at - found_dead, looked_at - found_dead)
+        );
+        assert_eq!(counts(&pool), (IDLE - looked_at + 1, 0, 0, 0));
+        drop(getter);
+        all_is_dropped(pool, &factory);
+        assert_eq!(factory.max_live(), IDLE);
+    }
+}
+
+#[test]
+fn all_getters_of_a_restarted_database_wait_for_one_dead_object_and_one_creation_each() {
+    const IDLE: usize = 5;
+    let (factory, pool) = restarted(IDLE);
+    let mut getters: Vec<_> = (0..IDLE).map(|_| waiting(&pool)).collect();
+    (0..IDLE).for_each(|recycle| factory.recycles.finish(recycle));
+    assert!(getters.iter_mut().all(|getter| getter.is_pending()));
+    assert_eq!((counts(&pool), factory.creates.begun()), ((0, 0, IDLE, 0), 2 * IDLE));
+    (IDLE..2 * IDLE).for_each(|create| factory.creates.finish(create));
+    let objects: Vec<_> = getters.iter_mut().map(served).collect();
+    assert_eq!((counts(&pool), factory.recycles.begun(), factory.max_live()), ((0, IDLE, 0, 0), IDLE, IDLE));
+    drop((objects, getters));
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn a_live_object_behind_a_dead_one_is_taken_before_the_creation_ends() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 3, 3);
+    factory.kill(2);
+    factory.recycles.hold(1);
+    factory.creates.hold(1);
+    let mut getter = waiting(&pool);
+    factory.recycles.finish(0);
+    assert!(getter.is_pending());
+    factory.recycles.finish(1);
+    let object = served(&mut getter);
+    assert_eq!((object.id, counts(&pool)), (1, (1, 1, 1, 0)), "its creation is left in the pool");
+    factory.recycles.open();
+    assert_eq!(take(&pool).id, 0, "nobody needs it as long as others are idle");
+    let kept = take(&pool);
+    let mut second = waiting(&pool);
+    factory.creates.finish(3);
+    assert_eq!((served(&mut second).id, factory.creates.begun()), (3, 4));
+    drop((object, kept, getter, second));
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn a_creation_left_behind_is_not_for_who_has_another_object_to_try() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 3, 2);
+    let objects = [take(&pool), take(&pool)];
+    factory.creates.hold(1);
+    factory.recycles.hold(1);
+    drop(waiting(&pool));
+    drop(objects);
+    [0, 1].into_iter().for_each(|id| factory.kill(id));
+    assert_eq!(counts(&pool), (2, 0, 1, 0));
+    let mut getter = waiting(&pool);
+    factory.recycles.finish(2);
+    assert!(getter.is_pending());
+    assert_eq!((counts(&pool), factory.creates.begun()), ((0, 1, 2, 0), 4), "that may be an old one, and dead as well");
+    factory.creates.finish(3);
+    assert_eq!(served(&mut getter).id, 3);
+    assert_eq!((counts(&pool), factory.dropped()), ((1, 0, 1, 0), vec![0, 1]));
+    drop(getter);
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn an_object_over_its_time_starts_no_creation_while_others_are_idle() {
+    let factory = Factory::default();
+    let clock = Clock::new();
+    let second = Duration::from_secs(1);
+    let builder = factory.builder().max_size(3).order(Order::Fifo).idle_timeout(3 * second).clock(clock.source());
+    let pool = builder.build();
+    let [first, last] = [take(&pool), take(&pool)];
+    drop(first);
+    clock.advance(2 * second);
+    drop(last);
+    clock.advance(second);
+    factory.recycles.hold(1);
+    let mut getter = waiting(&pool);
+    assert_eq!((factory.dropped(), factory.recycles.objects()), (vec![0], vec![1]));
+    assert_eq!((counts(&pool), factory.creates.begun()), ((0, 1, 0, 0), 2));
+    factory.recycles.finish(0);
+    assert_eq!(served(&mut getter).id, 1);
+    drop(getter);
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn a_database_that_is_gone_fails_a_getter_after_two_dead_objects_at_most() {
+    let (factory, pool) = restarted(5);
+    let mut getter = waiting(&pool);
+    factory.recycles.finish(0);
+    assert!(getter.is_pending());
+    factory.creates.fail_at(5, 1);
+    factory.creates.finish(5);
+    assert!(getter.is_pending());
+    assert_eq!(counts(&pool), (3, 1, 0, 0), "the next one might be of use");
+    factory.recycles.finish(1);
+    assert_eq!(failed(getter.ready()), 5, "it is told why nothing was created");
+    assert_eq!((counts(&pool), factory.recycles.begun(), factory.creates.begun()), ((3, 0, 0, 0), 2, 6));
+    drop(getter);
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn the_room_of_each_dead_object_is_for_those_who_wait() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 2, 2);
+    [0, 1].into_iter().for_each(|id| factory.kill(id));
+    factory.recycles.hold(1);
+    factory.creates.hold(1);
+    let mut first = waiting(&pool);
+    factory.recycles.finish(0);
+    assert!(first.is_pending());
+    let mut second = waiting(&pool);
+    assert_eq!(counts(&pool), (0, 1, 1, 1), "one slot for its creation, one for the second dead object");
+    factory.recycles.finish(1);
+    assert!(first.is_pending());
+    assert_eq!((second.wakes(), counts(&pool)), (1, (0, 0, 2, 0)));
+    assert!(second.is_pending());
+    factory.creates.open();
+    assert_eq!([served(&mut first), served(&mut second)].map(|object| object.id), [2, 3]);
+    drop((first, second));
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn a_recycle_that_panics_beside_a_creation_leaves_that_behind() {
+    let (factory, pool) = restarted(2);
+    factory.recycles.panic_at(1, 1);
+    let mut first = waiting(&pool);
+    factory.recycles.finish(0);
+    assert!(first.is_pending());
+    let mut second = waiting(&pool);
+    factory.recycles.finish(1);
+    assert_eq!(panic_of(|| first.poll()), "call 1 panics");
+    assert_eq!((factory.dropped(), second.wakes(), counts(&pool)), (vec![1, 0], 1, (0, 0, 2, 0)));
+    factory.creates.open();
+    drop(served(&mut second));
+    assert_eq!(counts(&pool), (1, 0, 1, 0), "who panicked is in no line, and its creation is the next one's");
+    drop((first, second));
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn clear_spares_the_others_the_first_ones_failure() {
+    const IDLE: usize = 5;
+    let (factory, pool) = restarted(IDLE);
+    let pool = Arc::new(pool);
+    factory.recycles.fail_at(0, 1);
+    let weak = Arc::downgrade(&pool);
+    // The manager knows a failure that is fatal to all when it meets one.
+    factory.hook(move |event| {
+        if let Event::Recycle(_, 1) = event {
+            weak.upgrade().expect("somebody recycles").clear();
+        }
+    });
+    let mut first = Task::waiting(pool.clone().get_owned());
+    factory.recycles.finish(0);
+    assert!(first.is_pending());
+    assert_eq!((counts(&pool), factory.alive()), ((0, 0, 1, 0), 0), "all are gone");
+    let mut others: Vec<_> = (1..IDLE).map(|_| waiting(&pool)).collect();
+    assert_eq!((counts(&pool), factory.recycles.begun()), ((0, 0, IDLE, 0), 1));
+    factory.creates.open();
+    assert_eq!(
+        others.iter_mut().map(|other| served(other).id).collect::<Vec<_>>(),
+        (IDLE + 1..2 * IDLE).collect::<Vec<_>>()
+    );
+    let object = first.ready().unwrap();
+    assert_eq!(object.id, IDLE);
+    OwnedObject::discard(object);
+    drop((first, others));
+    all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
+    assert_eq!(factory.max_live(), IDLE);
+}
+
+#[test]
+fn a_broken_object_is_discarded_when_it_comes_back() {
+    let factory = Factory::default();
+    let pool = factory.pool(1);
+    let object = take(&pool);
+    let mut getter = waiting(&pool);
+    factory.break_thing(0);
+    drop(object);
+    assert_eq!((factory.dropped(), getter.wakes(), counts(&pool)), (vec![0], 1, (0, 0, 1, 0)));
+    assert_eq!((served(&mut getter).id, factory.recycles.begun()), (1, 0));
+    assert_eq!(counts(&pool), (1, 0, 0, 0));
+    drop(getter);
+    all_is_dropped(pool, &factory);
+}
