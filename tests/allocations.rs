@@ -6,12 +6,19 @@
 
 mod common;
 
+use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
 
 use allocation_counter::{AllocationInfo, measure};
-use common::{Counter, poll, poll_with, ready};
-use stanchion::{Acquire, Mutex, MutexGuard, OwnedMutexGuard, Pop, PriorityQueue, Push, Semaphore, blocking};
+use common::{Counter, poll, poll_with, ready, yield_now};
+use stanchion::{
+    Acquire, Get, Manager, Metrics, Mutex, MutexGuard, Order, OwnedMutexGuard, Pool, Pop, PriorityQueue, Push,
+    Semaphore, blocking,
+};
 
 /// A storm.
 const MILLION: usize = 1_000_000;
@@ -551,4 +558,157 @@ fn a_dropped_queue_gives_everything_back() {
         drop(line.drain(400..600));
     });
     assert_eq!((info.bytes_current, info.count_current), (0, 0));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The pool
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// Creates and recycles at once.
+struct AtOnce;
+
+impl Manager for AtOnce {
+    type Object = u64;
+    type Error = Infallible;
+
+    async fn create(&self) -> Result<u64, Infallible> {
+        Ok(7)
+    }
+}
+
+/// Creates at once, and looks at what it recycles for a while.
+struct Careful;
+
+impl Manager for Careful {
+    type Object = u64;
+    type Error = Infallible;
+
+    async fn create(&self) -> Result<u64, Infallible> {
+        Ok(7)
+    }
+
+    async fn recycle(&self, object: &mut u64, metrics: &Metrics) -> Result<(), Infallible> {
+        let before = (*object, metrics.uses);
+        yield_now().await;
+        assert_eq!((*object, metrics.uses), before);
+        Ok(())
+    }
+}
+
+/// Polls until it is ready, which does not take long.
+fn soon<F: Future + Unpin>(mut future: F) -> F::Output {
+    for _ in 0..3 {
+        if let Poll::Ready(output) = poll(&mut future) {
+            return output;
+        }
+    }
+    panic!("not ready");
+}
+
+/// Does with a pool what one does with pools, none of which allocates once it has made and recycled all its objects.
+#[track_caller]
+fn allocates_nothing<M: Manager<Object = u64, Error = Infallible>>(pool: Pool<M>) {
+    let pool = Arc::new(pool);
+    let size = pool.status().max_size;
+    let all_of_them = || drop((0..size).map(|_| soon(pool.get()).unwrap()).collect::<Vec<_>>());
+    (0..2).for_each(|_| all_of_them());
+    assert_eq!(pool.status().idle, size);
+
+    assert_eq!(allocations(|| *soon(pool.get()).unwrap() += 1), 0, "get and return");
+    assert_eq!(allocations(|| *soon(pool.clone().get_owned()).unwrap() += 1), 0, "get_owned and return");
+    let is_fit = pool.try_get().is_some();
+    let try_get = || {
+        assert_eq!((pool.try_get().is_some(), pool.clone().try_get_owned().is_some()), (is_fit, is_fit));
+    };
+    assert_eq!(allocations(try_get), 0, "try_get");
+
+    // As long as these are out, all others wait.
+    let mut held: Vec<_> = (1..size).map(|_| soon(pool.get()).unwrap()).collect();
+    let hand_off = || {
+        let object = soon(pool.get()).unwrap();
+        let mut waiting = pool.get();
+        assert!(poll(&mut waiting).is_pending());
+        drop(object);
+        let object = soon(waiting).unwrap();
+        let mut waiting = pool.clone().get_owned();
+        assert!(poll(&mut waiting).is_pending());
+        drop(object);
+        *soon(waiting).unwrap() += 1;
+    };
+    assert_eq!(allocations(hand_off), 0, "wait and hand-off");
+    let give_up = || {
+        let object = soon(pool.get()).unwrap();
+        let (mut waiting, mut granted) = (pool.get(), pool.get());
+        assert!(poll(&mut granted).is_pending() && poll(&mut waiting).is_pending());
+        drop(waiting);
+        drop(object);
+        drop(granted);
+    };
+    assert_eq!(allocations(give_up), 0, "waits that are given up");
+    for waiters in [10, 1_000] {
+        let waker = Waker::from(Arc::new(Counter::default()));
+        let mut line: Vec<Get<'_, M>> = Vec::with_capacity(waiters);
+        let round = || {
+            let mut object = Some(soon(pool.get()).unwrap());
+            line.extend((0..waiters).map(|_| pool.get()));
+            assert!(line.iter_mut().all(|waiting| poll_with(waiting, &waker).is_pending()));
+            drop(line.drain(waiters / 3..waiters / 2));
+            for waiting in line.drain(..) {
+                drop(object.take());
+                object = Some(soon(waiting).unwrap());
+            }
+        };
+        assert_eq!(allocations(round), 0, "{waiters} waiters");
+    }
+    held.clear();
+    // All objects change hands at the same time.
+    let mut line: Vec<Get<'_, M>> = Vec::with_capacity(size);
+    let swap = || {
+        held.extend((0..size).map(|_| soon(pool.get()).unwrap()));
+        line.extend((0..size).map(|_| pool.get()));
+        assert!(line.iter_mut().all(|waiting| poll(waiting).is_pending()));
+        held.clear();
+        line.drain(..).for_each(|waiting| drop(soon(waiting).unwrap()));
+    };
+    assert_eq!(allocations(swap), 0, "all objects change hands");
+    assert_eq!((pool.status().idle, pool.status().size), (size, size), "none was made or lost on the way");
+}
+
+/// How many objects the pools here have.
+const SIZE: usize = 3;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn a_fixed_pool_allocates_nothing() {
+    allocates_nothing(Pool::from_objects([7; SIZE]));
+}
+
+#[test]
+fn a_pool_without_a_recycle_of_its_own_allocates_nothing() {
+    for order in [Order::Lifo, Order::Fifo] {
+        allocates_nothing(Pool::builder(AtOnce).max_size(SIZE).order(order).build());
+    }
+}
+
+#[test]
+fn a_pool_that_waits_for_its_recycle_allocates_nothing() {
+    for order in [Order::Lifo, Order::Fifo] {
+        allocates_nothing(Pool::builder(Careful).max_size(SIZE).order(order).build());
+    }
+}
+
+#[test]
+fn a_pool_with_lifetimes_allocates_nothing() {
+    let lasting = || Pool::builder(Careful).max_size(SIZE).order(Order::Fifo).max_lifetime(HOUR).idle_timeout(HOUR);
+    allocates_nothing(lasting().build());
+    allocates_nothing(lasting().recycle_after(HOUR).build());
+}
+
+#[test]
+fn a_pool_that_recycles_what_was_idle_for_long_allocates_nothing() {
+    // Each look at the clock takes an hour.
+    let (start, looks) = (Instant::now(), AtomicU32::new(0));
+    let clock = move || start + looks.fetch_add(1, Ordering::Relaxed) * HOUR;
+    allocates_nothing(Pool::builder(Careful).max_size(SIZE).recycle_after(HOUR / 2).clock(clock).build());
 }

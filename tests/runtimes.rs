@@ -5,26 +5,28 @@
 
 mod common;
 
-use std::future::{Future, poll_fn};
+use std::cell::Cell;
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::Mutex as StdMutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{Check, assert_numbers, poll, state, until};
-use futures::StreamExt;
+use common::{Check, Counted, Gauge, assert_numbers, poll, state, until, watched, with_patience, within, yield_now};
 use futures::executor::LocalPool;
 use futures::stream::FuturesUnordered;
 use futures::task::LocalSpawnExt;
+use futures::{FutureExt, StreamExt};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use stanchion::{
-    Closed, Key, Mutex, MutexGuard, OwnedMutexGuard, PriorityQueue, Semaphore, TaskError, TaskHandle, TaskQueue,
-    TryPopError, TryPushError, TrySubmitError, blocking,
+    Closed, Fixed, GetError, Key, Manager, Metrics, Mutex, MutexGuard, Object, Order, OwnedMutexGuard, OwnedObject,
+    Pool, PoolBuilder, PriorityQueue, Semaphore, TaskError, TaskHandle, TaskQueue, TryPopError, TryPushError,
+    TrySubmitError, blocking,
 };
 
 /// Tasks on each runtime, and plain threads.
@@ -79,69 +81,11 @@ where
     });
 }
 
-/// Runs `body`, and aborts with a word about `shared` if nothing has moved for a long time: a lost wake-up is silent.
-fn watched<T: std::fmt::Debug + Send + Sync + 'static>(
-    progress: &Arc<AtomicUsize>,
-    shared: &Arc<T>,
-    body: impl FnOnce(),
-) {
-    let (done, is_done) = mpsc::channel::<()>();
-    let (progress, shared) = (progress.clone(), shared.clone());
-    let watch = thread::spawn(move || {
-        let mut before = usize::MAX;
-        while is_done.recv_timeout(Duration::from_secs(60)) == Err(mpsc::RecvTimeoutError::Timeout) {
-            let now = progress.load(Ordering::Relaxed);
-            if now == before {
-                eprintln!("nothing has moved for a minute, after {now} operations: {shared:?}");
-                std::process::abort();
-            }
-            before = now;
-        }
-    });
-    let outcome = catch_unwind(AssertUnwindSafe(body));
-    drop(done);
-    watch.join().unwrap();
-    outcome.unwrap_or_else(|payload| resume_unwind(payload));
-}
-
 /// How many operations a soak makes.
 fn operations() -> usize {
     match std::env::var("STANCHION_SOAK") {
         Ok(number) => number.parse().expect("STANCHION_SOAK is a number of operations"),
         Err(_) => 200_000,
-    }
-}
-
-/// Lets the others run, on whatever executor.
-async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
-/// Polls at most `polls` times, letting the others run in between, and then gives up.
-async fn with_patience<F: Future + Unpin>(mut future: F, polls: usize) -> Option<F::Output> {
-    for _ in 0..polls {
-        let outcome = poll_fn(|context| Poll::Ready(Pin::new(&mut future).poll(context))).await;
-        if let Poll::Ready(output) = outcome {
-            return Some(output);
-        }
-        yield_now().await;
-    }
-    None
-}
-
-/// As long as it takes, or at most so many polls.
-async fn within<F: Future + Unpin>(future: F, polls: Option<usize>) -> Option<F::Output> {
-    match polls {
-        Some(polls) => with_patience(future, polls).await,
-        None => Some(future.await),
     }
 }
 
@@ -1007,5 +951,367 @@ fn a_soak_of_a_task_queue_ends_with_every_task_accounted_for() {
         assert_eq!(read(submitted), ended.iter().sum(), "{ledger:?}");
         assert_eq!((read(results), read(results)), (read(finished), read(results_dropped)), "{ledger:?}");
         assert!(ended.iter().all(|count| *count >= operations / 4), "{ledger:?}");
+    }
+}
+
+/// One random way to add one to a number of a pool; whether it was done.
+async fn count_in_pool(pool: &Arc<Pool<Fixed<usize>>>, random: &mut StdRng, may_block: bool) -> bool {
+    let patience = random.random_bool(0.5).then(|| random.random_range(0..4));
+    match random.random_range(0..7) {
+        0 => {
+            let Some(number) = within(pool.get(), patience).await else { return false };
+            let mut number = number.unwrap();
+            let before = *number;
+            yield_now().await;
+            *number = before + 1;
+        }
+        1 => {
+            let Some(number) = within(pool.clone().get_owned(), patience).await else { return false };
+            *number.unwrap() += 1;
+        }
+        2 => *after_a_change_of_waker(pool.get()).await.unwrap() += 1,
+        3 => {
+            let Some(mut number) = pool.try_get() else { return false };
+            *number += 1;
+        }
+        4 => {
+            let Some(number) = within(pool.get(), patience).await else { return false };
+            let mut number = Object::detach(number.unwrap());
+            yield_now().await;
+            number += 1;
+            pool.add(number).expect("its place was left free");
+        }
+        5 if may_block => {
+            let patience = Duration::from_micros(random.random_range(0..100));
+            let Ok(number) = blocking::wait_timeout(pool.get(), patience) else { return false };
+            *number.unwrap() += 1;
+        }
+        _ => {
+            let either = within(futures::future::select(pool.get(), pool.get()), patience).await;
+            let Some(either) = either else { return false };
+            *either.factor_first().0.unwrap() += 1;
+        }
+    }
+    true
+}
+
+#[test]
+fn a_soak_of_a_fixed_pool_counts_exactly() {
+    for size in [1, 5, 30] {
+        let pool = Arc::new(Pool::from_objects(vec![0; size]));
+        let (progress, counted) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let operations = operations() / 3 / EVERYBODY;
+        watched(&progress, &pool, || {
+            on_every_runtime(|number, may_block| {
+                let (pool, progress, counted) = (pool.clone(), progress.clone(), counted.clone());
+                async move {
+                    let mut random = StdRng::seed_from_u64(number as u64);
+                    for _ in 0..operations {
+                        let done = count_in_pool(&pool, &mut random, may_block).await;
+                        counted.fetch_add(usize::from(done), Ordering::Relaxed);
+                        progress.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        });
+        let status = pool.status();
+        assert_eq!((status.idle, status.size, status.waiting), (size, size, 0), "{status:?}");
+        assert_eq!(Arc::strong_count(&pool), 1, "somebody still holds on to it");
+        let numbers = pool.retain(|_, _| false);
+        assert_eq!((numbers.len(), numbers.iter().sum::<usize>()), (size, read(&counted)));
+        assert!(read(&counted) > EVERYBODY * operations / 4, "most of them count");
+    }
+}
+
+/// Makes what a pool keeps. Whatever it does takes its time, and at random it fails or panics.
+struct Factory {
+    alive: Arc<Gauge>,
+    random: StdMutex<StdRng>,
+}
+
+/// What was made; or added by somebody else, and not counted.
+#[derive(Default)]
+struct Product {
+    /// A creation is counted from its first poll. What leaves the pool alive is not counted any more.
+    counted: Cell<Option<Counted>>,
+    is_out: bool,
+    uses: u64,
+}
+
+#[derive(Debug)]
+struct Spoiled;
+
+/// The payload of a panic.
+struct OnPurpose;
+
+fn panic_on_purpose() -> ! {
+    // Without a report.
+    resume_unwind(Box::new(OnPurpose))
+}
+
+impl Factory {
+    async fn turn_out(&self) -> Result<(), Spoiled> {
+        let (steps, fate) = {
+            let mut random = self.random.lock().unwrap();
+            (random.random_range(0..4), random.random_range(0..16))
+        };
+        for _ in 0..steps {
+            yield_now().await;
+        }
+        match fate {
+            0 => Err(Spoiled),
+            1 => panic_on_purpose(),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Manager for Factory {
+    type Object = Product;
+    type Error = Spoiled;
+
+    async fn create(&self) -> Result<Product, Spoiled> {
+        let counted = self.alive.count();
+        self.turn_out().await?;
+        Ok(Product { counted: Cell::new(Some(counted)), is_out: false, uses: 0 })
+    }
+
+    async fn recycle(&self, product: &mut Product, metrics: &Metrics) -> Result<(), Spoiled> {
+        assert_eq!((product.is_out, product.uses), (false, metrics.uses));
+        self.turn_out().await
+    }
+
+    fn is_broken(&self, product: &mut Product) -> bool {
+        assert!(std::mem::take(&mut product.is_out), "it is asked once for each use");
+        let fate = self.random.lock().unwrap().random_range(0..16);
+        match fate {
+            0 => true,
+            1 => panic_on_purpose(),
+            _ => false,
+        }
+    }
+}
+
+impl Product {
+    fn take(&mut self, metrics: Metrics) {
+        self.uses += 1;
+        assert_eq!((self.is_out, self.uses), (false, metrics.uses));
+        self.is_out = true;
+    }
+}
+
+/// What became of those who wanted an object, of a pool that is never larger than this.
+#[derive(Debug, Default)]
+struct Service {
+    largest: usize,
+    served: AtomicUsize,
+    failed: AtomicUsize,
+    refused: AtomicUsize,
+    given_up: AtomicUsize,
+    panicked: AtomicUsize,
+}
+
+/// Each look at it takes a millisecond.
+struct Clock {
+    start: Instant,
+    looks: AtomicU64,
+}
+
+impl Clock {
+    fn read(&self) -> Instant {
+        self.start + Duration::from_millis(self.looks.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// It panics now and then.
+    fn of_the_pool(self: &Arc<Self>) -> impl Fn() -> Instant + Send + Sync + 'static {
+        let clock = self.clone();
+        move || {
+            let now = clock.read();
+            if now.duration_since(clock.start).as_millis() % 256 == 0 { panic_on_purpose() } else { now }
+        }
+    }
+}
+
+impl Service {
+    fn of<T>(&self, outcome: Option<Result<T, GetError<Spoiled>>>) -> Option<T> {
+        let (count, object) = match outcome {
+            Some(Ok(object)) => (&self.served, Some(object)),
+            Some(Err(GetError::Create(Spoiled))) => (&self.failed, None),
+            Some(Err(GetError::TooManyWaiting)) => (&self.refused, None),
+            Some(Err(GetError::Closed)) => return None,
+            None => (&self.given_up, None),
+        };
+        add_one(count);
+        object
+    }
+}
+
+fn taken<'a>(mut object: Object<'a, Factory>) -> Object<'a, Factory> {
+    let metrics = Object::metrics(&object);
+    object.take(metrics);
+    object
+}
+
+fn taken_owned(mut object: OwnedObject<Factory>) -> OwnedObject<Factory> {
+    let metrics = OwnedObject::metrics(&object);
+    object.take(metrics);
+    object
+}
+
+/// One random thing that one can do with a pool. Those who must not wait keep the others from waiting for ever.
+async fn use_pool(
+    pool: &Arc<Pool<Factory>>,
+    service: &Service,
+    clock: &Clock,
+    kept: &mut Option<OwnedObject<Factory>>,
+    random: &mut StdRng,
+    may_wait: bool,
+    may_block: bool,
+) {
+    if random.random_bool(0.5) {
+        drop(kept.take());
+    }
+    let largest = service.largest;
+    // Nobody waits for what he has himself.
+    let may_wait = may_wait && kept.is_none();
+    let patience = (!may_wait || random.random_bool(0.4)).then(|| random.random_range(0..8));
+    match random.random_range(0..24) {
+        0..=3 => {
+            if let Some(object) = service.of(within(pool.get(), patience).await) {
+                let _object = taken(object);
+                for _ in 0..random.random_range(0..3) {
+                    yield_now().await;
+                }
+            }
+        }
+        4 | 5 => *kept = service.of(within(pool.clone().get_owned(), patience).await).map(taken_owned),
+        6 if may_wait => drop(service.of(Some(after_a_change_of_waker(pool.get()).await)).map(taken)),
+        7 => drop(pool.try_get().map(taken)),
+        8 => *kept = pool.clone().try_get_owned().map(taken_owned),
+        9 => {
+            // The first of two, the other is dropped wherever it stands.
+            let either = within(futures::future::select(pool.get(), pool.get()), patience).await;
+            drop(service.of(either.map(|either| either.factor_first().0)).map(taken));
+        }
+        10 => service.of(within(pool.get(), patience).await).map(taken).into_iter().for_each(Object::discard),
+        11 => {
+            if let Some(object) = service.of(within(pool.get(), patience).await) {
+                drop(object.counted.take());
+                let mut product = Object::detach(taken(object));
+                yield_now().await;
+                (product.is_out, product.uses) = (false, 0);
+                drop(pool.add(product));
+            }
+        }
+        12 => drop(pool.add(Product::default())),
+        13 if random.random_bool(0.1) => pool.clear(),
+        14 if random.random_bool(0.3) => {
+            let mut left = 0;
+            let gone = pool.retain(|product, metrics| {
+                assert_eq!((product.is_out, product.uses), (false, metrics.uses));
+                let keep = metrics.uses % 3 > 0;
+                if !keep {
+                    drop(product.counted.take());
+                    left += 1;
+                }
+                keep
+            });
+            assert_eq!(gone.len(), left);
+        }
+        15 if random.random_bool(0.3) => drop(pool.retain(|_, _| panic_on_purpose())),
+        16 => {
+            let now = clock.read();
+            assert!(pool.maintain(now).is_none_or(|next| next > now));
+        }
+        17 | 18 => {
+            if let Some(Err(Spoiled)) = within(Box::pin(pool.replenish()), patience.or(Some(20))).await {
+                add_one(&service.failed);
+            }
+        }
+        19 if !may_wait => {
+            pool.resize(if random.random_bool(0.5) { largest } else { random.random_range(0..=largest) })
+        }
+        20 => {
+            let status = pool.status();
+            assert_eq!(status.size, status.idle + status.in_use + status.creating, "{status:?}");
+            assert!(status.size <= largest && status.max_size <= largest, "{status:?}");
+            pool.check();
+        }
+        21 => assert!(within(pool.closed(), Some(2)).await.is_none() || pool.is_closed()),
+        22 if may_block => {
+            let patience = Duration::from_micros(random.random_range(0..100));
+            drop(service.of(blocking::wait_timeout(pool.get(), patience).ok()).map(taken));
+        }
+        _ => drop(kept.take()),
+    }
+    yield_now().await;
+}
+
+/// Something without a lifetime; what is worn out quickly; and what is rarely recycled.
+fn pools(factory: impl Fn() -> Factory, clock: &Arc<Clock>) -> [(usize, PoolBuilder<Factory>); 3] {
+    let [worn_out, idle_for_long, idle_for_short] = [20_000, 2_000, 500].map(Duration::from_millis);
+    let worn = Pool::builder(factory()).max_size(5).min_idle(2).max_waiting(28).order(Order::Fifo);
+    let rarely = Pool::builder(factory()).max_size(20).min_idle(8).idle_timeout(idle_for_long);
+    [
+        (1, Pool::builder(factory()).max_size(1)),
+        (5, worn.max_lifetime(worn_out).idle_timeout(idle_for_long).clock(clock.of_the_pool())),
+        (20, rarely.recycle_after(idle_for_short).clock(clock.of_the_pool())),
+    ]
+}
+
+#[test]
+fn a_soak_of_a_pool_ends_with_every_object_and_every_place_accounted_for() {
+    let alive = Arc::new(Gauge::default());
+    let factory = || Factory { alive: alive.clone(), random: StdMutex::new(StdRng::seed_from_u64(1)) };
+    let clock = Arc::new(Clock { start: Instant::now(), looks: AtomicU64::new(1) });
+    for (largest, builder) in pools(factory, &clock) {
+        let pool = Arc::new(builder.build());
+        let service = Arc::new(Service { largest, ..Service::default() });
+        let progress = Arc::new(AtomicUsize::new(0));
+        // Most operations are those of who does not wait long enough.
+        let goal = operations() / 60;
+        watched(&progress, &pool, || {
+            on_every_runtime(|number, may_block| {
+                let (pool, service, clock, progress) = (pool.clone(), service.clone(), clock.clone(), progress.clone());
+                async move {
+                    let mut random = StdRng::seed_from_u64(number as u64);
+                    let mut kept = None;
+                    let may_wait = number % 6 > 0;
+                    while !pool.is_closed() {
+                        let used = use_pool(&pool, &service, &clock, &mut kept, &mut random, may_wait, may_block);
+                        expect_panics(AssertUnwindSafe(used).catch_unwind().await, &service);
+                        if !may_wait {
+                            // What they wait for may be on a thread that does not run.
+                            thread::yield_now();
+                        }
+                        progress.store(read(&service.served), Ordering::Relaxed);
+                        if read(&service.served) >= goal {
+                            // In the midst of everything.
+                            pool.close();
+                        }
+                    }
+                    expect_panics(catch_unwind(AssertUnwindSafe(|| drop(kept))), &service);
+                    pool.closed().await;
+                }
+            });
+        });
+        pool.check();
+        let status = pool.status();
+        assert_eq!((status.size, status.waiting, Arc::strong_count(&pool)), (0, 0, 1), "{status:?}");
+        let (now, most, made) = alive.read();
+        assert_eq!(now, 0, "each of {made} is dropped");
+        assert!(most <= largest, "{most} at a time");
+        // It was about something.
+        let kinds = [&service.failed, &service.given_up, &service.panicked].map(read);
+        assert!(kinds.iter().all(|count| *count >= goal / 200), "{service:?}");
+        assert_eq!(read(&service.refused) > 0, largest == 5, "{service:?}");
+    }
+}
+
+fn expect_panics(outcome: thread::Result<()>, service: &Service) {
+    match outcome {
+        Ok(()) => {}
+        Err(payload) if payload.is::<OnPurpose>() => add_one(&service.panicked),
+        Err(payload) => resume_unwind(payload),
     }
 }

@@ -8,6 +8,7 @@
 //! called so that their alphabetical order is a good order to read: `free`, `queue`, `runtime`, `storm`.
 #![allow(dead_code, unused_imports, unused_macros)] // No bench needs everything.
 
+pub(crate) mod figures;
 pub(crate) mod gate;
 
 use std::env;

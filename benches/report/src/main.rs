@@ -7,10 +7,11 @@
 //! were.
 //!
 //! The way through the files: [`workspace`] asks cargo where things are; [`rounds`] runs the benches; [`results`] reads
-//! what criterion saved; [`summary`] makes medians and ratios of it; [`table`], [`chart`], [`machine`] and [`sizes`]
-//! write them down; [`page`] puts that between the markers of BENCHMARKS.md.
+//! what criterion saved, and [`figures`] what benches tell besides; [`summary`] makes medians and ratios of it; [`table`],
+//! [`chart`], [`machine`] and [`sizes`] write them down; [`page`] puts that between the markers of BENCHMARKS.md.
 
 mod chart;
+mod figures;
 mod machine;
 mod page;
 mod results;
@@ -27,6 +28,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 
+use figures::Figures;
 use summary::Primitive;
 use workspace::Workspace;
 
@@ -70,6 +72,7 @@ fn report(arguments: &Arguments) -> Result<()> {
         rounds::run(&workspace, arguments.rounds, arguments.filter.as_deref())?;
     }
     let primitives = summary::summarize(&results::read(&workspace.criterion)?);
+    let figures = figures::read(&workspace.criterion)?;
 
     fs::create_dir_all(workspace.root.join(CHARTS)).with_context(|| format!("cannot make the folder {CHARTS}"))?;
     let peers = summary::all_peers(&primitives);
@@ -78,7 +81,7 @@ fn report(arguments: &Arguments) -> Result<()> {
         let chart = chart::draw(primitive, &peers).context("cannot draw a chart")?;
         fs::write(&path, chart).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let page = page::replace(&page, &generated(&workspace, &primitives)?)?;
+    let page = page::replace(&page, &generated(&workspace, &primitives, &figures)?)?;
     fs::write(&page_path, page).with_context(|| format!("cannot write {}", page_path.display()))?;
     println!("BENCHMARKS.md and {CHARTS}/ are up to date");
     Ok(())
@@ -89,7 +92,7 @@ fn chart_of(primitive: &Primitive) -> String {
 }
 
 /// What stands between the markers.
-fn generated(workspace: &Workspace, primitives: &[Primitive]) -> Result<String> {
+fn generated(workspace: &Workspace, primitives: &[Primitive], figures: &[Figures]) -> Result<String> {
     let mut text = String::new();
     writeln!(text, "{}", machine::table(workspace, primitives)?)?;
     for primitive in primitives {
@@ -97,6 +100,7 @@ fn generated(workspace: &Workspace, primitives: &[Primitive]) -> Result<String> 
         writeln!(text, "![How many times as fast as its peers, work by work]({})\n", chart_of(primitive))?;
         writeln!(text, "{}", table::table(primitive))?;
         writeln!(text, "{}\n", table::losses(primitive))?;
+        text += &figures::tables(&primitive.name, figures);
     }
     write!(text, "### Sizes in bytes\n\n{}", sizes::table())?;
     Ok(text)

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
+use crate::figures;
 use crate::rounds::{round_folders, round_of};
 
 /// One contender's time for one work in one round.
@@ -26,7 +27,8 @@ pub fn read(criterion: &Path) -> Result<Vec<Measurement>> {
     if rounds.is_empty() {
         bail!("no results under {}: run `cargo run --release -p report` first", criterion.display());
     }
-    rounds.iter().map(|folder| measurement(folder)).collect()
+    let measured = rounds.iter().filter(|folder| !figures::file(folder).exists());
+    measured.map(|folder| measurement(folder)).collect()
 }
 
 fn measurement(folder: &Path) -> Result<Measurement> {
@@ -49,9 +51,9 @@ fn measurement(folder: &Path) -> Result<Measurement> {
     })
 }
 
-fn json(path: &Path) -> Result<Value> {
+pub fn json(path: &Path) -> Result<Value> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not JSON that criterion wrote", path.display()))
+    serde_json::from_str(&text).with_context(|| format!("{} is not JSON that a bench wrote", path.display()))
 }
 
 #[cfg(test)]
@@ -74,6 +76,9 @@ mod tests {
         let criterion = tempfile::tempdir().unwrap();
         save(&criterion, "mutex_free_lock/tokio/round2", BENCHMARK, ESTIMATES);
         save(&criterion, "mutex_free_lock/tokio/new", "", "");
+        let figures = criterion.path().join("pool_spike_s/tokio/round2");
+        fs::create_dir_all(&figures).unwrap();
+        fs::write(figures::file(&figures), "").unwrap();
         let storm = r#"{ "group_id": "s/storm/w", "function_id": "mea", "throughput": { "Elements": 1000 } }"#;
         save(&criterion, "s_storm_w/mea/round1", storm, r#"{ "median": { "point_estimate": 150000.0 } }"#);
 
@@ -102,7 +107,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_path() {
         let cases = [
-            (BENCHMARK, "{ oh", "estimates.json is not JSON that criterion wrote"),
+            (BENCHMARK, "{ oh", "estimates.json is not JSON that a bench wrote"),
             (BENCHMARK, "{}", "estimates.json has no median"),
             (BENCHMARK, r#"{ "median": { "point_estimate": 0.0 } }"#, "estimates.json has no median"),
             (r#"{ "group_id": "a" }"#, ESTIMATES, "benchmark.json has no `function_id`"),

@@ -62,7 +62,7 @@ fn bench(workspace: &Workspace) -> Command {
     command
 }
 
-/// Runs to the end and counts the measurements that criterion prints.
+/// Runs to the end and counts the measurements that the benches print.
 fn measure(mut bench: Command, progress: &Progress) -> Result<usize> {
     const LAST_LINES: usize = 20;
 
@@ -83,7 +83,8 @@ fn measure(mut bench: Command, progress: &Progress) -> Result<usize> {
 
     let mut measured = 0;
     for line in stdout.lines() {
-        if line.context("cannot read what cargo prints")?.contains(" time: ") {
+        let line = line.context("cannot read what cargo prints")?;
+        if line.contains(" time: ") || line.contains(" figures: ") {
             measured += 1;
             progress.show(measured);
         }
@@ -189,8 +190,8 @@ mod tests {
     #[test]
     fn measurements_are_counted() {
         let mut command = Command::new("sh");
-        command.args(["-c", "printf 'one\\n   time:   [1 ns 2 ns 3 ns]\\ntwo   time:   [4 ns]\\nchange: [0 %%]\\n'"]);
-        assert_eq!(measure(command, &Progress::new("round".into())).unwrap(), 2);
+        command.args(["-c", "printf 'one\\n   time:   [1 ns 2 ns 3 ns]\\ntwo   time:   [4 ns]\\nchange: [0 %%]\\n   figures: 1 of it\\n'"]);
+        assert_eq!(measure(command, &Progress::new("round".into())).unwrap(), 3);
     }
 
     #[test]

@@ -117,7 +117,7 @@ pub fn all_peers(primitives: &[Primitive]) -> Vec<&str> {
 }
 
 /// The middle value, or the mean of the two in the middle.
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let upper = *values.get(values.len() / 2)?;
@@ -126,13 +126,13 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
 
 /// A name that sorts as people count: `2 tasks`, `16 tasks`, `1,000 tasks`.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Natural {
+pub struct Natural {
     key: String,
-    text: String,
+    pub text: String,
 }
 
 impl Natural {
-    fn new(text: &str) -> Self {
+    pub fn new(text: &str) -> Self {
         let mut key = String::new();
         let mut number = String::new();
         // The sentinel ends a number that stands last.
