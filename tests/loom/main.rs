@@ -14,6 +14,8 @@
 #[cfg(loom)]
 mod mutex;
 #[cfg(loom)]
+mod pool;
+#[cfg(loom)]
 mod priority_queue;
 #[cfg(loom)]
 mod semaphore;
@@ -30,6 +32,6 @@ fn main() {
 #[cfg(loom)]
 fn main() {
     let models: Vec<support::Model> =
-        [semaphore::MODELS, mutex::MODELS, priority_queue::MODELS, task_queue::MODELS].concat();
+        [semaphore::MODELS, mutex::MODELS, priority_queue::MODELS, task_queue::MODELS, pool::MODELS].concat();
     support::main(&models);
 }
