@@ -85,7 +85,7 @@ impl Database {
         // Else SQLite plans a prepared query anew whenever it is given another product.
         sqlite.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         self.tally.opened.fetch_add(1, Ordering::Relaxed);
-        Ok(Connection { sqlite, tally: Arc::clone(&self.tally) })
+        Ok(Connection { sqlite, tally: Arc::clone(&self.tally), failed: false })
     }
 
     /// How many connections have been opened.
@@ -103,12 +103,24 @@ impl Database {
 pub struct Connection {
     sqlite: rusqlite::Connection,
     tally: Arc<Tally>,
+    failed: bool,
 }
 
 impl Connection {
     /// Looks a product up, with a summary of its reviews. Blocks the thread.
-    pub fn product(&self, id: u32) -> rusqlite::Result<Option<Product>> {
+    pub fn product(&mut self, id: u32) -> rusqlite::Result<Option<Product>> {
         self.tally.queries.fetch_add(1, Ordering::Relaxed);
+        let product = self.look_up(id);
+        self.failed |= product.is_err();
+        product
+    }
+
+    /// Whether any query failed: another connection may fare better.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    fn look_up(&self, id: u32) -> rusqlite::Result<Option<Product>> {
         self.sqlite
             .prepare_cached(QUESTION)?
             .query_row([id], |row| {
@@ -165,7 +177,7 @@ mod tests {
     fn a_fresh_database_answers_and_counts() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let database = Database::prepare(&directory.path().join("catalogue.sqlite"))?;
-        let connection = database.connect()?;
+        let mut connection = database.connect()?;
         let product = connection.product(17)?.context("product 17 is missing")?;
         assert_eq!(product.name, "product no. 17");
         assert!((1.0..=5.0).contains(&product.mean_stars));

@@ -82,13 +82,12 @@ pub struct Running {
 
 impl Running {
     /// Serves `service` to everybody who connects to `listener`.
-    pub fn start(listener: TcpListener, service: Service) -> anyhow::Result<Self> {
+    pub fn start(listener: TcpListener, service: Arc<Service>) -> anyhow::Result<Self> {
         let threads = |name, count| {
             Builder::new_multi_thread()
                 .enable_all()
                 .thread_name(name)
                 .worker_threads(count)
-                .on_thread_start(give_way)
                 .build()
                 .context("cannot start the service's threads")
         };
@@ -99,7 +98,6 @@ impl Running {
             let _inside = urgent.enter();
             tokio::net::TcpListener::from_std(listener).context("cannot listen")?
         };
-        let service = Arc::new(service);
         urgent.spawn(accept(listener, Arc::clone(&service), crowd.handle().clone()));
         urgent.spawn(async move { service.run().await });
         Ok(Self { crowd: Some(crowd), urgent: Some(urgent) })
@@ -182,13 +180,6 @@ async fn serve(stream: TcpStream, service: Arc<Service>) {
         .await;
 }
 
-/// Lets the load generator run first where cores are few. In earnest it would be on other machines, and a
-/// service that drowns could not slow down the clock that measures it.
-fn give_way() {
-    #[cfg(target_os = "linux")] // elsewhere it would apply to the whole process
-    let _ = rustix::process::setpriority_process(None, 10);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,10 +191,10 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    fn start(service: Service) -> anyhow::Result<(Running, SocketAddr)> {
+    fn start(service: &Arc<Service>) -> anyhow::Result<(Running, SocketAddr)> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        Ok((Running::start(listener, service)?, address))
+        Ok((Running::start(listener, Arc::clone(service))?, address))
     }
 
     /// Asks over a connection of its own, and returns all that comes back.
@@ -216,17 +207,26 @@ mod tests {
         Ok(answer)
     }
 
+    fn bare(database: &Database) -> Arc<Service> {
+        Arc::new(Service::Bare(Bare::new(database)))
+    }
+
+    /// Of two threads, with room for ten in line.
+    fn stanchion(database: &Database) -> Arc<Service> {
+        Arc::new(Service::Stanchion(Arc::new(Stanchion::new(database, 2, 10))))
+    }
+
     /// Does so with either service.
     fn with_each(test: impl Fn(SocketAddr, &Database) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("catalogue.sqlite");
         Database::prepare(&path)?;
-        let database = Database::at(&path);
-        let (_running, address) = start(Service::Bare(Bare { database: database.clone() }))?;
-        test(address, &database)?;
-        let database = Database::at(&path);
-        let (_running, address) = start(Service::Stanchion(Stanchion::new(&database, 2, 10)?))?;
-        test(address, &database)
+        for service in [bare, stanchion] {
+            let database = Database::at(&path);
+            let (_running, address) = start(&service(&database))?;
+            test(address, &database)?;
+        }
+        Ok(())
     }
 
     #[test]
@@ -269,15 +269,18 @@ mod tests {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("catalogue.sqlite");
         Database::prepare(&path)?;
-        let (bare, with) = (Database::at(&path), Database::at(&path));
-        let (_one, to_bare) = start(Service::Bare(Bare { database: bare.clone() }))?;
-        let (_other, to_stanchion) = start(Service::Stanchion(Stanchion::new(&with, 2, 10)?))?;
-        for id in 1..=5 {
-            ask(to_bare, &format!("GET /product/{id}"))?;
-            ask(to_stanchion, &format!("GET /product/{id}"))?;
+        for (service, connections) in [(bare as fn(&Database) -> _, 5), (stanchion, 2)] {
+            let database = Database::at(&path);
+            let service: Arc<Service> = service(&database);
+            let (_running, address) = start(&service)?;
+            for id in 1..=5 {
+                ask(address, &format!("GET /product/{id}"))?;
+            }
+            assert_eq!((database.connections_opened(), database.queries()), (connections, 5));
+            let waits = service.waits();
+            assert_eq!(waits.count, 5);
+            assert!(waits.mean() <= waits.longest && waits.longest <= waits.total, "{waits:?}");
         }
-        assert_eq!((bare.connections_opened(), bare.queries()), (5, 5));
-        assert_eq!((with.connections_opened(), with.queries()), (2, 5));
         Ok(())
     }
 

@@ -13,6 +13,11 @@
 //! task that wakes every millisecond to send what is due, and one task for each connection that reads the
 //! answers. Latency therefore includes about a millisecond that is the generator's, in both modes, with and
 //! without load.
+//!
+//! The service's threads have the same priority as this one, though it should rather be on another machine:
+//! with a lower one they weigh so little that the kernel at times leaves them on the core where this one is
+//! busy, and a health check then waits for milliseconds, for no fault of the service. How long this thread is
+//! held up instead is in the report.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -2,8 +2,8 @@
 //!
 //! An HTTP service on this machine, over a real SQLite database, meets a load that climbs from 2,000 to
 //! 100,000 requests a second and falls back. It meets it twice: first bare, then with a `PriorityQueue` that
-//! puts the urgent first, a `Semaphore` that admits and a `Mutex` around each connection. The command prints
-//! both side by side and draws how latency went.
+//! puts the urgent first, a `Semaphore` that admits, a `Pool` that lends connections and a `Mutex` that keeps the
+//! books. The command prints both side by side and draws how latency went.
 //!
 //! The files, in the order to read them: [`service`] is what a program with stanchion looks like, [`http`]
 //! brings it requests, [`database`] is what it protects, [`load`] asks, [`report`] tells.
@@ -19,6 +19,7 @@ use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -29,7 +30,7 @@ use crate::database::Database;
 use crate::http::{Running, half_of_the_cores};
 use crate::load::{Glimpse, Load, Outcome, Schedule};
 use crate::report::Run;
-use crate::service::{Bare, Service, Stanchion};
+use crate::service::{Bare, Service, Stanchion, Waits};
 
 /// An HTTP service over SQLite that meets a spike of load twice: bare, and with stanchion.
 ///
@@ -97,7 +98,7 @@ struct Args {
 pub enum Mode {
     /// A connection for every request, without a bound
     Bare,
-    /// A line by urgency, admission by a semaphore, connections behind mutexes
+    /// A line by urgency, admission by a semaphore, connections from a pool, books behind a mutex
     Stanchion,
 }
 
@@ -179,11 +180,11 @@ fn spike(args: &Args) -> anyhow::Result<()> {
     let mut runs = Vec::new();
     for mode in args.modes() {
         // Each load meets a service of its own, so that neither inherits anything from the other.
-        let unloaded = run(args, mode, "unloaded", &args.unloaded(), &listener, &Database::at(&path))?;
+        let (unloaded, _) = run(args, mode, "unloaded", &args.unloaded(), &listener, &Database::at(&path))?;
         let database = Database::at(&path);
-        let outcome = run(args, mode, "spike", &load, &listener, &database)?;
+        let (outcome, waits) = run(args, mode, "spike", &load, &listener, &database)?;
         let (connections_opened, queries) = (database.connections_opened(), database.queries());
-        runs.push(Run { mode, unloaded, outcome, connections_opened, queries });
+        runs.push(Run { mode, unloaded, outcome, connections_opened, waits, queries });
     }
 
     let text = if args.json { format!("{:#}\n", report::json(&load, &runs)) } else { report::tables(&load, &runs) };
@@ -204,16 +205,18 @@ fn run(
     load: &Load,
     listener: &TcpListener,
     database: &Database,
-) -> anyhow::Result<Outcome> {
-    let service = match mode {
-        Mode::Bare => Service::Bare(Bare { database: database.clone() }),
-        Mode::Stanchion => Service::Stanchion(Stanchion::new(database, args.permits(), args.max_waiting as usize)?),
-    };
-    let _running = Running::start(listener.try_clone()?, service)?;
+) -> anyhow::Result<(Outcome, Waits)> {
+    let service = Arc::new(match mode {
+        Mode::Bare => Service::Bare(Bare::new(database)),
+        Mode::Stanchion => {
+            Service::Stanchion(Arc::new(Stanchion::new(database, args.permits(), args.max_waiting as usize)))
+        }
+    });
+    let _running = Running::start(listener.try_clone()?, Arc::clone(&service))?;
     let bar = progress_bar(format!("{mode}, {name}"), load);
     let outcome = load.run(listener.local_addr()?, |glimpse| show(&bar, &glimpse))?;
     bar.finish();
-    Ok(outcome)
+    Ok((outcome, service.waits()))
 }
 
 fn listen(port: u16) -> anyhow::Result<TcpListener> {

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use hdrhistogram::Histogram;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::Mode;
 use crate::load::{Failed, Load, Outcome, SLICES, Schedule, Slice, Tally};
-use crate::service::Class;
+use crate::service::{Class, Waits};
 
 /// A run in one mode.
 pub struct Run {
@@ -25,6 +26,8 @@ pub struct Run {
     /// Of the spike.
     pub outcome: Outcome,
     pub connections_opened: u64,
+    /// For a connection.
+    pub waits: Waits,
     pub queries: u64,
 }
 
@@ -92,6 +95,7 @@ fn by_mode(runs: &[Run]) -> String {
     let count = |count: fn(&Run) -> u64| column(&|run| grouped(count(run)));
     let of_failed = |count: fn(&Failed) -> u64| column(&|run| grouped(count(&run.outcome.total.failed)));
     let at = |at: f64, histogram: fn(&Outcome) -> &Histogram<u64>| column(&|run| quantile(at, histogram(&run.outcome)));
+    let wait = |wait: fn(&Waits) -> Duration| column(&|run| milliseconds(wait(&run.waits).as_micros() as u64));
     let rows = [
         ("", column(&|run| run.mode.to_string())),
         ("requests offered", count(|run| run.outcome.total.offered)),
@@ -111,6 +115,8 @@ fn by_mode(runs: &[Run]) -> String {
         ("  p99", at(0.99, |outcome| &outcome.answers)),
         ("  max", at(1.0, |outcome| &outcome.answers)),
         ("database connections opened", count(|run| run.connections_opened)),
+        ("  wait for one, on average", wait(Waits::mean)),
+        ("  wait for one, at most", wait(|waits| waits.longest)),
         ("database queries made", count(|run| run.queries)),
         ("generator held up, at most", column(&|run| milliseconds(run.outcome.longest_pause.as_micros() as u64))),
     ];
@@ -171,6 +177,10 @@ pub fn json(load: &Load, runs: &[Run]) -> Value {
             "served_latency_ms": latency(&outcome.total.latency),
             "answer_latency_ms": latency(&outcome.answers),
             "database_connections_opened": run.connections_opened,
+            "database_connection_wait_ms": {
+                "mean": run.waits.mean().as_secs_f64() * 1e3,
+                "max": run.waits.longest.as_secs_f64() * 1e3,
+            },
             "database_queries": run.queries,
             "generator_longest_pause_ms": outcome.longest_pause.as_secs_f64() * 1e3,
             "classes": Class::ALL.map(|of| class(run, of)),
@@ -261,7 +271,13 @@ fn draw<'a>(svg: &'a mut String, load: &Load, runs: &[Run]) -> Drawing<'a> {
         grouped(to.into()),
         grouped(load.connections as u64)
     );
-    root.draw(&Text::new(subtitle, (left, 46), font(14.0, PALE)))?;
+    root.draw(&Text::new(subtitle, (left, 44), font(14.0, PALE)))?;
+    let opened = runs.iter().map(|run| {
+        let (mode, longest) = (run.mode, milliseconds(run.waits.longest.as_micros() as u64));
+        format!("{mode} {} (longest wait for one {longest})", grouped(run.connections_opened))
+    });
+    let opened = format!("database connections opened: {}", opened.collect::<Vec<_>>().join(", "));
+    root.draw(&Text::new(opened, (left, 63), font(14.0, PALE)))?;
     let (upper, lower) = root.split_vertically(432);
     draw_latency(&root, &upper.margin(84, 0, 0, 0), load, runs)?;
     draw_rates(&root, &lower.margin(16, 8, 0, 0), load, runs)?;
@@ -438,7 +454,6 @@ fn font(size: f64, colour: RGBColor) -> TextStyle<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn example() -> anyhow::Result<(Load, Vec<Run>)> {
         let schedule = Schedule::new(100, 1_000, Duration::from_secs(2));
@@ -465,7 +480,8 @@ mod tests {
         };
         let run = |mode, unit| -> anyhow::Result<Run> {
             let (unloaded, outcome) = (outcome(1)?, outcome(unit)?);
-            Ok(Run { mode, unloaded, outcome, connections_opened: 4, queries: 1_234_567 })
+            let waits = Waits { count: 4, total: Duration::from_millis(10), longest: Duration::from_millis(7) };
+            Ok(Run { mode, unloaded, outcome, connections_opened: 4, waits, queries: 1_234_567 })
         };
         Ok((load.clone(), vec![run(Mode::Bare, 400)?, run(Mode::Stanchion, 2)?]))
     }
@@ -480,6 +496,9 @@ mod tests {
         };
         assert_eq!(row("bare")?, ["stanchion"]);
         assert_eq!(row("database queries made")?, ["1,234,567", "1,234,567"]);
+        assert_eq!(row("database connections opened")?, ["4", "4"]);
+        assert_eq!(row("wait for one, on average")?, ["2.50", "2.50"]);
+        assert_eq!(row("wait for one, at most")?, ["7.00", "7.00"]);
         assert_eq!(row("p50")?, ["800", "4.00"]);
         assert_eq!(row("failed")?, ["0", "0"]);
         Ok(())
@@ -513,6 +532,8 @@ mod tests {
         assert_eq!(json["runs"][1]["mode"], "stanchion");
         assert_eq!(json["runs"][0]["offered"], load.schedule.total());
         assert_eq!(json["runs"][1]["database_queries"], 1_234_567);
+        assert_eq!(json["runs"][1]["database_connections_opened"], 4);
+        assert_eq!(json["runs"][1]["database_connection_wait_ms"], json!({ "mean": 2.5, "max": 7.0 }));
         let health = &json["runs"][1]["classes"][2];
         assert_eq!(health["class"], "health");
         assert_eq!(health["p99_grew_to"], 2.0);
@@ -529,6 +550,7 @@ mod tests {
         chart(&path, &load, &runs)?;
         let svg = std::fs::read_to_string(&path)?;
         assert!(svg.contains("stanchion, health") && svg.trim_end().ends_with("</svg>"));
+        assert!(svg.contains("database connections opened: bare 4 (longest wait for one 7.00 ms), stanchion 4 ("));
 
         runs[0].outcome = Outcome::new(load.schedule.duration(), load.focus.clone())?;
         chart(&path, &load, &runs[..1])?;

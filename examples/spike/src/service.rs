@@ -4,20 +4,22 @@
 //! pool. Nothing says how many may do so at once, so when load rises the requests slow each other down, and
 //! every one of them is late, whoever sent it.
 //!
-//! **Stanchion** adds three primitives, each with one job:
+//! **Stanchion** adds four primitives, each with one job:
 //! - a [`PriorityQueue`] is the *line*: health checks go before paying customers, and those before free ones.
 //!   It is bounded, and when it is full the least urgent request, the newest of those, is turned away at once
 //!   (503 with `Retry-After`) instead of being served when it is too late;
-//! - a [`Semaphore`] *admits*: so many are served at once, and cores are left to read requests with;
-//! - a [`Mutex`] around each of a few connections lets one thread at a time *use* it, so that connections are
-//!   opened once and shared.
+//! - a [`Semaphore`] *admits*: so many threads serve at once, and cores are left to read requests with;
+//! - a [`Pool`] *lends* them connections, which are opened once, ahead of the first request, and used again
+//!   unless they fail;
+//! - a [`Mutex`] keeps the *books* that all threads write in: how long they waited for a connection.
 //!
 //! Everything else is the same code for both: the file beside this one, which speaks HTTP.
 
-use std::sync::Arc;
+use std::fmt::Display;
+use std::sync::{self, Arc};
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use stanchion::{Mutex, OwnedMutexGuard, PriorityQueue, Semaphore};
+use stanchion::{Manager, Mutex, Pool, PriorityQueue, Semaphore, blocking};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
@@ -59,28 +61,78 @@ pub enum Refusal {
     Broken(String),
 }
 
+impl<E: Display> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
 pub type Lookup = Result<Option<Product>, Refusal>;
+
+/// How long threads waited until they had a connection, each time that they needed one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waits {
+    pub count: u32,
+    pub total: Duration,
+    pub longest: Duration,
+}
+
+impl Waits {
+    fn add(&mut self, wait: Duration) {
+        self.count += 1;
+        self.total += wait;
+        self.longest = self.longest.max(wait);
+    }
+
+    pub fn mean(&self) -> Duration {
+        self.total / self.count.max(1)
+    }
+}
 
 /// The service without primitives.
 pub struct Bare {
-    pub database: Database,
+    database: Database,
+    waits: Arc<sync::Mutex<Waits>>,
 }
 
 impl Bare {
+    pub fn new(database: &Database) -> Self {
+        Self { database: database.clone(), waits: Arc::default() }
+    }
+
     async fn product(&self, id: u32) -> Lookup {
-        let database = self.database.clone();
-        match spawn_blocking(move || database.connect()?.product(id)).await {
-            Ok(product) => product.map_err(|error| Refusal::Broken(error.to_string())),
-            Err(error) => Err(Refusal::Broken(error.to_string())),
-        }
+        let (database, waits) = (self.database.clone(), Arc::clone(&self.waits));
+        spawn_blocking(move || {
+            let start = Instant::now();
+            let mut connection = database.connect()?;
+            waits.lock()?.add(start.elapsed());
+            Ok(connection.product(id)?)
+        })
+        .await?
     }
 }
 
 /// The service with primitives.
 pub struct Stanchion {
-    line: Arc<PriorityQueue<Class, Ticket>>,
+    line: PriorityQueue<Class, Ticket>,
     admission: Arc<Semaphore>,
-    connections: Vec<Arc<Mutex<Connection>>>,
+    connections: Pool<Database>,
+    waits: Mutex<Waits>,
+}
+
+/// What the pool needs to know of connections. A file does not hang up, so they are used again unasked.
+impl Manager for Database {
+    type Object = Connection;
+    type Error = anyhow::Error;
+
+    async fn create(&self) -> anyhow::Result<Connection> {
+        let database = self.clone();
+        Ok(spawn_blocking(move || database.connect()).await??)
+    }
+
+    fn is_broken(&self, connection: &mut Connection) -> bool {
+        connection.has_failed()
+    }
 }
 
 /// A request in line.
@@ -90,17 +142,16 @@ struct Ticket {
 }
 
 impl Stanchion {
-    /// Opens `permits` connections, to be used by as many threads at once while at most `max_waiting`
-    /// requests wait.
-    pub fn new(database: &Database, permits: usize, max_waiting: usize) -> anyhow::Result<Self> {
-        let connections = (0..permits).map(|_| Ok(Arc::new(Mutex::new(database.connect()?))));
-        Ok(Self {
-            line: Arc::new(PriorityQueue::bounded(max_waiting)),
+    /// Of `permits` threads, each on a connection of its own, while at most `max_waiting` requests wait.
+    pub fn new(database: &Database, permits: usize, max_waiting: usize) -> Self {
+        let connections = Pool::builder(database.clone()).max_size(permits).min_idle(permits);
+        Self {
+            line: PriorityQueue::bounded(max_waiting),
             admission: Arc::new(Semaphore::new(permits)),
-            connections: connections
-                .collect::<rusqlite::Result<_>>()
-                .context("cannot open the database for the service")?,
-        })
+            // Only who has been admitted asks for a connection.
+            connections: connections.max_waiting(permits).build(),
+            waits: Mutex::default(),
+        }
     }
 
     async fn product(&self, class: Class, id: u32) -> Lookup {
@@ -113,58 +164,52 @@ impl Stanchion {
     }
 
     /// Serves those in line for as long as it is polled.
-    async fn serve(&self) {
+    async fn serve(self: &Arc<Self>) {
+        // A failure here would be met again, and told, by whoever needs the connection.
+        let _ = self.connections.replenish().await;
         loop {
             // Admit: first a place, then whoever is the most urgent by then.
             let Ok(permit) = Arc::clone(&self.admission).acquire_owned().await else { return };
             let Some(first) = self.line.pop().await else { return };
-            // Exclude: this connection is ours until the guard goes.
-            let connection = self.free_connection().await;
-            let line = Arc::clone(&self.line);
+            let service = Arc::clone(self);
             spawn_blocking(move || {
+                let _admitted = permit;
                 // A thread that has been admitted goes on while anybody waits.
                 let mut next = Some(first);
                 while let Some((class, ticket)) = next {
-                    ticket.serve(&connection);
+                    service.answer(ticket);
                     if class == Class::Free {
                         // Whoever reads what the urgent ask may be waiting for this core.
                         std::thread::yield_now();
                     }
-                    next = line.try_pop().ok();
+                    next = service.line.try_pop().ok();
                 }
-                // The connection goes first: who is admitted next finds it free.
-                drop(connection);
-                drop(permit);
             });
         }
     }
 
-    /// Whoever holds a permit finds a free connection, as there are as many of both.
-    async fn free_connection(&self) -> OwnedMutexGuard<Connection> {
-        let free = self.connections.iter().find_map(|connection| Arc::clone(connection).try_lock_owned().ok());
-        match free {
-            Some(connection) => connection,
-            // The free one changed places while we looked: wait in line at one of them.
-            None => Arc::clone(&self.connections[0]).lock_owned().await,
+    /// Blocks the thread.
+    fn answer(&self, Ticket { id, reply }: Ticket) {
+        // Nothing is asked for a client that has hung up.
+        if !reply.is_closed() {
+            let _ = reply.send(self.look_up(id));
         }
     }
-}
 
-impl Ticket {
     /// Asks the database. Blocks the thread.
-    fn serve(self, connection: &Connection) {
-        // Nothing is asked for a client that has hung up.
-        if !self.reply.is_closed() {
-            let product = connection.product(self.id).map_err(|error| Refusal::Broken(error.to_string()));
-            let _ = self.reply.send(product);
-        }
+    fn look_up(&self, id: u32) -> Lookup {
+        let start = Instant::now();
+        // Lend: the connection goes back when we return.
+        let mut connection = blocking::wait(self.connections.get())?;
+        self.waits.blocking_lock().add(start.elapsed());
+        Ok(connection.product(id)?)
     }
 }
 
 /// Either service.
 pub enum Service {
     Bare(Bare),
-    Stanchion(Stanchion),
+    Stanchion(Arc<Stanchion>),
 }
 
 impl Service {
@@ -181,6 +226,14 @@ impl Service {
         match self {
             Self::Bare(_) => {}
             Self::Stanchion(service) => service.serve().await,
+        }
+    }
+
+    /// How it went so far. Blocks the thread.
+    pub fn waits(&self) -> Waits {
+        match self {
+            Self::Bare(service) => *service.waits.lock().unwrap_or_else(sync::PoisonError::into_inner),
+            Self::Stanchion(service) => *service.waits.blocking_lock(),
         }
     }
 }
@@ -207,15 +260,10 @@ mod tests {
         answers
     }
 
-    fn service(directory: &tempfile::TempDir, max_waiting: usize) -> anyhow::Result<Stanchion> {
-        let database = Database::prepare(&directory.path().join("catalogue.sqlite"))?;
-        Stanchion::new(&database, 1, max_waiting)
-    }
-
     #[test]
     fn of_a_full_line_the_newest_of_the_least_urgent_is_turned_away() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
-        let service = service(&directory, 3)?;
+        let service = Stanchion::new(&Database::at(&directory.path().join("unused")), 1, 3);
         let classes = [
             Class::Free,   // 1
             Class::Free,   // 2
@@ -243,7 +291,7 @@ mod tests {
     fn who_hangs_up_is_not_looked_up() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let database = Database::prepare(&directory.path().join("catalogue.sqlite"))?;
-        let service = Stanchion::new(&database, 1, 3)?;
+        let service = Arc::new(Stanchion::new(&database, 1, 3));
         let mut asked: Vec<Option<Asked>> =
             (1..=3).map(|id| Some(Box::pin(service.product(Class::Paying, id)) as Asked)).collect();
         assert!(look(&mut asked).is_empty());
@@ -264,6 +312,36 @@ mod tests {
         assert!(answers.iter().all(|(_, answer)| matches!(answer, Ok(Some(_)))), "{answers:?}");
         assert_eq!(database.queries(), 2);
         Ok(())
+    }
+
+    #[test]
+    fn a_connection_is_used_again_unless_it_failed() -> anyhow::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let (good, empty) = (directory.path().join("catalogue.sqlite"), directory.path().join("empty"));
+        Database::prepare(&good)?;
+        std::fs::write(&empty, "")?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let _inside = runtime.enter(); // connections are opened there
+        for (path, opened) in [(good, 1), (empty, 3)] {
+            let database = Database::at(&path);
+            let service = Stanchion::new(&database, 2, 3);
+            let answers = [1, 2, 3].map(|id| service.look_up(id).is_ok());
+            assert_eq!(answers, [opened == 1; 3]);
+            assert_eq!((database.connections_opened(), database.queries()), (opened, 3));
+            assert_eq!(service.waits.blocking_lock().count, 3);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_database_that_is_not_there_is_told() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let service = Stanchion::new(&Database::at("missing/file".as_ref()), 1, 3);
+        let _inside = runtime.enter();
+        for _ in 0..2 {
+            assert!(matches!(service.look_up(1), Err(Refusal::Broken(why)) if why.contains("open")));
+        }
+        assert_eq!(service.connections.status().size, 0);
     }
 
     #[test]

@@ -18,7 +18,8 @@ fn standard_error(output: &Output) -> String {
 #[test]
 fn a_small_run_prints_json_and_draws_the_chart() -> Outcome {
     let directory = tempfile::tempdir()?;
-    let flags = ["--json", "--seconds", "1", "--from-rate", "200", "--to-rate", "400", "--connections", "6"];
+    let flags =
+        ["--json", "--seconds", "1", "--from-rate", "200", "--to-rate", "400", "--connections", "6", "--permits", "2"];
     let output = spike(directory.path(), &flags)?;
     assert_eq!(output.status.code(), Some(0), "{}", standard_error(&output));
 
@@ -43,11 +44,17 @@ fn a_small_run_prints_json_and_draws_the_chart() -> Outcome {
             peak += adds_up(&class["peak"]);
         }
         assert!((1..run["offered"].as_u64().unwrap_or_default()).contains(&peak), "{run}");
+        let wait = |name: &str| run["database_connection_wait_ms"][name].as_f64().unwrap_or_default();
+        assert!(0.0 < wait("mean") && wait("mean") <= wait("max"), "{run}");
     }
+    // Bare opens a connection for each request, stanchion as many as may query at once.
+    assert!(runs[0]["database_connections_opened"].as_u64() > Some(2));
+    assert_eq!(runs[1]["database_connections_opened"], 2);
     // Both modes are asked the same.
     assert_eq!(runs[0]["classes"][1]["peak"]["offered"], runs[1]["classes"][1]["peak"]["offered"]);
     let svg = std::fs::read_to_string(directory.path().join("spike.svg"))?;
     assert!(svg.starts_with("<svg") && svg.contains("bare, all") && svg.contains("stanchion, health"));
+    assert!(svg.contains(", stanchion 2 (longest wait for one "), "{svg}");
     Ok(())
 }
 
