@@ -8,7 +8,7 @@
 mod sequences;
 
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
-use sequences::{mutex, priority_queue, priority_queue_reentrant, semaphore, semaphore_reentrant};
+use sequences::{mutex, pool, priority_queue, priority_queue_reentrant, semaphore, semaphore_reentrant};
 
 /// Plays the sequence that the bytes stand for.
 type Game = fn(&[u8]);
@@ -53,6 +53,11 @@ fn semaphore_with_reentrant_wakers() {
 #[test]
 fn mutex() {
     play(mutex::run, 300);
+}
+
+#[test]
+fn pool() {
+    play(pool::run, 500);
 }
 
 #[test]

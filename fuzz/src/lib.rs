@@ -39,6 +39,11 @@ pub fn mutex(data: &[u8]) {
     sequences::mutex::run(data);
 }
 
+/// The pool, against lists.
+pub fn pool(data: &[u8]) {
+    sequences::pool::run(data);
+}
+
 /// The priority queue, against a list; the first byte says whether foreign code re-enters.
 pub fn priority_queue(data: &[u8]) {
     match data {

@@ -8,6 +8,7 @@ pub(crate) mod alarm;
 #[path = "../common/hostile.rs"]
 pub(crate) mod hostile;
 pub(crate) mod mutex;
+pub(crate) mod pool;
 pub(crate) mod priority_queue;
 pub(crate) mod priority_queue_reentrant;
 pub(crate) mod semaphore;
