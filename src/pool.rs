@@ -6,23 +6,23 @@
 //! | a slot is | owned by | comes next |
 //! |---|---|---|
 //! | free | nobody | creating |
-//! | `creating` | the getter's [`Creation`], in its hand or granted to it; or the pool, if it was left behind | in use; free |
-//! | idle | the pool | in use; leaving |
+//! | `creating` | a [`Creation`], in the hand of a getter or of `replenish`, granted to a getter, or left behind in the pool | in use; free; leaving |
+//! | idle | the pool | in use; free (taken out by `retain`); leaving |
 //! | `in_use` | a user's `Object`; a getter that recycles it; a grant that was not collected yet | idle; in use by the next; leaving |
 //! | leaving (still counted as before) | who drops the object or the creation, without the lock | free |
 //!
-//! A slot is free only when what it stood for has been dropped; so no more than `max_size` objects are ever alive. What
-//! may panic in between is run with the slot in a guard ([`Leaving`]) that frees it.
+//! A slot is free only when what it stood for has been dropped, or has left the pool for good; so the pool never has more
+//! than `max_size` objects alive. What may panic in between is run with the slot in a guard ([`Leaving`]) that frees it.
 //!
 //! **The line.** Getters stand in the order of their first polls, in two parts: the *creators*, who have a creation, and
 //! behind them those who wait for want of one. An object that comes back goes to the first creator, else to the first who
 //! waits, else it is idle. A slot that comes free, and a creation that was left behind, goes to the first who waits, who
-//! thereby becomes the last of the creators: so the order is kept. A creator that gets an object leaves its creation behind
+//! thereby becomes the last of the creators: so the order is kept (but for those who come back from a dead object). A creator that gets an object leaves its creation behind
 //! once it has that object for sure; so does one that is dropped. Nobody polls what was left behind while nobody waits;
 //! the next who would create goes on with it.
 //!
 //! **Who wakes whom.** Whatever frees a slot or leaves a creation behind ends in `settle`, whatever brings an object in
-//! `deliver`. All are woken after the lock is released, after foreign code was dropped.
+//! `deliver`; if an object is idle, nobody is there to be served. All are woken after the lock is released, after foreign code was dropped.
 //!
 //! Invariants, whenever the lock is free: if an object is idle, nobody is in the line; if somebody waits, no creation is
 //! left behind and none may be begun; size = idle + in use + creating <= `max_size`, unless that was lowered.
@@ -97,8 +97,8 @@ pub trait Manager: Send + Sync + 'static {
 
     /// Creates an object.
     ///
-    /// A getter that is served by a returned object before, or dropped, leaves its creation behind, and the next getter that
-    /// would create goes on with it. So this future may be moved to another task, rest for a while without being polled, and
+    /// A getter that is served by a returned object before, or dropped, leaves its creation behind, and the next one that
+    /// would create, or [`replenish`](Pool::replenish), goes on with it. So this future may be moved to another task, rest for a while without being polled, and
     /// be dropped at any await. Limit its time in here: nobody else can tell a slow creation from one that hangs, which would
     /// be handed from getter to getter until the pool is [cleared](Pool::clear).
     /// A creation that is found to have failed while it rested is not reported, but begun again; the object of one that is
@@ -149,7 +149,8 @@ pub trait Manager: Send + Sync + 'static {
 ///
 /// A creation that fails is its getter's error, and its slot goes to the next. Should all idle objects be dead, because
 /// the database was restarted, a getter waits for one failed [`recycle`](Manager::recycle), then for its turn to create,
-/// and for one creation, beside which it tries the next object; for no more, however many are dead. If an error shows that
+/// and for one creation, beside which it tries the next object; for no more, however many are dead. (One that proves dead
+/// though its creation had only been left behind costs it another.) If an error shows that
 /// all connections are lost, [`clear`](Self::clear) spares the others even that.
 ///
 /// # Time
@@ -546,7 +547,7 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Panics
     ///
-    /// With the first panic of an object's drop, after everything was done.
+    /// With the first panic of an object's drop or of a waker, after everything was done.
     pub fn clear(&self) {
         self.change(State::clear);
     }
@@ -555,11 +556,12 @@ impl<M: Manager> Pool<M> {
     ///
     /// A creation that was left behind is dropped, too, when it has been seen resting for an idle timeout.
     ///
-    /// The answer is `None` when nothing will ever have to be discarded: the pool has no lifetimes, or is closed.
+    /// The answer is `None` when nothing will ever have to be discarded: the pool has neither a lifetime nor an idle timeout,
+    /// or is closed.
     ///
     /// # Panics
     ///
-    /// With the first panic of an object's drop, after everything was done.
+    /// With the first panic of an object's drop or of a waker, after everything was done.
     pub fn maintain(&self, now: Instant) -> Option<Instant> {
         self.change(|state, after| state.maintain(now, &self.settings, after))
     }
@@ -808,8 +810,9 @@ impl Settings {
     /// When an object that is idle is over its time.
     #[inline(always)]
     fn ends<M: Manager>(&self, pooled: &Pooled<M>) -> Option<Instant> {
-        let idle = pooled.idle_since.zip(self.idle_timeout);
-        let times_out = idle.and_then(|(since, longest)| since.checked_add(longest));
+        // What was found made is idle since then, for all that is known.
+        let since = pooled.idle_since.or(pooled.metrics.created);
+        let times_out = since.zip(self.idle_timeout).and_then(|(since, longest)| since.checked_add(longest));
         pooled.ends.into_iter().chain(times_out).min()
     }
 }

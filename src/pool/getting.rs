@@ -176,7 +176,7 @@ impl<M: Manager> Getter<M> {
                         drop_quietly([Leaving::in_use(pool, lost)]);
                         return Poll::Ready(Err(GetError::Create(*error)));
                     }
-                    served = self.come_back(pool, cx, lost)?;
+                    served = self.or_leave_all(pool, |this| this.come_back(pool, cx, lost))?;
                     continue;
                 }
                 Fitness::Unknown => {}
@@ -283,8 +283,9 @@ impl<M: Manager> Getter<M> {
             let idle = state.take_idle(pool.settings.order);
             let creation = self.creation.get_mut();
             if creation.is_none() && (failed || idle.is_none()) {
-                // Not one that was left behind beside the next attempt: that might prove dead, too, and so on.
-                *creation = if idle.is_some() { state.claim_new(&pool.settings) } else { state.claim(&pool.settings) };
+                // Rather not one that was left behind: that might prove dead, too, and so on.
+                let new = if failed { state.claim_new(&pool.settings) } else { None };
+                *creation = new.or_else(|| if idle.is_none() { state.claim(&pool.settings) } else { None });
             }
             if idle.is_some() {
                 after.wakers[0] = Some(waker);
@@ -428,7 +429,6 @@ impl<M: Manager> Getter<M> {
     /// Passes on whatever it has in hand.
     #[inline(never)]
     fn leave_all(&mut self, pool: &Pool<M>) -> Panics {
-        let mut panics = Panics::default();
         let mut after = Aftermath::default();
         {
             let mut state = pool.state.lock();
@@ -438,6 +438,7 @@ impl<M: Manager> Getter<M> {
                     self.place = Place::Nowhere;
                     let left = state.waiting.leave(key);
                     drop(state);
+                    let mut panics = Panics::default();
                     panics.catch(|| drop(left));
                     return panics;
                 }
@@ -448,7 +449,7 @@ impl<M: Manager> Getter<M> {
             self.recycling.get_mut().take().into_iter().for_each(|recycling| state.interrupt(recycling, &mut after));
             state.settle(&pool.settings, &mut after.batch);
         }
-        panics.catch(|| after.happen(pool).resume());
+        let mut panics = after.happen(pool);
         panics.catch(|| drop(self.failure.get_mut().take()));
         panics
     }

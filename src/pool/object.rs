@@ -11,10 +11,10 @@ use crate::sync::Exclusive;
 
 /// What the pool knows about an object.
 ///
-/// The instants are `None` as long as no lifetime setting of the pool asks for a clock.
+/// The instants are `None` as long as no setting of the pool asks for a clock: a lifetime, an idle timeout, `recycle_after`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
-    /// When its creation ended, or it was added.
+    /// When its creation ended, or was found to have ended, or it was added.
     pub created: Option<Instant>,
     /// When it was last recycled successfully.
     pub recycled: Option<Instant>,
@@ -29,7 +29,7 @@ pub(super) struct Pooled<M: Manager> {
     pub(super) generation: u64,
     /// When its life is over, if it is limited.
     pub(super) ends: Option<Instant>,
-    /// When it was last returned, created or added, if there is a clock.
+    /// When it was last returned, created or added, if there is a clock and it is known.
     pub(super) idle_since: Option<Instant>,
     /// The memory in which it is recycled, once it has been.
     pub(super) recycling: Exclusive<Option<Recycling<M>>>,
@@ -114,7 +114,7 @@ macro_rules! object {
             ///
             /// # Panics
             ///
-            /// With a panic of the object's drop, after the room was made.
+            /// With the first panic of the object's drop or of a waker, after the room was made.
             pub fn discard(mut this: Self) {
                 let pooled = this.0.take();
                 this.0.pool.discard(pooled, (1, 0));

@@ -15,7 +15,7 @@ use super::object::Pooled;
 use super::{Leaving, Manager, Pool};
 use crate::wait_list::Panics;
 
-/// The memory in which the objects of one slot are recycled, and what runs there.
+/// The memory in which an object is recycled, and what runs there.
 pub(super) struct Recycling<M: Manager>(Pin<Box<dyn Recycle<M>>>);
 
 /// An object after `recycle`, and what came of that.

@@ -25,7 +25,8 @@ pub(super) struct State<M: Manager> {
     pub(super) max_size: usize,
     /// Begun, and left behind by those who began them. The oldest first.
     pub(super) left_behind: VecDeque<Creation<M>>,
-    /// The getters that have a creation, in the order of their arrival. All of them came before those in `waiting`.
+    /// The getters that have a creation, in the order of their arrival. All of them came before those in `waiting`, except
+    /// for those who came back from a dead object.
     pub(super) creators: WaitList<(), Box<Pooled<M>>>,
     /// The getters that have none.
     pub(super) waiting: WaitList<(), Grant<M>>,
@@ -295,7 +296,8 @@ impl<M: Manager> State<M> {
         pooled.ends = pooled.metrics.created.zip(life).and_then(|(created, life)| created.checked_add(life));
     }
 
-    /// 90 to 100 % of `longest`. Steps of the golden ratio spread any number of lives evenly (Knuth, The Art of Computer Programming 3, 6.4).
+    /// 90 to 100 % of `longest`. Steps of the golden ratio spread any number of lives evenly (Knuth, The Art of Computer
+    /// Programming 3, 6.4).
     fn draw_life(&mut self, longest: Duration) -> Duration {
         self.draw = self.draw.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let step = (self.draw >> 48) as u32;
@@ -341,7 +343,8 @@ impl<M: Manager> State<M> {
             self.retire(pooled, after);
         }
         if let Some(longest) = settings.idle_timeout {
-            for mut creation in take(&mut self.left_behind) {
+            for _ in 0..self.left_behind.len() {
+                let mut creation = self.left_behind.pop_front().expect("it was counted");
                 let since = *creation.rests_since.get_or_insert(now);
                 if now.saturating_duration_since(since) < longest {
                     self.left_behind.push_back(creation);

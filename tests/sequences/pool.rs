@@ -432,7 +432,8 @@ impl Model {
     }
 
     fn idle_end(&self, thing: &Thing) -> Option<u64> {
-        thing.idle_since.zip(self.idle_timeout).map(|(since, longest)| since + longest)
+        let since = thing.idle_since.unwrap_or(thing.created);
+        self.idle_timeout.map(|longest| since + longest)
     }
 
     fn has_expired(&self, id: usize, now: u64) -> bool {
@@ -767,7 +768,8 @@ impl Model {
         }
         if self.getter(name).creation.is_none() && (failed || self.idle.is_empty()) {
             // Nobody knows what one that was left behind is worth.
-            self.getter(name).creation = if self.idle.is_empty() { self.claim() } else { self.claim_new() };
+            let new = if failed { self.claim_new() } else { None };
+            self.getter(name).creation = new.or_else(|| if self.idle.is_empty() { self.claim() } else { None });
         }
         if let Some(next) = self.next_idle() {
             self.getter(name).object = Some((next, None));
