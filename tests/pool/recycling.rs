@@ -407,3 +407,27 @@ fn a_broken_object_is_discarded_when_it_comes_back() {
     drop(getter);
     all_is_dropped(pool, &factory);
 }
+
+#[test]
+fn a_dead_object_that_panics_when_dropped_leaves_the_creation_beside_it_to_the_next() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 2, 2);
+    factory.recycles.hold(1);
+    factory.creates.hold(1);
+    [0, 1].into_iter().for_each(|id| factory.kill(id));
+    let mut getter = waiting(&pool);
+    factory.recycles.finish(0);
+    assert!(getter.is_pending());
+    assert_eq!(factory.creates.begun(), 3, "it creates beside the next attempt");
+    factory.hook(|event| assert_ne!(event, Event::Drop(0), "the drop"));
+    factory.recycles.finish(1);
+    panic_of(|| getter.is_pending());
+    factory.unhook();
+    assert_eq!(counts(&pool), (0, 0, 1, 0), "the creation is there, whatever becomes of the getter");
+    let mut next = waiting(&pool);
+    factory.creates.finish(2);
+    drop(served(&mut next));
+    assert_eq!(factory.creates.begun(), 3);
+    drop((getter, next));
+    all_is_dropped(pool, &factory);
+}
