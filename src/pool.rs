@@ -17,12 +17,13 @@
 //! **The line.** Getters stand in the order of their first polls, in two parts: the *creators*, who have a creation, and
 //! behind them those who wait for want of one. An object that comes back goes to the first creator, else to the first who
 //! waits, else it is idle. A slot that comes free, and a creation that was left behind, goes to the first who waits, who
-//! thereby becomes the last of the creators: so the order is kept (but for those who come back from a dead object). A creator that gets an object leaves its creation behind
-//! once it has that object for sure; so does one that is dropped. Nobody polls what was left behind while nobody waits;
-//! the next who would create goes on with it.
+//! thereby becomes the last of the creators: so the order is kept (but for those who come back from a dead object). A
+//! creator that gets an object leaves its creation behind once it has that object for sure; so does one that is dropped.
+//! Nobody polls what was left behind while nobody waits; the next who would create goes on with it.
 //!
 //! **Who wakes whom.** Whatever frees a slot or leaves a creation behind ends in `settle`, whatever brings an object in
-//! `deliver`; if an object is idle, nobody is there to be served. All are woken after the lock is released, after foreign code was dropped.
+//! `deliver`; if an object is idle, nobody is there to be served. All are woken after the lock is released, after foreign
+//! code was dropped.
 //!
 //! Invariants, whenever the lock is free: if an object is idle, nobody is in the line; if somebody waits, no creation is
 //! left behind and none may be begun; size = idle + in use + creating <= `max_size`, unless that was lowered.
@@ -262,7 +263,8 @@ pub enum GetError<E> {
 ///
 /// # Panics
 ///
-/// When it is polled after it was ready.
+/// When it is polled after it was ready. A panic of the manager, or of what the pool drops meanwhile, comes out of the
+/// poll; then the getter has given up its place, and may be polled again as if it were new.
 #[must_use = "futures do nothing unless polled"]
 pub struct Get<'a, M: Manager>(Getting<&'a Pool<M>, M>);
 
@@ -274,7 +276,7 @@ pub struct Get<'a, M: Manager>(Getting<&'a Pool<M>, M>);
 ///
 /// # Panics
 ///
-/// When it is polled after it was ready.
+/// As with [`Get`].
 #[must_use = "futures do nothing unless polled"]
 pub struct GetOwned<M: Manager>(Getting<Arc<Pool<M>>, M>);
 

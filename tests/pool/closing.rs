@@ -8,6 +8,7 @@ use stanchion::{GetError, Object, Pool};
 
 use crate::common::{Task, poll, ready};
 use crate::manager::{CALL, Event, Factory, Failed};
+use crate::recycling::creating_beside_a_dead_object;
 use crate::{Getter, MANY, all_is_dropped, counts, filled, served, take, waiting, woken};
 
 #[track_caller]
@@ -151,12 +152,7 @@ fn a_dead_object_after_close_is_the_end_of_its_getter() {
 fn who_creates_beside_a_dead_object_is_turned_away_with_empty_hands() {
     let factory = Factory::default();
     let pool = filled(&factory, 2, 2);
-    factory.recycles.hold(1);
-    factory.creates.hold(1);
-    [0, 1].into_iter().for_each(|id| factory.kill(id));
-    let mut getter = waiting(&pool);
-    factory.recycles.finish(0);
-    assert!(getter.is_pending());
+    let mut getter = creating_beside_a_dead_object(&factory, &pool);
     pool.close();
     factory.recycles.finish(1);
     is_turned_away(getter.ready());

@@ -8,7 +8,7 @@ use stanchion::{Object, Order, OwnedObject, Pool};
 use crate::common::{Task, panic_of, ready};
 use crate::creating::failed;
 use crate::manager::{CALL, Clock, Event, Factory};
-use crate::{FEW, all_is_dropped, counts, filled, served, take, waiting, woken};
+use crate::{FEW, Getter, TestPool, all_is_dropped, counts, filled, served, take, waiting, woken};
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -408,17 +408,23 @@ fn a_broken_object_is_discarded_when_it_comes_back() {
     all_is_dropped(pool, &factory);
 }
 
+/// A getter that has met the one dead object of two, and creates while it recycles the other one, which is dead, too.
+pub(crate) fn creating_beside_a_dead_object<'p>(factory: &Factory, pool: &'p TestPool) -> Getter<'p> {
+    factory.recycles.hold(1);
+    factory.creates.hold(1);
+    [0, 1].into_iter().for_each(|id| factory.kill(id));
+    let mut getter = waiting(pool);
+    factory.recycles.finish(0);
+    assert!(getter.is_pending());
+    assert_eq!(factory.creates.begun(), 3, "it creates beside the next attempt");
+    getter
+}
+
 #[test]
 fn a_dead_object_that_panics_when_dropped_leaves_the_creation_beside_it_to_the_next() {
     let factory = Factory::default();
     let pool = filled(&factory, 2, 2);
-    factory.recycles.hold(1);
-    factory.creates.hold(1);
-    [0, 1].into_iter().for_each(|id| factory.kill(id));
-    let mut getter = waiting(&pool);
-    factory.recycles.finish(0);
-    assert!(getter.is_pending());
-    assert_eq!(factory.creates.begun(), 3, "it creates beside the next attempt");
+    let mut getter = creating_beside_a_dead_object(&factory, &pool);
     factory.hook(|event| assert_ne!(event, Event::Drop(0), "the drop"));
     factory.recycles.finish(1);
     panic_of(|| getter.is_pending());

@@ -15,7 +15,7 @@ pub fn table(workspace: &Workspace, primitives: &[Primitive]) -> Result<String> 
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let machine = machine(&read("/proc/cpuinfo"), &read("/proc/meminfo"));
     let system = system(&read("/etc/os-release"), &read("/proc/sys/kernel/osrelease"));
-    let rounds = primitives.iter().map(|primitive| primitive.rounds).max().unwrap_or(0);
+    let rounds: Vec<_> = primitives.iter().map(|primitive| (primitive.name.as_str(), primitive.rounds)).collect();
 
     let version = |package: &str| format!("{package} {}", workspace.version(package).unwrap_or("(unknown version)"));
     let peers: Vec<String> = crates(&all_peers(primitives)).into_iter().map(version).collect();
@@ -26,10 +26,19 @@ pub fn table(workspace: &Workspace, primitives: &[Primitive]) -> Result<String> 
         ("compiler", compiler()),
         ("measured", version(OURS)),
         ("beside", peers.join(", ")),
-        ("rounds", rounds.to_string()),
+        ("rounds", rounds_of(&rounds)),
     ];
     let rows = rows.map(|(name, value)| format!("| {name} | {value} |\n"));
     Ok(format!("| | |\n| --- | --- |\n{}", rows.concat()))
+}
+
+/// How many rounds, primitive by primitive if they differ: a filter measures some again and leaves the others.
+fn rounds_of(primitives: &[(&str, usize)]) -> String {
+    match primitives {
+        [] => "0".to_owned(),
+        [(_, first), rest @ ..] if rest.iter().all(|(_, rounds)| rounds == first) => first.to_string(),
+        _ => primitives.iter().map(|(name, rounds)| format!("{name} {rounds}")).collect::<Vec<_>>().join(", "),
+    }
 }
 
 /// A contender is named by its crate, or by that and what of it is meant: `tokio mpsc`.
@@ -79,6 +88,13 @@ mod tests {
     fn each_crate_once() {
         let peers = ["mea", "tokio BinaryHeap + Notify", "tokio mpsc", "async-lock"];
         assert_eq!(crates(&peers).into_iter().collect::<Vec<_>>(), ["async-lock", "mea", "tokio"]);
+    }
+
+    #[test]
+    fn rounds() {
+        assert_eq!(rounds_of(&[]), "0");
+        assert_eq!(rounds_of(&[("mutex", 5), ("pool", 5)]), "5");
+        assert_eq!(rounds_of(&[("mutex", 1), ("pool", 2)]), "mutex 1, pool 2");
     }
 
     #[test]
