@@ -6,7 +6,7 @@
 //!
 //! **Keys.** A [`Key`] is an index and a stamp. Every insertion draws the next stamp, so a key outlives its value
 //! harmlessly: it answers `None` until the same index meets the same stamp again, 2^32 - 1 insertions later at the
-//! earliest.
+//! earliest. Who keeps no key for long may bring a stamp of its own instead, and read it back: a word with a use.
 //!
 //! **Memory follows use.** Vacant slots form one more list. A slot vacated in the lower half goes to that list's front
 //! and one vacated in the upper half to its back, and insertion takes the front, so new values drift downwards; vacant
@@ -61,12 +61,12 @@ enum Entry<T> {
 
 impl Key {
     #[inline(always)]
-    fn new(index: u32, stamp: NonZeroU32) -> Self {
+    pub(crate) fn new(index: u32, stamp: NonZeroU32) -> Self {
         Self(NonZeroU64::from(stamp) | u64::from(index) << 32)
     }
 
     #[inline(always)]
-    fn index(self) -> u32 {
+    pub(crate) fn index(self) -> u32 {
         (self.0.get() >> 32) as u32
     }
 
@@ -103,6 +103,18 @@ impl<T> Arena<T> {
     #[inline(always)]
     pub(crate) fn insert(&mut self, value: T) -> Key {
         let stamp = self.last_stamp.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        let key = self.insert_stamped(stamp, value);
+        self.last_stamp = stamp;
+        key
+    }
+
+    /// Puts `value` into a slot that is in no list, with a stamp of the caller's.
+    ///
+    /// # Panics
+    ///
+    /// As [`insert`](Self::insert) does.
+    #[inline(always)]
+    pub(crate) fn insert_stamped(&mut self, stamp: NonZeroU32, value: T) -> Key {
         let entry = Entry::Occupied { stamp, value };
         let index = match self.vacant.head {
             NIL => {
@@ -116,8 +128,27 @@ impl<T> Arena<T> {
                 index
             }
         };
-        self.last_stamp = stamp;
         Key::new(index, stamp)
+    }
+
+    /// Puts `value` into the slot of `key`, where it is linked, with a stamp of the caller's.
+    #[inline(always)]
+    pub(crate) fn replace(&mut self, key: Key, stamp: NonZeroU32, value: T) -> Option<(Key, T)> {
+        self.get(key)?;
+        let entry = Entry::Occupied { stamp, value };
+        match std::mem::replace(&mut self.slots[key.index() as usize].entry, entry) {
+            Entry::Occupied { value, .. } => Some((Key::new(key.index(), stamp), value)),
+            Entry::Vacant => None,
+        }
+    }
+
+    /// Makes room for as many values as there are, but for no more than `limit` in all, if there is none.
+    #[inline(always)]
+    pub(crate) fn reserve_within(&mut self, limit: usize) {
+        let len = self.slots.len();
+        if len == self.slots.capacity() && len < limit && self.vacant.is_empty() {
+            self.slots.reserve_exact(len.max(4).min(limit - len));
+        }
     }
 
     /// Puts `value` into a slot at the end of `list`.
@@ -163,6 +194,16 @@ impl<T> Arena<T> {
     pub(crate) fn link_back(&mut self, list: &mut List, key: Key) {
         debug_assert!(self.get(key).is_some());
         attach_back(&mut self.slots, list, key.index());
+    }
+
+    /// Puts the slot of `key`, which is in `list`, at its front.
+    #[inline(always)]
+    pub(crate) fn move_to_front(&mut self, list: &mut List, key: Key) {
+        debug_assert!(self.get(key).is_some());
+        if list.head != key.index() {
+            detach(&mut self.slots, list, key.index());
+            attach_front(&mut self.slots, list, key.index());
+        }
     }
 
     /// The head of `list`.
@@ -216,12 +257,24 @@ impl<T> Arena<T> {
         (slot.prev, slot.next) = (NIL, NIL);
     }
 
+    /// How many slots there are, vacant ones included: no index is higher.
     #[inline(always)]
-    fn key_at(&self, index: u32) -> Option<Key> {
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The stamp of what is in slot `index`.
+    #[inline(always)]
+    pub(crate) fn stamp_at(&self, index: u32) -> Option<NonZeroU32> {
         match &self.slots.get(index as usize)?.entry {
-            Entry::Occupied { stamp, .. } => Some(Key::new(index, *stamp)),
+            Entry::Occupied { stamp, .. } => Some(*stamp),
             Entry::Vacant => None,
         }
+    }
+
+    #[inline(always)]
+    fn key_at(&self, index: u32) -> Option<Key> {
+        self.stamp_at(index).map(|stamp| Key::new(index, stamp))
     }
 
     /// Takes the value of `key` out of its slot, and the slot out of the list that `list_of` knows it to be in.
@@ -281,14 +334,29 @@ impl<T> Arena<T> {
     /// The values in `list`, from its head.
     #[inline(always)]
     pub(crate) fn iter<'a>(&'a self, list: &List) -> impl Iterator<Item = &'a T> {
+        self.entries(list).map(|(_, value)| value)
+    }
+
+    /// The values in `list` and their keys, from its head.
+    #[inline(always)]
+    pub(crate) fn entries<'a>(&'a self, list: &List) -> impl Iterator<Item = (Key, &'a T)> {
         let mut at = list.head;
         std::iter::from_fn(move || {
-            let slot = self.slots.get(at as usize)?;
+            let index = at;
+            let slot = self.slots.get(index as usize)?;
             at = slot.next;
             match &slot.entry {
-                Entry::Occupied { value, .. } => Some(value),
+                Entry::Occupied { stamp, value } => Some((Key::new(index, *stamp), value)),
                 Entry::Vacant => None,
             }
+        })
+    }
+
+    /// All values, in no order.
+    pub(crate) fn into_values(self) -> impl Iterator<Item = T> {
+        self.slots.into_iter().filter_map(|slot| match slot.entry {
+            Entry::Occupied { value, .. } => Some(value),
+            Entry::Vacant => None,
         })
     }
 
@@ -359,6 +427,14 @@ impl<T> Arena<T> {
     /// How many values are in the arena, in a list or not.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.vacant.len()
+    }
+
+    /// All values, in no order.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|slot| match &slot.entry {
+            Entry::Occupied { value, .. } => Some(value),
+            Entry::Vacant => None,
+        })
     }
 
     /// Checks every invariant, `lists` being all the lists of this arena.

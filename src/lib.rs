@@ -8,6 +8,7 @@
 //! | let one in at a time | [`Mutex`] |
 //! | serve the urgent first | [`PriorityQueue`], and [`TaskQueue`] that runs futures by priority |
 //! | reuse what is costly to make | [`Pool`] |
+//! | remember what is costly to look up | [`LruCache`] |
 //! | wait from a plain thread | [`blocking`] |
 //!
 //! # What all of them promise
@@ -24,6 +25,7 @@
 
 mod arena;
 pub mod blocking;
+mod lru_cache;
 mod mutex;
 mod pool;
 mod priority_queue;
@@ -33,6 +35,7 @@ mod task_queue;
 mod wait_list;
 
 pub use blocking::Elapsed;
+pub use lru_cache::{Cause, LruCache, LruCacheBuilder, Stats};
 pub use mutex::{
     Lock, LockOwned, MappedMutexGuard, Mutex, MutexGuard, OwnedMappedMutexGuard, OwnedMutexGuard, TryLockError,
 };
@@ -48,6 +51,9 @@ pub use task_queue::{Idle, Run, TaskError, TaskHandle, TaskQueue, TrySubmitError
 #[cfg(any(fuzzing, all(test, not(loom))))]
 #[doc(hidden)]
 pub use arena::sequence as arena_sequence;
+#[cfg(any(fuzzing, all(test, not(loom))))]
+#[doc(hidden)]
+pub use lru_cache::shard_sequence as lru_cache_shard_sequence;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

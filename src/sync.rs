@@ -40,6 +40,7 @@ impl<T> Exclusive<T> {
 mod imp {
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::sync::atomic::{AtomicUsize, Ordering};
+    pub(crate) use std::thread::{ThreadId, current as current_thread};
     use std::time::Instant;
 
     /// parking_lot's condition variable with std's signatures: the guard goes in and comes back.
@@ -93,6 +94,7 @@ mod imp {
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::MutexGuard;
     pub(crate) use loom::sync::atomic::{AtomicUsize, Ordering};
+    pub(crate) use loom::thread::{ThreadId, current as current_thread};
     use std::sync::PoisonError;
     use std::time::Instant;
 

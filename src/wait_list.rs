@@ -167,6 +167,19 @@ impl<N, G> WaitList<N, G> {
         }
     }
 
+    /// Serves each of the queued whom `grant` has something for, the longest waiting first.
+    pub(crate) fn grant_each(&mut self, mut grant: impl FnMut(&N) -> Option<G>, batch: &mut WakeBatch) {
+        let mut unserved = List::new();
+        while let Some((key, waiter)) = self.waiters.pop_front(&mut self.queue) {
+            match grant(&waiter.need).map(|grant| waiter.serve(grant, batch)) {
+                None => self.waiters.link_back(&mut unserved, key),
+                Some(Place::ToWake) => self.waiters.link_back(&mut self.to_wake, key),
+                Some(_) => {}
+            }
+        }
+        self.queue = unserved;
+    }
+
     /// Takes back what `key` was granted and has not collected. It is the first in the queue again.
     pub(crate) fn revoke(&mut self, key: Key) -> Option<G> {
         debug_assert!(!self.closed, "nobody may wait on a closed list");

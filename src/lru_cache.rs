@@ -1,0 +1,850 @@
+//! A cache that forgets the least recently used, and asks once for what everybody wants.
+//!
+//! **A shard** is one lock around entries in the order of their use ([`shard`]) and the loads that are under way
+//! ([`flight`]). A key belongs to one shard, chosen by its hash, which is taken before the lock. With one shard, as made
+//! unless more are asked for, the order is that of the whole cache.
+//!
+//! **What an operation does**: it asks the user's hasher, weigher and clock; locks the shard, compares keys, clones the
+//! value; from there on runs no foreign code, changes what is to be changed, and unlocks; then reports and drops
+//! what has left, and wakes. So a panic before the change leaves all as it was, and one after it finds all done.
+//!
+//! **Lock order**: the capacity, which is taken only to change or read it, then one shard at a time.
+//!
+//! **Ordering.** What a value brings along is published by the shard's lock: its store happens before the lookup that finds it,
+//! and a load before the return of everybody who is given what it loaded.
+
+use std::borrow::Borrow;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, ready};
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::iter::once;
+use std::mem::needs_drop;
+use std::num::NonZeroU32;
+use std::ops::AddAssign;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::blocking;
+use crate::sync;
+use crate::wait_list::{Panics, WakeBatch};
+
+mod flight;
+mod shard;
+
+use flight::{Flights, wake};
+use shard::{Gone, Shard, Terms};
+
+/// Remembers up to a capacity, and forgets what was not used for the longest time.
+///
+/// [`get`](Self::get) and [`insert`](Self::insert) work as they do on a map, through a shared reference. What is costly to
+/// look up is best asked for by [`get_or_load`](Self::get_or_load): the first to miss loads it, and everybody else who wants
+/// it meanwhile waits for that one load.
+///
+/// Values are cloned out, under a lock: keep an [`Arc`] if a clone is not cheap. `Eq` of keys, `Clone`, and the predicate of
+/// [`retain`](Self::retain) run under that lock and must not use the cache. Hashers, weighers, loaders, listeners and all
+/// drops run without it, and may.
+///
+/// # Order
+///
+/// Used means: found by `get`, inserted, replaced, loaded, or found instead of being loaded. The order is exact, whatever
+/// the number of threads; with several [shards](LruCacheBuilder::shards) it is exact within each.
+///
+/// # Capacity
+///
+/// It is counted in entries, or in what they weigh if there is a [weigher](LruCacheBuilder::weigher), and is never exceeded,
+/// not even for a moment. With several shards each has its share. Memory is taken as entries come, up to 32 bytes for each
+/// beside key and value, and given back when they have left.
+///
+/// # Fairness
+///
+/// Who waits for a load is served all at once. If a load is given up the next one to load is who has waited longest.
+///
+/// # Memory ordering
+///
+/// What happened before a value was inserted, or returned by a loader, happens before any lookup or load that gives it.
+///
+/// # Panics
+///
+/// A panic of foreign code reaches the caller. What ran before the cache was changed (hashing, comparing, weighing,
+/// cloning, loading) leaves it as it was; after that (a listener, a drop) the change has been made, and what the call
+/// would have returned is lost. A shard with 2<sup>32</sup> - 1 entries panics when it is given one more.
+///
+/// # Examples
+///
+/// ```
+/// use stanchion::LruCache;
+///
+/// let cache = LruCache::new(2);
+/// cache.insert("apples", 3);
+/// cache.insert("pears", 5);
+/// assert_eq!(cache.get("apples"), Some(3));
+/// cache.insert("plums", 7); // the pears were not used for the longest time
+/// assert_eq!(cache.entries(), [("plums", 7), ("apples", 3)]);
+/// ```
+pub struct LruCache<K, V, S = RandomState> {
+    /// Apart from the others, so that a cache of one shard needs no allocation.
+    first: Padded<sync::Mutex<Section<K, V>>>,
+    others: Box<[Padded<sync::Mutex<Section<K, V>>>]>,
+    hasher: S,
+    settings: Settings<K, V>,
+    /// Of all shards together; locked while it is being distributed.
+    capacity: sync::Mutex<usize>,
+}
+
+/// On cache lines of its own, so that shards don't disturb each other: pairs of lines are fetched together.
+#[repr(align(128))]
+struct Padded<T>(T);
+
+/// What one lock guards.
+struct Section<K, V> {
+    shard: Shard<K, V>,
+    flights: Flights<K, V>,
+}
+
+/// What does not change while the cache lives.
+struct Settings<K, V> {
+    weigher: Option<Box<Weigher<K, V>>>,
+    time_to_live: Option<Duration>,
+    /// `None` unless something ends.
+    clock: Option<Box<Clock>>,
+    listener: Option<Box<Listener<K, V>>>,
+}
+
+type Guard<'c, K, V> = sync::MutexGuard<'c, Section<K, V>>;
+type Weigher<K, V> = dyn Fn(&K, &V) -> u64 + Send + Sync;
+type Clock = dyn Fn() -> Instant + Send + Sync;
+type Listener<K, V> = dyn Fn(K, V, Cause) + Send + Sync;
+
+/// Sets up an [`LruCache`].
+#[must_use = "a builder does nothing until it is built"]
+pub struct LruCacheBuilder<K, V, S = RandomState> {
+    capacity: usize,
+    shards: usize,
+    hasher: S,
+    settings: Settings<K, V>,
+}
+
+/// Why an entry left without being asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Others needed its room.
+    Capacity,
+    /// Its time to live was over.
+    Expired,
+}
+
+/// What an [`LruCache`] has counted since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Calls of `get`, `get_or_…` and `try_get_or_…` that found a value.
+    pub hits: u64,
+    /// Calls of these that did not, whether they loaded one or waited for it.
+    pub misses: u64,
+    /// Entries that were stored and were not there before.
+    pub insertions: u64,
+    /// Entries that left for [`Cause::Capacity`].
+    pub evictions: u64,
+    /// Entries that left for [`Cause::Expired`].
+    pub expirations: u64,
+    /// Loaders that were begun.
+    pub loads: u64,
+    /// Loaders that returned an error.
+    pub load_failures: u64,
+}
+
+impl<K, V, S> LruCacheBuilder<K, V, S> {
+    /// Into how many shards the cache is divided, each with a lock of its own; 1 unless said otherwise.
+    ///
+    /// More of them let more threads in at a time. Each has its share of the capacity, to the last entry, and an order of its own.
+    /// There are never more than the capacity at first.
+    ///
+    /// # Panics
+    ///
+    /// When it is 0.
+    pub fn shards(mut self, shards: usize) -> Self {
+        assert!(shards > 0, "a cache without shards has no place for anything");
+        self.shards = shards;
+        self
+    }
+
+    /// What hashes the keys; [`RandomState`] unless said otherwise, which resists keys that are chosen to collide.
+    pub fn hasher<T>(self, hasher: T) -> LruCacheBuilder<K, V, T> {
+        let Self { capacity, shards, settings, hasher: _ } = self;
+        LruCacheBuilder { capacity, shards, hasher, settings }
+    }
+
+    /// What an entry weighs; the capacity is in that unit then.
+    ///
+    /// It is asked once, before the entry is stored.
+    pub fn weigher(mut self, weigh: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
+        self.settings.weigher = Some(Box::new(weigh));
+        self
+    }
+
+    /// How long an entry lives after it was stored; for ever unless said otherwise.
+    ///
+    /// Nothing happens at the end of that time: one that is over is counted by `len` and `weight` until some call
+    /// meets it, which treats it as if it were not there. With zero nothing is found again.
+    pub fn time_to_live(mut self, longest: Duration) -> Self {
+        self.settings.time_to_live = Some(longest);
+        self
+    }
+
+    /// Who is told what left without being asked to, and why. It runs in the call that made it leave, without a lock.
+    ///
+    /// What is replaced, removed, cleared or popped is not reported.
+    pub fn on_evict(mut self, tell: impl Fn(K, V, Cause) + Send + Sync + 'static) -> Self {
+        self.settings.listener = Some(Box::new(tell));
+        self
+    }
+
+    /// Where the time comes from, for tests that let it pass; [`Instant::now`] unless said otherwise.
+    ///
+    /// It is read only if there is a time to live.
+    pub fn clock(mut self, now: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
+        self.settings.clock = Some(Box::new(now));
+        self
+    }
+
+    /// Makes the cache, empty.
+    pub fn build(self) -> LruCache<K, V, S> {
+        let Self { capacity, shards, hasher, mut settings } = self;
+        settings.clock = settings.time_to_live.and(settings.clock.or_else(|| Some(Box::new(Instant::now))));
+        let shards = shards.min(capacity).max(1);
+        let section = |place| {
+            let shard = Shard::new(share(capacity, shards, place));
+            Padded(sync::Mutex::new(Section { shard, flights: Flights::new() }))
+        };
+        LruCache {
+            first: section(0),
+            others: (1..shards).map(section).collect(),
+            hasher,
+            settings,
+            capacity: sync::Mutex::new(capacity),
+        }
+    }
+}
+
+impl<K, V> LruCache<K, V> {
+    /// Makes a cache for up to `capacity` entries. With 0 it stores nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::new(1_000_000);
+    /// cache.insert(1, "one");
+    /// assert_eq!(cache.len(), 1);
+    /// ```
+    pub fn new(capacity: usize) -> Self {
+        Self::builder(capacity).build()
+    }
+
+    /// Starts to build a cache for up to `capacity` entries, or weight.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::LruCache;
+    /// use std::time::Duration;
+    ///
+    /// let pages = LruCache::<String, Vec<u8>>::builder(64 << 20)
+    ///     .weigher(|path, page| (path.len() + page.len()) as u64)
+    ///     .time_to_live(Duration::from_secs(60))
+    ///     .shards(16)
+    ///     .on_evict(|path, _, cause| println!("{path} left: {cause:?}"))
+    ///     .build();
+    /// pages.insert("/".to_owned(), vec![0; 1000]);
+    /// assert_eq!(pages.weight(), 1001);
+    /// ```
+    pub fn builder(capacity: usize) -> LruCacheBuilder<K, V> {
+        let settings = Settings { weigher: None, time_to_live: None, clock: None, listener: None };
+        LruCacheBuilder { capacity, shards: 1, hasher: RandomState::new(), settings }
+    }
+}
+
+impl<K, V, S> LruCache<K, V, S> {
+    /// Makes a cache for up to `capacity` entries, whose keys are hashed by `hasher`.
+    pub fn with_hasher(capacity: usize, hasher: S) -> Self {
+        LruCache::<K, V>::builder(capacity).hasher(hasher).build()
+    }
+
+    /// Takes the least recently used entry out. With several shards, from the first that has one.
+    pub fn pop_lru(&self) -> Option<(K, V)> {
+        let now = self.now();
+        self.sections().find_map(|section| {
+            let mut gone = Gone::new();
+            let popped = section.lock().shard.pop(now, &mut gone);
+            self.settle(gone);
+            popped
+        })
+    }
+
+    /// Takes everything out, and drops it. Nothing is stored of what is being loaded.
+    pub fn clear(&self) {
+        let mut panics = Panics::default();
+        for section in self.sections() {
+            let mut gone = Gone::new();
+            let entries = {
+                let mut section = section.lock();
+                section.flights.invalidate_all(&mut gone);
+                section.shard.clear()
+            };
+            self.bury(gone, &mut panics);
+            for (key, value) in entries {
+                panics.catch(|| drop(key));
+                panics.catch(|| drop(value));
+            }
+        }
+        panics.resume();
+    }
+
+    /// Keeps only what `keep` says, which is asked about each shard's entries from the most to the least recently used.
+    pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
+        let now = self.now();
+        let mut panics = Panics::default();
+        for section in self.sections() {
+            let mut gone = Gone::new();
+            section.lock().shard.retain(&mut keep, now, &mut gone);
+            self.bury(gone, &mut panics);
+        }
+        panics.resume();
+    }
+
+    /// Changes how much may be remembered; the least recently used leave if that is less.
+    pub fn set_capacity(&self, capacity: usize) {
+        let now = self.now();
+        let shards = 1 + self.others.len();
+        let mut gone = Gone::new();
+        {
+            // Held all the while: of two changes one comes after the other in every shard, and nobody reads a capacity
+            // that some shard exceeds.
+            let mut whole = self.capacity.lock();
+            *whole = capacity;
+            for (place, section) in self.sections().enumerate() {
+                section.lock().shard.set_capacity(share(capacity, shards, place), now, &mut gone);
+            }
+        }
+        self.settle(gone);
+    }
+
+    /// How many entries there are, those included that are over and were not met since.
+    pub fn len(&self) -> usize {
+        self.sections().map(|section| section.lock().shard.len()).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the entries weigh together: how many they are, unless there is a [weigher](LruCacheBuilder::weigher).
+    pub fn weight(&self) -> u64 {
+        self.sections().map(|section| section.lock().shard.weight()).sum()
+    }
+
+    /// How many entries there may be, or what they may weigh.
+    pub fn capacity(&self) -> usize {
+        *self.capacity.lock()
+    }
+
+    /// Copies of the entries, from the most to the least recently used, shard by shard. They are not used by this.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::new(10);
+    /// cache.insert('a', 1);
+    /// cache.insert('b', 2);
+    /// assert_eq!(cache.entries(), [('b', 2), ('a', 1)]);
+    /// ```
+    pub fn entries(&self) -> Vec<(K, V)>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        let now = self.now();
+        let mut copies = Vec::new();
+        for section in self.sections() {
+            let mut gone = Gone::new();
+            section.lock().shard.copies(&mut copies, now, &mut gone);
+            self.settle(gone);
+        }
+        copies
+    }
+
+    /// What was counted so far, over all shards.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::new(10);
+    /// cache.get_or_insert_with("answer", || 42);
+    /// cache.get("answer");
+    /// let stats = cache.stats();
+    /// assert_eq!((stats.hits, stats.misses, stats.loads), (1, 1, 1));
+    /// ```
+    pub fn stats(&self) -> Stats {
+        let mut sum = Stats::default();
+        self.sections().for_each(|section| sum += section.lock().shard.stats);
+        sum
+    }
+}
+
+impl<K, V, S> LruCache<K, V, S>
+where
+    K: Hash + Eq,
+    S: BuildHasher,
+{
+    /// The value of a key, which becomes the most recently used.
+    #[inline]
+    pub fn get<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        let now = self.now();
+        let (section, hash) = self.locate(key);
+        let mut section = section.lock();
+        let shard = &mut section.shard;
+        let found = shard.find(hash, key);
+        if let Some(live) = found.filter(|&found| !shard.is_over(found, now)) {
+            let value = shard.get(live);
+            shard.stats.hits += 1;
+            return Some(value);
+        }
+        shard.stats.misses += 1;
+        self.unlock_without(found, now, section);
+        None
+    }
+
+    /// The value of a key, which is not used by this: neither does it become the most recent, nor is it counted.
+    pub fn peek<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        self.inspect(key, V::clone)
+    }
+
+    /// Whether a key is there, which is not used by this.
+    pub fn contains_key<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.inspect(key, |_| ()).is_some()
+    }
+
+    /// Stores a value, and returns the one that it replaces. The key that is there stays.
+    ///
+    /// Who waits for the key to be loaded is given this value, and what is loaded will not be stored. An entry that is heavier than the capacity (of its
+    /// shard) is dropped, and what it would have replaced is removed.
+    pub fn insert(&self, key: K, value: V) -> Option<V>
+    where
+        V: Clone,
+    {
+        let (section, hash) = self.locate(&key);
+        let weight = self.settings.weigher.as_ref().map(|weigh| weigh(&key, &value));
+        let terms = self.terms(weight);
+        let for_waiters;
+        let mut overtaken = None;
+        let mut gone = Gone::new();
+        let replaced = {
+            let mut section = section.lock();
+            let Section { shard, flights } = &mut *section;
+            let flight = flights.find(hash, &key);
+            let found = shard.find(hash, &key);
+            for_waiters = flight.filter(|&flight| flights.is_awaited(flight)).map(|_| value.clone());
+            // No foreign code from here on.
+            if let Some(flight) = flight {
+                let (key, batch) = flights.overtake(flight, for_waiters);
+                gone.keys.extend(key);
+                overtaken = Some((flight, batch));
+            }
+            let found = shard.live(found, terms.now, &mut gone);
+            shard.insert(found, hash, (key, value), terms, &mut gone)
+        };
+        match overtaken {
+            None => self.settle(gone),
+            Some((flight, batch)) => self.settle_and_wake(gone, section, flight, batch),
+        }
+        replaced
+    }
+
+    /// Takes a key out, and returns its value. Nothing is stored of what is being loaded for it.
+    pub fn remove<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.remove_entry(key).map(|(_, value)| value)
+    }
+
+    /// [Removes](Self::remove) a key, and returns it together with its value.
+    pub fn remove_entry<Q>(&self, key: &Q) -> Option<(K, V)>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let now = self.now();
+        let (section, hash) = self.locate(key);
+        let mut gone = Gone::new();
+        let entry = {
+            let mut section = section.lock();
+            let Section { shard, flights } = &mut *section;
+            let flight = flights.find(hash, key);
+            let found = shard.find(hash, key);
+            // No foreign code from here on.
+            let found = shard.live(found, now, &mut gone);
+            gone.keys.extend(flight.and_then(|flight| flights.invalidate(flight)));
+            found.map(|found| shard.remove(found))
+        };
+        self.settle(gone);
+        entry
+    }
+
+    /// The value of a key, which is made and stored if it is not there. Threads that want it meanwhile wait for it.
+    ///
+    /// It is [`get_or_load`](Self::get_or_load) for threads; both wait for each other. Do not call it on a thread that an
+    /// async runtime runs its tasks on, unless nobody loads asynchronously.
+    ///
+    /// # Panics
+    ///
+    /// When `make` does; another one of those who wait makes the value then. When `make` asks for the key that it is
+    /// called for by this method or its fallible form.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::<String, usize>::new(100);
+    /// assert_eq!(cache.get_or_insert_with("six", || 6), 6);
+    /// assert_eq!(cache.get_or_insert_with("six", || unreachable!()), 6);
+    /// ```
+    pub fn get_or_insert_with<Q>(&self, key: &Q, make: impl FnOnce() -> V) -> V
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+        V: Clone,
+    {
+        unfailing(self.try_get_or_insert_with(key, || Ok(make())))
+    }
+
+    /// The value of a key, which is made and stored if it is not there and `make` succeeds.
+    ///
+    /// # Errors
+    ///
+    /// That of `make`, or of somebody else's that was waited for, if it is of the same type. It is not remembered.
+    ///
+    /// # Panics
+    ///
+    /// As [`get_or_insert_with`](Self::get_or_insert_with) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::<String, u16>::new(100);
+    /// let number = |text: &str| cache.try_get_or_insert_with(text, || text.parse::<u16>());
+    /// assert_eq!(number("80").unwrap(), 80);
+    /// assert!(number("eighty").is_err());
+    /// ```
+    pub fn try_get_or_insert_with<Q, E>(&self, key: &Q, make: impl FnOnce() -> Result<V, E>) -> Result<V, Arc<E>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+        V: Clone,
+        E: Send + Sync + 'static,
+    {
+        blocking::wait(self.load(key, || ready(make()), true))
+    }
+
+    /// The value of a key, which is loaded and stored if it is not there. Everybody who wants it meanwhile waits for that one
+    /// load.
+    ///
+    /// The future that `load` makes is driven by the caller who was first, as part of this future. Inserting the key meanwhile
+    /// gives the waiting that value instead; [removing](Self::remove) or [clearing](Self::clear) it lets those who ask later load anew.
+    /// In both cases what this load yields is returned, and not stored. A value that is too heavy is not stored either.
+    ///
+    /// A loader may load other keys. One that waits for its own, or for one that waits for its own, waits for ever.
+    ///
+    /// # Cancel safety
+    ///
+    /// If this future is dropped while it loads, the longest waiting caller loads in its place, with its own `load`. If it is
+    /// not polled any more, those who wait go on waiting.
+    ///
+    /// # Panics
+    ///
+    /// When `load` does; the longest waiting caller loads in its place.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::{LruCache, blocking};
+    ///
+    /// async fn query(id: u32) -> String {
+    ///     format!("product {id}")
+    /// }
+    ///
+    /// let cache = LruCache::<u32, String>::new(100);
+    /// let name = blocking::wait(cache.get_or_load(&7, || query(7)));
+    /// assert_eq!(name, "product 7");
+    /// assert_eq!(cache.stats().loads, 1);
+    /// ```
+    pub async fn get_or_load<Q, F, Fut>(&self, key: &Q, load: F) -> V
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+        V: Clone,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = V>,
+    {
+        unfailing(self.load(key, || async { Ok(load().await) }, false).await)
+    }
+
+    /// The value of a key, which is loaded and stored if it is not there and `load` succeeds.
+    ///
+    /// All that [`get_or_load`](Self::get_or_load) says is true of this, too.
+    ///
+    /// # Cancel safety
+    ///
+    /// As that of [`get_or_load`](Self::get_or_load).
+    ///
+    /// # Errors
+    ///
+    /// That of the load, which goes to everybody who waits for it and whose own loader may fail in the same way; the others
+    /// load in its place, one after another. It is not remembered.
+    ///
+    /// # Panics
+    ///
+    /// When `load` does; the longest waiting caller loads in its place.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::{LruCache, blocking};
+    ///
+    /// let cache = LruCache::<String, u16>::new(100);
+    /// let parsed = blocking::wait(cache.try_get_or_load("eighty", || async { "eighty".parse::<u16>() }));
+    /// assert!(parsed.is_err());
+    /// assert!(cache.is_empty());
+    /// ```
+    pub async fn try_get_or_load<Q, F, Fut, E>(&self, key: &Q, load: F) -> Result<V, Arc<E>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+        V: Clone,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<V, E>>,
+        E: Send + Sync + 'static,
+    {
+        self.load(key, load, false).await
+    }
+
+    fn inspect<Q, R>(&self, key: &Q, look: impl FnOnce(&V) -> R) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let now = self.now();
+        let (section, hash) = self.locate(key);
+        let section = section.lock();
+        let found = section.shard.find(hash, key);
+        if let Some(live) = found.filter(|&found| !section.shard.is_over(found, now)) {
+            return Some(look(section.shard.peek(live)));
+        }
+        self.unlock_without(found, now, section);
+        None
+    }
+
+    /// The shard of a key, and its hash there.
+    #[inline(always)]
+    fn locate<Q: Hash + ?Sized>(&self, key: &Q) -> (&sync::Mutex<Section<K, V>>, NonZeroU32) {
+        // Folded once more, so that no bits of a weak hash decide alone: shard and place in it are from different ones.
+        let product = u128::from(self.hasher.hash_one(key)) * 0x9E37_79B9_7F4A_7C15;
+        let hash = (product >> 64) as u64 ^ product as u64;
+        let in_shard = NonZeroU32::new(hash as u32).unwrap_or(NonZeroU32::MIN);
+        let section = match self.others.len() {
+            0 => &self.first,
+            others => match ((hash >> 32) * (others as u64 + 1) >> 32) as usize {
+                0 => &self.first,
+                place => &self.others[place - 1],
+            },
+        };
+        (&section.0, in_shard)
+    }
+}
+
+impl<K, V, S> LruCache<K, V, S> {
+    fn sections(&self) -> impl Iterator<Item = &sync::Mutex<Section<K, V>>> {
+        once(&self.first).chain(&self.others).map(|section| &section.0)
+    }
+
+    #[inline(always)]
+    fn now(&self) -> Option<Instant> {
+        self.settings.clock.as_ref().map(|now| now())
+    }
+
+    fn weigh(&self, key: impl FnOnce() -> K, value: &V) -> Option<u64> {
+        self.settings.weigher.as_ref().map(|weigh| weigh(&key(), value))
+    }
+
+    #[inline(always)]
+    fn terms(&self, weight: Option<u64>) -> Terms {
+        let now = self.now();
+        // What lives longer than the clock can tell does not end.
+        let end = now.zip(self.settings.time_to_live).and_then(|(now, longest)| now.checked_add(longest));
+        Terms { weight, now, end }
+    }
+
+    /// Unlocks a shard, and takes an entry out of it that is over, if one was found.
+    #[inline(always)]
+    fn unlock_without(&self, found: Option<flight::Key>, now: Option<Instant>, section: Guard<'_, K, V>) {
+        if found.is_some() {
+            self.unlock_without_expired(found, now, section);
+        }
+    }
+
+    #[cold]
+    fn unlock_without_expired(&self, found: Option<flight::Key>, now: Option<Instant>, mut section: Guard<'_, K, V>) {
+        let mut gone = Gone::new();
+        section.shard.live(found, now, &mut gone);
+        drop(section);
+        self.settle(gone);
+    }
+
+    /// Reports and drops what has left.
+    #[inline(always)]
+    fn settle(&self, gone: Gone<K, V>) {
+        let unnoticed = self.settings.listener.is_none() && !needs_drop::<(K, V)>();
+        if !unnoticed && !gone.is_empty() {
+            self.settle_noticed(gone);
+        }
+    }
+
+    #[inline(never)]
+    fn settle_noticed(&self, gone: Gone<K, V>) {
+        let mut panics = Panics::default();
+        self.bury(gone, &mut panics);
+        panics.resume();
+    }
+
+    /// [Settles](Self::settle), and wakes then. What a waker panics with is its own affair: the caller has something in hand.
+    fn settle_and_wake(
+        &self,
+        gone: Gone<K, V>,
+        section: &sync::Mutex<Section<K, V>>,
+        flight: flight::Key,
+        batch: WakeBatch,
+    ) {
+        let (mut panics, mut of_wakers) = (Panics::default(), Panics::default());
+        self.bury(gone, &mut panics);
+        wake(section, flight, batch, &mut of_wakers);
+        of_wakers.forget();
+        panics.resume();
+    }
+
+    /// Reports and drops what has left, each piece for itself: a panic of one neither keeps the others nor meets theirs.
+    fn bury(&self, gone: Gone<K, V>, panics: &mut Panics) {
+        for (key, value, cause) in gone.reports {
+            match &self.settings.listener {
+                Some(tell) => {
+                    panics.catch(|| tell(key, value, cause));
+                }
+                None => {
+                    panics.catch(|| drop(key));
+                    panics.catch(|| drop(value));
+                }
+            }
+        }
+        for key in gone.keys {
+            panics.catch(|| drop(key));
+        }
+        for value in gone.values {
+            panics.catch(|| drop(value));
+        }
+    }
+}
+
+/// Each shard's share of the capacity: together all of it.
+fn share(capacity: usize, shards: usize, place: usize) -> usize {
+    capacity / shards + usize::from(place < capacity % shards)
+}
+
+fn unfailing<V>(result: Result<V, Arc<Infallible>>) -> V {
+    result.unwrap_or_else(|never| match *never {})
+}
+
+impl AddAssign for Stats {
+    fn add_assign(&mut self, other: Self) {
+        let Self { hits, misses, insertions, evictions, expirations, loads, load_failures } = self;
+        *hits += other.hits;
+        *misses += other.misses;
+        *insertions += other.insertions;
+        *evictions += other.evictions;
+        *expirations += other.expirations;
+        *loads += other.loads;
+        *load_failures += other.load_failures;
+    }
+}
+
+impl<K, V, S> fmt::Debug for LruCache<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("LruCache");
+        // Copied out before anything is written: the writer is foreign code.
+        let capacity = self.capacity.try_lock().map(|capacity| *capacity);
+        let sizes = self.sections().map(|section| section.try_lock().map(|it| (it.shard.len(), it.shard.weight())));
+        let sizes = sizes.collect::<Option<Vec<_>>>();
+        if let Some(capacity) = capacity {
+            out.field("capacity", &capacity);
+        }
+        if let Some(sizes) = sizes {
+            out.field("len", &sizes.iter().map(|(len, _)| len).sum::<usize>());
+            out.field("weight", &sizes.iter().map(|(_, weight)| weight).sum::<u64>());
+        }
+        out.field("shards", &(1 + self.others.len())).finish_non_exhaustive()
+    }
+}
+
+impl<K, V, S> fmt::Debug for LruCacheBuilder<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LruCacheBuilder")
+            .field("capacity", &self.capacity)
+            .field("shards", &self.shards)
+            .field("time_to_live", &self.settings.time_to_live)
+            .finish_non_exhaustive()
+    }
+}
+
+// A panic of foreign code leaves every invariant intact.
+impl<K, V, S> UnwindSafe for LruCache<K, V, S> {}
+impl<K, V, S> RefUnwindSafe for LruCache<K, V, S> {}
+
+#[cfg(any(test, fuzzing, loom, debug_assertions))]
+impl<K, V, S> LruCache<K, V, S> {
+    /// Checks every invariant.
+    ///
+    /// # Panics
+    ///
+    /// When one does not hold.
+    #[doc(hidden)]
+    pub fn validate(&self) {
+        for section in self.sections() {
+            let section = section.lock();
+            section.shard.validate();
+            section.flights.validate();
+        }
+    }
+
+    /// How many loads are under way, or not forgotten yet.
+    #[doc(hidden)]
+    pub fn flights(&self) -> usize {
+        self.sections().map(|section| section.lock().flights.len()).sum()
+    }
+}
+
+#[cfg(any(fuzzing, all(test, not(loom))))]
+#[doc(hidden)]
+pub use shard::sequence as shard_sequence;

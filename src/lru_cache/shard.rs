@@ -1,0 +1,440 @@
+//! Entries in the order of their use, found by key: a list through an arena, and a table of indices. No lock, no waiting.
+//!
+//! **One of each.** An entry is a slot of the arena, which is in the list `order` (the most recently used first), and one
+//! index in the table. The slot's stamp is the hash of its key, or half of it, which suffices: so the table can grow and
+//! let go of an entry without asking a key for its hash again, and a probe compares hashes before it compares keys. A key
+//! that changes its hash or its equals is not found any more, and that is all.
+//!
+//! **Columns** stand beside the arena, by the index of the slot: weights if somebody weighs, ends if entries have one.
+//! Otherwise they are empty, an entry weighs 1, and never ends.
+//!
+//! **Foreign code.** Keys are compared in [`find`](Shard::find), values cloned in [`get`](Shard::get) and
+//! [`copies`](Shard::copies), a predicate asked in [`retain`](Shard::retain): each before anything is changed. What leaves goes out in a
+//! [`Gone`], to be dropped by the caller without its lock.
+
+use std::borrow::Borrow;
+use std::num::NonZeroU32;
+use std::time::Instant;
+
+use hashbrown::HashTable;
+
+use super::{Cause, Stats};
+use crate::arena::{Arena, Key, List};
+
+/// Room that is kept when entries have left, as in the arena.
+const KEEP: usize = if cfg!(any(loom, fuzzing)) { 4 } else { 1024 };
+
+/// Entries up to a capacity; beyond it the least recently used leaves.
+pub(super) struct Shard<K, V> {
+    entries: Arena<(K, V)>,
+    /// The most recently used first.
+    order: List,
+    table: HashTable<u32>,
+    weights: Vec<u64>,
+    ends: Vec<Option<Instant>>,
+    /// Of all entries together; never above `capacity`.
+    weight: u64,
+    capacity: usize,
+    pub(super) stats: Stats,
+}
+
+/// The terms on which an entry is stored.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    /// `None` if nobody weighs.
+    pub(super) weight: Option<u64>,
+    /// `None` if nothing ends.
+    pub(super) now: Option<Instant>,
+    pub(super) end: Option<Instant>,
+}
+
+/// What has left a shard, to be reported or dropped without the lock.
+pub(super) struct Gone<K, V> {
+    /// Left without being asked to.
+    pub(super) reports: Few<(K, V, Cause)>,
+    pub(super) keys: Few<K>,
+    pub(super) values: Few<V>,
+}
+
+/// A list that allocates for the second.
+pub(super) struct Few<T> {
+    first: Option<T>,
+    others: Vec<T>,
+}
+
+impl<K, V> Shard<K, V> {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            entries: Arena::new(),
+            order: List::new(),
+            table: HashTable::new(),
+            weights: Vec::new(),
+            ends: Vec::new(),
+            weight: 0,
+            capacity,
+            stats: Stats::default(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    pub(super) fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// The entry of a key, which may be over.
+    #[inline(always)]
+    pub(super) fn find<Q>(&self, hash: NonZeroU32, key: &Q) -> Option<Key>
+    where
+        Q: Eq + ?Sized,
+        K: Borrow<Q>,
+    {
+        let of_key = |&index: &u32| {
+            let entry = self.entries.get(Key::new(index, hash));
+            entry.is_some_and(|(held, _)| held.borrow() == key)
+        };
+        self.table.find(spread(hash), of_key).map(|&index| Key::new(index, hash))
+    }
+
+    /// What was found, unless it is over: then it is taken out.
+    #[inline(always)]
+    pub(super) fn live(&mut self, found: Option<Key>, now: Option<Instant>, gone: &mut Gone<K, V>) -> Option<Key> {
+        let found = found?;
+        if self.is_over(found, now) {
+            self.evict(found, now, gone);
+            return None;
+        }
+        Some(found)
+    }
+
+    /// The value of a live entry, which becomes the most recently used.
+    #[inline(always)]
+    pub(super) fn get(&mut self, found: Key) -> V
+    where
+        V: Clone,
+    {
+        let value = self.peek(found).clone();
+        self.entries.move_to_front(&mut self.order, found);
+        value
+    }
+
+    #[inline(always)]
+    pub(super) fn peek(&self, found: Key) -> &V {
+        &self.entries.get(found).expect("who is found is there").1
+    }
+
+    /// Stores an entry, in place of `found` if its key was found, as the most recently used, and makes room for it.
+    ///
+    /// One that is too heavy is refused: nothing of its key stays.
+    #[inline(always)]
+    pub(super) fn insert(
+        &mut self,
+        found: Option<Key>,
+        hash: NonZeroU32,
+        (key, value): (K, V),
+        terms: Terms,
+        gone: &mut Gone<K, V>,
+    ) -> Option<V> {
+        let weight = terms.weight.unwrap_or(1);
+        let Some(room) = self.room_beside(weight) else {
+            gone.keys.push(key);
+            gone.values.push(value);
+            let (key, value) = self.remove(found?);
+            gone.keys.push(key);
+            return Some(value);
+        };
+        if let Some(found) = found {
+            // It stands behind all that may have to leave, and does not weigh until they have.
+            self.entries.move_to_front(&mut self.order, found);
+            self.weight -= self.weight_of(found);
+            self.evict_down_to(room, terms.now, gone);
+            self.agree(found, weight, terms);
+            gone.keys.push(key);
+            return Some(std::mem::replace(&mut self.entries.get_mut(found)?.1, value));
+        }
+        let new = self.make_room(room, hash, (key, value), terms, gone);
+        let hash_of = |&index: &u32| spread(hash_at(&self.entries, index));
+        self.table.insert_unique(spread(hash), new.index(), hash_of);
+        self.agree(new, weight, terms);
+        self.stats.insertions += 1;
+        None
+    }
+
+    /// Puts an entry at the front of the order, in a slot of its own or in that of the last one that has to leave for it.
+    #[inline(always)]
+    fn make_room(&mut self, room: u64, hash: NonZeroU32, entry: (K, V), terms: Terms, gone: &mut Gone<K, V>) -> Key {
+        while self.weight > room {
+            let oldest = self.entries.back(&self.order).expect("who weighs is there");
+            if self.weight - self.weight_of(oldest) > room {
+                self.evict(oldest, terms.now, gone);
+                continue;
+            }
+            let cause = self.leaves(oldest, terms.now);
+            let (new, (key, value)) = self.entries.replace(oldest, hash, entry).expect("who is the oldest is there");
+            self.entries.move_to_front(&mut self.order, new);
+            gone.reports.push((key, value, cause));
+            return new;
+        }
+        if terms.weight.is_none() {
+            self.entries.reserve_within(self.capacity);
+        }
+        let new = self.entries.insert_stamped(hash, entry);
+        self.entries.link_front(&mut self.order, new);
+        new
+    }
+
+    /// Takes an entry out.
+    #[inline(always)]
+    pub(super) fn remove(&mut self, found: Key) -> (K, V) {
+        self.forget(found);
+        let entry = self.entries.remove(found, |_| Some(&mut self.order)).expect("who is found is there");
+        self.trim();
+        entry
+    }
+
+    /// Takes the least recently used live entry out.
+    pub(super) fn pop(&mut self, now: Option<Instant>, gone: &mut Gone<K, V>) -> Option<(K, V)> {
+        loop {
+            let oldest = self.entries.back(&self.order)?;
+            if !self.is_over(oldest, now) {
+                return Some(self.remove(oldest));
+            }
+            self.evict(oldest, now, gone);
+        }
+    }
+
+    /// Takes out what is over, and what `keep` does not keep.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool, now: Option<Instant>, gone: &mut Gone<K, V>) {
+        let entries = self.entries.entries(&self.order);
+        let leaving = entries.filter(|(at, (key, value))| self.is_over(*at, now) || !keep(key, value));
+        let leaving: Vec<Key> = leaving.map(|(at, _)| at).collect();
+        for at in leaving {
+            if self.is_over(at, now) {
+                self.evict(at, now, gone);
+            } else {
+                let (key, value) = self.remove(at);
+                gone.keys.push(key);
+                gone.values.push(value);
+            }
+        }
+    }
+
+    /// Copies of the live entries, the most recently used first, behind those in `copies`. What is over is taken out.
+    pub(super) fn copies(&mut self, copies: &mut Vec<(K, V)>, now: Option<Instant>, gone: &mut Gone<K, V>)
+    where
+        K: Clone,
+        V: Clone,
+    {
+        let entries = self.entries.entries(&self.order);
+        copies.extend(entries.filter(|(at, _)| !self.is_over(*at, now)).map(|(_, entry)| entry.clone()));
+        self.retain(|_, _| true, now, gone);
+    }
+
+    /// Takes all out at once, with the memory they were in.
+    pub(super) fn clear(&mut self) -> impl Iterator<Item = (K, V)> + use<K, V> {
+        let empty = Self { stats: self.stats, ..Self::new(self.capacity) };
+        std::mem::replace(self, empty).entries.into_values()
+    }
+
+    pub(super) fn set_capacity(&mut self, capacity: usize, now: Option<Instant>, gone: &mut Gone<K, V>) {
+        self.capacity = capacity;
+        self.evict_down_to(capacity as u64, now, gone);
+        // Without room not even what weighs nothing stays.
+        while let Some(oldest) = self.entries.back(&self.order).filter(|_| capacity == 0) {
+            self.evict(oldest, now, gone);
+        }
+    }
+
+    /// What the others may weigh beside one entry; `None` if it does not fit at all.
+    #[inline(always)]
+    fn room_beside(&self, weight: u64) -> Option<u64> {
+        if self.capacity == 0 { None } else { (self.capacity as u64).checked_sub(weight) }
+    }
+
+    #[inline(always)]
+    fn evict_down_to(&mut self, weight: u64, now: Option<Instant>, gone: &mut Gone<K, V>) {
+        while self.weight > weight {
+            let oldest = self.entries.back(&self.order).expect("who weighs is there");
+            self.evict(oldest, now, gone);
+        }
+    }
+
+    /// Sends an entry away.
+    #[inline(always)]
+    fn evict(&mut self, oldest: Key, now: Option<Instant>, gone: &mut Gone<K, V>) {
+        let cause = self.leaves(oldest, now);
+        let (key, value) = self.entries.remove(oldest, |_| Some(&mut self.order)).expect("who is the oldest is there");
+        self.trim();
+        gone.reports.push((key, value, cause));
+    }
+
+    /// Notes that an entry leaves, and why.
+    #[inline(always)]
+    fn leaves(&mut self, at: Key, now: Option<Instant>) -> Cause {
+        self.forget(at);
+        if self.is_over(at, now) {
+            self.stats.expirations += 1;
+            Cause::Expired
+        } else {
+            self.stats.evictions += 1;
+            Cause::Capacity
+        }
+    }
+
+    /// Lets nobody find an entry any more, whose weight does not count from now on.
+    #[inline(always)]
+    fn forget(&mut self, at: Key) {
+        let hash = hash_at(&self.entries, at.index());
+        let in_table = self.table.find_entry(spread(hash), |&index| index == at.index());
+        in_table.ok().expect("each entry is in the table").remove();
+        self.weight -= self.weight_of(at);
+    }
+
+    #[inline(always)]
+    pub(super) fn is_over(&self, at: Key, now: Option<Instant>) -> bool {
+        now.is_some_and(|now| self.ends.get(at.index() as usize).is_some_and(|end| end.is_some_and(|end| end <= now)))
+    }
+
+    #[inline(always)]
+    fn weight_of(&self, at: Key) -> u64 {
+        self.weights.get(at.index() as usize).copied().unwrap_or(1)
+    }
+
+    /// Notes the terms of an entry that did not weigh so far.
+    #[inline(always)]
+    fn agree(&mut self, at: Key, weight: u64, terms: Terms) {
+        self.weight += weight;
+        if terms.weight.is_some() {
+            note(&mut self.weights, at, weight);
+        }
+        if terms.now.is_some() {
+            note(&mut self.ends, at, terms.end);
+        }
+    }
+
+    /// Lets the memory follow the arena's: columns are as long as it has slots, and the table gives back what lies idle.
+    #[inline(always)]
+    fn trim(&mut self) {
+        let slots = self.entries.slots();
+        cut(&mut self.weights, slots);
+        cut(&mut self.ends, slots);
+        trim(&mut self.table, |&index| spread(hash_at(&self.entries, index)));
+    }
+}
+
+/// Gives back what lies idle of a table.
+#[inline(always)]
+pub(super) fn trim<T>(table: &mut HashTable<T>, hash_of: impl Fn(&T) -> u64) {
+    if table.capacity() > 2 * KEEP && table.len() <= table.capacity() / 8 {
+        table.shrink_to(KEEP.max(2 * table.len()), hash_of);
+    }
+}
+
+/// A hash as a table wants it: it finds the place by the low bits and tells neighbours apart by the highest.
+#[inline(always)]
+pub(super) fn spread(hash: NonZeroU32) -> u64 {
+    u64::from(hash.get()) << 32 | u64::from(hash.get())
+}
+
+#[inline(always)]
+fn hash_at<T>(entries: &Arena<T>, index: u32) -> NonZeroU32 {
+    entries.stamp_at(index).expect("the table knows entries only")
+}
+
+#[inline(always)]
+fn note<T: Clone + Default>(column: &mut Vec<T>, at: Key, term: T) {
+    let index = at.index() as usize;
+    if index >= column.len() {
+        column.resize(index + 1, T::default());
+    }
+    column[index] = term;
+}
+
+#[inline(always)]
+fn cut<T>(column: &mut Vec<T>, slots: usize) {
+    if column.len() > slots {
+        column.truncate(slots);
+        if column.capacity() > KEEP && slots <= column.capacity() / 4 {
+            column.shrink_to(KEEP.max(2 * slots));
+        }
+    }
+}
+
+impl<K, V> Gone<K, V> {
+    #[inline(always)]
+    pub(super) const fn new() -> Self {
+        Self { reports: Few::new(), keys: Few::new(), values: Few::new() }
+    }
+
+    #[inline(always)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.reports.is_empty() && self.keys.is_empty() && self.values.is_empty()
+    }
+}
+
+impl<T> Few<T> {
+    #[inline(always)]
+    const fn new() -> Self {
+        Self { first: None, others: Vec::new() }
+    }
+
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    pub(super) fn extend(&mut self, more: impl IntoIterator<Item = T>) {
+        more.into_iter().for_each(|next| self.push(next));
+    }
+
+    #[inline(always)]
+    pub(super) fn push(&mut self, next: T) {
+        if self.first.is_none() {
+            self.first = Some(next);
+        } else {
+            self.others.push(next);
+        }
+    }
+}
+
+impl<T> IntoIterator for Few<T> {
+    type Item = T;
+    type IntoIter = std::iter::Chain<std::option::IntoIter<T>, std::vec::IntoIter<T>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.first.into_iter().chain(self.others)
+    }
+}
+
+#[cfg(any(test, fuzzing, loom, debug_assertions))]
+impl<K, V> Shard<K, V> {
+    /// Checks every invariant.
+    ///
+    /// # Panics
+    ///
+    /// When one does not hold.
+    pub(super) fn validate(&self) {
+        self.entries.validate(&[&self.order]);
+        assert_eq!(self.entries.len(), self.order.len(), "every entry has its place in the order");
+        assert_eq!(self.table.len(), self.order.len(), "list and table are one-to-one");
+        let mut weight = 0_u64;
+        for (at, _) in self.entries.entries(&self.order) {
+            let mut of_hash = self.table.iter_hash(spread(hash_at(&self.entries, at.index())));
+            assert!(of_hash.any(|&index| index == at.index()), "an entry is in the table under its hash");
+            weight = weight.checked_add(self.weight_of(at)).expect("weights add up");
+        }
+        assert_eq!(weight, self.weight, "the weight is that of the entries");
+        assert!(weight <= self.capacity as u64, "there is more than there is room for");
+        assert!(self.capacity > 0 || self.order.is_empty(), "nothing is stored where there is no room");
+        assert!(self.weights.len() <= self.entries.slots(), "no weight is kept for nobody");
+        assert!(self.ends.len() <= self.entries.slots(), "no end is kept for nobody");
+        assert!(self.weights.is_empty() || self.weights.len() == self.entries.slots(), "everybody is weighed");
+        let idle = self.table.capacity() > 2 * KEEP && self.table.len() <= self.table.capacity() / 8;
+        assert!(!idle || self.order.is_empty(), "memory is kept for nobody");
+    }
+}
+
+#[cfg(any(fuzzing, all(test, not(loom))))]
+pub mod sequence;
