@@ -200,10 +200,20 @@ impl<T> Arena<T> {
     #[inline(always)]
     pub(crate) fn move_to_front(&mut self, list: &mut List, key: Key) {
         debug_assert!(self.get(key).is_some());
-        if list.head != key.index() {
-            detach(&mut self.slots, list, key.index());
-            attach_front(&mut self.slots, list, key.index());
+        let (index, head) = (key.index(), list.head);
+        if head == index {
+            return;
         }
+        let slot = &mut self.slots[index as usize];
+        let (prev, next) = (slot.prev, slot.next);
+        (slot.prev, slot.next) = (NIL, head);
+        self.slots[prev as usize].next = next;
+        match self.slots.get_mut(next as usize) {
+            Some(after) => after.prev = prev,
+            None => list.tail = prev,
+        }
+        self.slots[head as usize].prev = index;
+        list.head = index;
     }
 
     /// The head of `list`.

@@ -85,8 +85,8 @@ use shard::{Gone, Shard, Terms};
 /// ```
 pub struct LruCache<K, V, S = RandomState> {
     /// Apart from the others, so that a cache of one shard needs no allocation.
-    first: Padded<sync::Mutex<Section<K, V>>>,
-    others: Box<[Padded<sync::Mutex<Section<K, V>>>]>,
+    first: Padded<Locked<K, V>>,
+    others: Box<[Padded<Locked<K, V>>]>,
     hasher: S,
     settings: Settings<K, V>,
     /// Of all shards together; locked while it is being distributed.
@@ -112,6 +112,7 @@ struct Settings<K, V> {
     listener: Option<Box<Listener<K, V>>>,
 }
 
+type Locked<K, V> = sync::Mutex<Section<K, V>>;
 type Guard<'c, K, V> = sync::MutexGuard<'c, Section<K, V>>;
 type Weigher<K, V> = dyn Fn(&K, &V) -> u64 + Send + Sync;
 type Clock = dyn Fn() -> Instant + Send + Sync;
@@ -276,8 +277,7 @@ impl<K, V, S> LruCache<K, V, S> {
         self.sections().find_map(|section| {
             let mut gone = Gone::new();
             let popped = section.lock().shard.pop(now, &mut gone);
-            self.settle(gone);
-            popped
+            self.settle(gone, popped)
         })
     }
 
@@ -326,7 +326,7 @@ impl<K, V, S> LruCache<K, V, S> {
                 section.lock().shard.set_capacity(share(capacity, shards, place), now, &mut gone);
             }
         }
-        self.settle(gone);
+        self.settle(gone, ());
     }
 
     /// How many entries there are, those included that are over and were not met since.
@@ -369,7 +369,7 @@ impl<K, V, S> LruCache<K, V, S> {
         for section in self.sections() {
             let mut gone = Gone::new();
             section.lock().shard.copies(&mut copies, now, &mut gone);
-            self.settle(gone);
+            copies = self.settle(gone, copies);
         }
         copies
     }
@@ -469,10 +469,9 @@ where
             shard.insert(found, hash, (key, value), terms, &mut gone)
         };
         match overtaken {
-            None => self.settle(gone),
-            Some((flight, batch)) => self.settle_and_wake(gone, section, flight, batch),
+            None => self.settle(gone, replaced),
+            Some((flight, batch)) => self.settle_and_wake(gone, section, flight, batch, replaced),
         }
-        replaced
     }
 
     /// Takes a key out, and returns its value. Nothing is stored of what is being loaded for it.
@@ -481,7 +480,10 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.remove_entry(key).map(|(_, value)| value)
+        let (key, value) = self.remove_entry(key)?;
+        let mut panics = Panics::default();
+        panics.catch(|| drop(key));
+        Some(panics.resume_or(value))
     }
 
     /// [Removes](Self::remove) a key, and returns it together with its value.
@@ -503,8 +505,7 @@ where
             gone.keys.extend(flight.and_then(|flight| flights.invalidate(flight)));
             found.map(|found| shard.remove(found))
         };
-        self.settle(gone);
-        entry
+        self.settle(gone, entry)
     }
 
     /// The value of a key, which is made and stored if it is not there. Threads that want it meanwhile wait for it.
@@ -661,14 +662,14 @@ where
 
     /// The shard of a key, and its hash there.
     #[inline(always)]
-    fn locate<Q: Hash + ?Sized>(&self, key: &Q) -> (&sync::Mutex<Section<K, V>>, NonZeroU32) {
+    fn locate<Q: Hash + ?Sized>(&self, key: &Q) -> (&Locked<K, V>, NonZeroU32) {
         // Folded once more, so that no bits of a weak hash decide alone: shard and place in it are from different ones.
         let product = u128::from(self.hasher.hash_one(key)) * 0x9E37_79B9_7F4A_7C15;
         let hash = (product >> 64) as u64 ^ product as u64;
         let in_shard = NonZeroU32::new(hash as u32).unwrap_or(NonZeroU32::MIN);
         let section = match self.others.len() {
             0 => &self.first,
-            others => match ((hash >> 32) * (others as u64 + 1) >> 32) as usize {
+            others => match (((hash >> 32) * (others as u64 + 1)) >> 32) as usize {
                 0 => &self.first,
                 place => &self.others[place - 1],
             },
@@ -678,7 +679,7 @@ where
 }
 
 impl<K, V, S> LruCache<K, V, S> {
-    fn sections(&self) -> impl Iterator<Item = &sync::Mutex<Section<K, V>>> {
+    fn sections(&self) -> impl Iterator<Item = &Locked<K, V>> {
         once(&self.first).chain(&self.others).map(|section| &section.0)
     }
 
@@ -712,38 +713,37 @@ impl<K, V, S> LruCache<K, V, S> {
         let mut gone = Gone::new();
         section.shard.live(found, now, &mut gone);
         drop(section);
-        self.settle(gone);
+        self.settle(gone, ());
     }
 
-    /// Reports and drops what has left.
+    /// Reports and drops what has left, and gives back what the caller has in hand.
     #[inline(always)]
-    fn settle(&self, gone: Gone<K, V>) {
+    fn settle<R>(&self, gone: Gone<K, V>, in_hand: R) -> R {
         let unnoticed = self.settings.listener.is_none() && !needs_drop::<(K, V)>();
-        if !unnoticed && !gone.is_empty() {
-            self.settle_noticed(gone);
-        }
+        if unnoticed || gone.is_empty() { in_hand } else { self.settle_noticed(gone).resume_or(in_hand) }
     }
 
     #[inline(never)]
-    fn settle_noticed(&self, gone: Gone<K, V>) {
+    fn settle_noticed(&self, gone: Gone<K, V>) -> Panics {
         let mut panics = Panics::default();
         self.bury(gone, &mut panics);
-        panics.resume();
+        panics
     }
 
-    /// [Settles](Self::settle), and wakes then. What a waker panics with is its own affair: the caller has something in hand.
-    fn settle_and_wake(
+    /// [Settles](Self::settle), and wakes then. What a waker panics with is its own affair: there is something in hand.
+    fn settle_and_wake<R>(
         &self,
         gone: Gone<K, V>,
-        section: &sync::Mutex<Section<K, V>>,
+        section: &Locked<K, V>,
         flight: flight::Key,
         batch: WakeBatch,
-    ) {
-        let (mut panics, mut of_wakers) = (Panics::default(), Panics::default());
-        self.bury(gone, &mut panics);
+        in_hand: R,
+    ) -> R {
+        let panics = self.settle_noticed(gone);
+        let mut of_wakers = Panics::default();
         wake(section, flight, batch, &mut of_wakers);
         of_wakers.forget();
-        panics.resume();
+        panics.resume_or(in_hand)
     }
 
     /// Reports and drops what has left, each piece for itself: a panic of one neither keeps the others nor meets theirs.

@@ -339,6 +339,17 @@ impl Panics {
         }
     }
 
+    /// Gives `output` back; or drops it, which may panic as well, and [goes on](Self::resume) with the first panic.
+    #[inline(always)]
+    pub(crate) fn resume_or<R>(mut self, output: R) -> R {
+        if self.0.is_none() || std::thread::panicking() {
+            self.forget();
+            return output;
+        }
+        self.catch(|| drop(output));
+        resume_unwind(self.0.take().expect("there was a panic"))
+    }
+
     /// Lets the panics be, and the rest of what they carry: its drop is foreign code too.
     pub(crate) fn forget(self) {
         forget(self.0);

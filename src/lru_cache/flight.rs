@@ -30,10 +30,10 @@ use std::task::{Poll, Waker};
 use hashbrown::HashTable;
 
 use super::shard::{Gone, spread, trim};
-use super::{LruCache, Section};
+use super::{Locked, LruCache, Section};
 use crate::arena::Arena;
 pub(super) use crate::arena::Key;
-use crate::sync::{self, ThreadId, current_thread};
+use crate::sync::{ThreadId, current_thread};
 use crate::wait_list::{Panics, Turn, WaitList, WakeBatch};
 
 /// The flights of a shard.
@@ -73,7 +73,7 @@ type AnyError = Arc<dyn Any + Send + Sync>;
 /// A caller's part in a flight: it leads or waits. Dropping it gives it up.
 struct Seat<'c, K, V, S> {
     cache: &'c LruCache<K, V, S>,
-    section: &'c sync::Mutex<Section<K, V>>,
+    section: &'c Locked<K, V>,
     /// Until it has left.
     flight: Option<Key>,
     /// Unless it leads.
@@ -140,18 +140,14 @@ where
                 let weight = self.weigh(|| key.to_owned(), &value);
                 Ok(seat.land(value, weight))
             }
-            Err(error) => {
-                let error = Arc::new(error);
-                seat.fail(&error);
-                Err(error)
-            }
+            Err(error) => Err(seat.fail(Arc::new(error))),
         }
     }
 
     /// Finds the value, joins the flight of the key, or begins one.
     fn take_seat<'c, Q, E>(
         &'c self,
-        section: &'c sync::Mutex<Section<K, V>>,
+        section: &'c Locked<K, V>,
         hash: NonZeroU32,
         key: &Q,
         waker: &Waker,
@@ -203,8 +199,7 @@ where
                 }
                 seating
             };
-            self.settle(gone);
-            match seating {
+            match self.settle(gone, seating) {
                 Seating::Hit(value) => return Err(value),
                 Seating::Seat(seat) => return Ok(seat),
                 Seating::NeedsWaker => own_waker = Some(waker.clone()),
@@ -245,13 +240,18 @@ impl<K, V, S> Seat<'_, K, V, S> {
                 Turn::Waiting => return Poll::Pending,
                 Turn::NeedsWaker => spare = Some(waker.clone()),
                 Turn::Left(left) => {
-                    self.cache.settle(gone);
-                    return Poll::Ready(match (left.grant, value) {
+                    let outcome = match (left.grant, value) {
                         (Some(Grant::Error(error)), _) => Outcome::Error(error),
                         (_, Some(value)) => Outcome::Value(value),
                         (_, None) if self.flight.is_some() => Outcome::Lead,
                         (_, None) => Outcome::Afresh,
-                    });
+                    };
+                    // What a waker panics with is its own affair: there is something in hand.
+                    let mut of_wakers = Panics::default();
+                    of_wakers.catch(|| drop(left.waker));
+                    of_wakers.catch(|| drop(spare.take()));
+                    of_wakers.forget();
+                    return Poll::Ready(self.cache.settle(gone, outcome));
                 }
             }
         }
@@ -286,12 +286,11 @@ impl<K, V, S> Seat<'_, K, V, S> {
             flights.end(flight, for_waiters, &mut batch);
             flights.leave(flight, &mut gone);
         }
-        self.cache.settle_and_wake(gone, self.section, flight, batch);
-        value
+        self.cache.settle_and_wake(gone, self.section, flight, batch, value)
     }
 
     /// Ends the load with an error, which goes to those who can take it.
-    fn fail<E: Send + Sync + 'static>(mut self, error: &Arc<E>) {
+    fn fail<E: Send + Sync + 'static>(mut self, error: Arc<E>) -> Arc<E> {
         let flight = self.flight.take().expect("it has not left");
         let mut gone = Gone::new();
         let mut batch = WakeBatch::default();
@@ -299,11 +298,11 @@ impl<K, V, S> Seat<'_, K, V, S> {
             let mut section = self.section.lock();
             let Section { shard, flights } = &mut *section;
             shard.stats.load_failures += 1;
-            flights.share(flight, error, &mut batch);
+            flights.share(flight, &error, &mut batch);
             flights.hand_over(flight, &mut gone, &mut batch);
             flights.leave(flight, &mut gone);
         }
-        self.cache.settle_and_wake(gone, self.section, flight, batch);
+        self.cache.settle_and_wake(gone, self.section, flight, batch, error)
     }
 }
 
@@ -332,7 +331,7 @@ impl<K, V, S> Drop for Seat<'_, K, V, S> {
 }
 
 /// Wakes those who are to be woken of a flight.
-pub(super) fn wake<K, V>(section: &sync::Mutex<Section<K, V>>, flight: Key, mut batch: WakeBatch, panics: &mut Panics) {
+pub(super) fn wake<K, V>(section: &Locked<K, V>, flight: Key, mut batch: WakeBatch, panics: &mut Panics) {
     if !batch.is_empty() {
         panics.catch(|| batch.wake(|batch| section.lock().flights.take_wakers(flight, batch)));
     }
@@ -411,7 +410,7 @@ impl<K, V> Flights<K, V> {
         let Flight { key, hash, .. } = self.get(flight);
         let (key, hash) = (key.take()?, *hash);
         let in_index = self.index.find_entry(spread(hash), |&(_, held)| held == flight);
-        in_index.ok().expect("who is registered is in the index").remove();
+        in_index.expect("who is registered is in the index").remove();
         trim(&mut self.index, |&(hash, _)| spread(hash));
         Some(key)
     }

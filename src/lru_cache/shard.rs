@@ -288,7 +288,7 @@ impl<K, V> Shard<K, V> {
     fn forget(&mut self, at: Key) {
         let hash = hash_at(&self.entries, at.index());
         let in_table = self.table.find_entry(spread(hash), |&index| index == at.index());
-        in_table.ok().expect("each entry is in the table").remove();
+        in_table.expect("each entry is in the table").remove();
         self.weight -= self.weight_of(at);
     }
 

@@ -160,7 +160,8 @@ impl Game {
     /// Where it is in the model and in the shard. One that is over leaves.
     fn find(&mut self, key: u32, hash: NonZeroU32) -> Option<(usize, Key)> {
         let name = Name { key, serial: u64::MAX };
-        let found = self.shard.find(hash, &name, self.clock(), &mut self.gone);
+        let found = self.shard.find(hash, &name);
+        let found = self.shard.live(found, self.clock(), &mut self.gone);
         let mut at = self.model.iter().position(|entry| (entry.hash, entry.key) == (hash, key));
         if let Some(entry) = at.map(|at| self.model[at]).filter(|entry| self.is_over(entry)) {
             self.model.remove(at.take()?);
@@ -271,9 +272,8 @@ impl Game {
     fn copy(&mut self) {
         let mut copies = Vec::new();
         self.shard.copies(&mut copies, self.clock(), &mut self.gone);
-        let (over, live) = self.model.iter().partition(|entry| self.is_over(entry));
+        let (over, live): (VecDeque<_>, _) = self.model.iter().partition(|entry| self.is_over(entry));
         self.model = live;
-        let over: Vec<_> = over;
         over.into_iter().for_each(|entry| self.report(entry));
         let copies = copies.into_iter().map(|(name, value)| (name.serial, value));
         assert!(copies.eq(self.model.iter().map(|entry| (entry.serial, entry.value))), "other copies than entries");
