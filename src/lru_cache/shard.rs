@@ -186,12 +186,9 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Takes an entry out.
-    #[inline(always)]
     pub(super) fn remove(&mut self, found: Key) -> (K, V) {
         self.forget(found);
-        let entry = self.entries.remove(found, |_| Some(&mut self.order)).expect("who is found is there");
-        self.trim();
-        entry
+        self.take(found)
     }
 
     /// Takes the least recently used live entry out.
@@ -262,11 +259,9 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Sends an entry away.
-    #[inline(always)]
-    fn evict(&mut self, oldest: Key, now: Option<Instant>, gone: &mut Gone<K, V>) {
-        let cause = self.leaves(oldest, now);
-        let (key, value) = self.entries.remove(oldest, |_| Some(&mut self.order)).expect("who is the oldest is there");
-        self.trim();
+    fn evict(&mut self, at: Key, now: Option<Instant>, gone: &mut Gone<K, V>) {
+        let cause = self.leaves(at, now);
+        let (key, value) = self.take(at);
         gone.reports.push((key, value, cause));
     }
 
@@ -292,6 +287,17 @@ impl<K, V> Shard<K, V> {
         self.weight -= self.weight_of(at);
     }
 
+    /// Takes what is forgotten out of its slot, and lets the memory follow: columns are as long as the arena has slots, and
+    /// the table gives back what lies idle.
+    fn take(&mut self, at: Key) -> (K, V) {
+        let entry = self.entries.remove(at, |_| Some(&mut self.order)).expect("who leaves is there");
+        let slots = self.entries.slots();
+        cut(&mut self.weights, slots);
+        cut(&mut self.ends, slots);
+        trim(&mut self.table, |&index| spread(hash_at(&self.entries, index)));
+        entry
+    }
+
     #[inline(always)]
     pub(super) fn is_over(&self, at: Key, now: Option<Instant>) -> bool {
         now.is_some_and(|now| self.ends.get(at.index() as usize).is_some_and(|end| end.is_some_and(|end| end <= now)))
@@ -313,19 +319,9 @@ impl<K, V> Shard<K, V> {
             note(&mut self.ends, at, terms.end);
         }
     }
-
-    /// Lets the memory follow the arena's: columns are as long as it has slots, and the table gives back what lies idle.
-    #[inline(always)]
-    fn trim(&mut self) {
-        let slots = self.entries.slots();
-        cut(&mut self.weights, slots);
-        cut(&mut self.ends, slots);
-        trim(&mut self.table, |&index| spread(hash_at(&self.entries, index)));
-    }
 }
 
 /// Gives back what lies idle of a table.
-#[inline(always)]
 pub(super) fn trim<T>(table: &mut HashTable<T>, hash_of: impl Fn(&T) -> u64) {
     if table.capacity() > 2 * KEEP && table.len() <= table.capacity() / 8 {
         table.shrink_to(KEEP.max(2 * table.len()), hash_of);
@@ -352,7 +348,6 @@ fn note<T: Clone + Default>(column: &mut Vec<T>, at: Key, term: T) {
     column[index] = term;
 }
 
-#[inline(always)]
 fn cut<T>(column: &mut Vec<T>, slots: usize) {
     if column.len() > slots {
         column.truncate(slots);
