@@ -1,14 +1,16 @@
 //! The primitives in one page: `cargo run --example quickstart`.
 //!
-//! Eight workers, some of them tasks and some plain threads, share three permits, two connections and one total.
+//! Eight workers, some of them tasks and some plain threads, share three permits, two connections, one look-up and one
+//! total.
 
-use stanchion::{Manager, Mutex, Pool, PriorityQueue, Semaphore, blocking};
+use stanchion::{LruCache, Manager, Mutex, Pool, PriorityQueue, Semaphore, blocking};
 use std::convert::Infallible;
 use std::sync::LazyLock;
 use std::thread;
 
 static ADMISSION: Semaphore = Semaphore::new(3);
 static CONNECTIONS: LazyLock<Pool<Connect>> = LazyLock::new(|| Pool::builder(Connect).max_size(2).build());
+static RATES: LazyLock<LruCache<String, u64>> = LazyLock::new(|| LruCache::new(100));
 static TOTAL: Mutex<u64> = Mutex::new(0);
 
 /// How the pool comes by what it lends.
@@ -29,7 +31,9 @@ async fn work(amount: u64) {
     let _permit = ADMISSION.acquire().await.expect("nobody closes the semaphore");
     // Opened once, used again by whoever asked first.
     let _connection = CONNECTIONS.get().await.expect("nobody closes the pool");
-    *TOTAL.lock().await += amount;
+    // Looked up by whoever asks first; who asks meanwhile waits for the same answer, and the others find it here.
+    let rate = RATES.get_or_load("EUR", || async { 2 }).await;
+    *TOTAL.lock().await += amount * rate;
 }
 
 fn main() {
@@ -40,8 +44,9 @@ fn main() {
             scope.spawn(move || smol::block_on(work(amount)));
         }
     });
-    assert_eq!(*TOTAL.blocking_lock(), 20);
+    assert_eq!(*TOTAL.blocking_lock(), 40);
     println!("connections opened for eight workers: {}", CONNECTIONS.status().size);
+    println!("look-ups for eight workers: {}", RATES.stats().loads);
 
     // Under overload, say no while it is still early.
     let _all = ADMISSION.try_acquire_many(3).expect("all workers are done");

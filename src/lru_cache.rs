@@ -688,8 +688,14 @@ impl<K, V, S> LruCache<K, V, S> {
         self.settings.clock.as_ref().map(|now| now())
     }
 
-    fn weigh(&self, key: impl FnOnce() -> K, value: &V) -> Option<u64> {
-        self.settings.weigher.as_ref().map(|weigh| weigh(&key(), value))
+    /// What a value weighs with a key that is made for this: that of the flight is behind the lock.
+    fn weigh(&self, key: impl FnOnce() -> K, value: V) -> (V, Option<u64>) {
+        let Some(weigh) = &self.settings.weigher else { return (value, None) };
+        let key = key();
+        let weight = weigh(&key, &value);
+        let mut panics = Panics::default();
+        panics.catch(|| drop(key));
+        (panics.resume_or(value), Some(weight))
     }
 
     #[inline(always)]

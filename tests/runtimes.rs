@@ -24,9 +24,9 @@ use futures::{FutureExt, StreamExt};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use stanchion::{
-    Closed, Fixed, GetError, Key, Manager, Metrics, Mutex, MutexGuard, Object, Order, OwnedMutexGuard, OwnedObject,
-    Pool, PoolBuilder, PriorityQueue, Semaphore, TaskError, TaskHandle, TaskQueue, TryPopError, TryPushError,
-    TrySubmitError, blocking,
+    Closed, Fixed, GetError, Key, LruCache, LruCacheBuilder, Manager, Metrics, Mutex, MutexGuard, Object, Order,
+    OwnedMutexGuard, OwnedObject, Pool, PoolBuilder, PriorityQueue, Semaphore, TaskError, TaskHandle, TaskQueue,
+    TryPopError, TryPushError, TrySubmitError, blocking,
 };
 
 /// Tasks on each runtime, and plain threads.
@@ -356,6 +356,66 @@ fn every_runtime_shares_one_task_queue() {
         });
         assert_eq!((queue.len(), queue.running(), progress.load(Ordering::Relaxed)), (0, 0, EVERYBODY / 2 * ROUNDS));
     }
+}
+
+#[test]
+fn a_thousand_tasks_make_one_query() {
+    const ASKERS: u64 = 1_000;
+    let cache = Arc::new(LruCache::<String, u32>::new(10));
+    let queries = Arc::new(AtomicUsize::new(0));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    runtime.block_on(async {
+        let ask = || {
+            let (cache, queries) = (cache.clone(), queries.clone());
+            async move {
+                let query = || async {
+                    queries.fetch_add(1, Ordering::SeqCst);
+                    while cache.stats().misses < ASKERS {
+                        tokio::task::yield_now().await;
+                    }
+                    5
+                };
+                cache.get_or_load("answer", query).await
+            }
+        };
+        let tasks: Vec<_> = (0..ASKERS).map(|_| tokio::spawn(ask())).collect();
+        for task in tasks {
+            assert_eq!(task.await.unwrap(), 5);
+        }
+    });
+    cache.check();
+    let stats = cache.stats();
+    assert_eq!((read(&queries), stats.loads, stats.misses, stats.hits), (1, 1, ASKERS, 0));
+}
+
+#[test]
+fn every_runtime_shares_one_cache() {
+    const ROUNDS: usize = 100;
+    let cache = Arc::new(LruCache::builder(ROUNDS).shards(2).build());
+    let loads = Arc::new(AtomicUsize::new(0));
+    let progress = Arc::new(AtomicUsize::new(0));
+    watched(&progress, &cache, || {
+        on_every_runtime(|number, may_block| {
+            let (cache, loads, progress) = (cache.clone(), loads.clone(), progress.clone());
+            async move {
+                for round in 0..ROUNDS {
+                    let value = if may_block && number % 2 == 0 {
+                        cache.get_or_insert_with(&(round / 2), || loads.fetch_add(1, Ordering::SeqCst))
+                    } else {
+                        let load = || async {
+                            yield_now().await;
+                            loads.fetch_add(1, Ordering::SeqCst)
+                        };
+                        cache.get_or_load(&(round / 2), load).await
+                    };
+                    assert!(value < ROUNDS / 2, "each is loaded once");
+                    progress.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+    });
+    cache.check();
+    assert_eq!((read(&loads), cache.stats().loads), (ROUNDS / 2, ROUNDS as u64 / 2));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1279,7 +1339,7 @@ fn a_soak_of_a_pool_ends_with_every_object_and_every_place_accounted_for() {
                     let may_wait = number % 6 > 0;
                     while !pool.is_closed() {
                         let used = use_pool(&pool, &service, &clock, &mut kept, &mut random, may_wait, may_block);
-                        expect_panics(AssertUnwindSafe(used).catch_unwind().await, &service);
+                        expect_panics(AssertUnwindSafe(used).catch_unwind().await, &service.panicked);
                         if !may_wait {
                             // What they wait for may be on a thread that does not run.
                             thread::yield_now();
@@ -1290,7 +1350,7 @@ fn a_soak_of_a_pool_ends_with_every_object_and_every_place_accounted_for() {
                             pool.close();
                         }
                     }
-                    expect_panics(catch_unwind(AssertUnwindSafe(|| drop(kept))), &service);
+                    expect_panics(catch_unwind(AssertUnwindSafe(|| drop(kept))), &service.panicked);
                     pool.closed().await;
                 }
             });
@@ -1308,10 +1368,203 @@ fn a_soak_of_a_pool_ends_with_every_object_and_every_place_accounted_for() {
     }
 }
 
-fn expect_panics(outcome: thread::Result<()>, service: &Service) {
+fn expect_panics(outcome: thread::Result<()>, count: &AtomicUsize) {
     match outcome {
         Ok(()) => {}
-        Err(payload) if payload.is::<OnPurpose>() => add_one(&service.panicked),
+        Err(payload) if payload.is::<OnPurpose>() => add_one(count),
         Err(payload) => resume_unwind(payload),
+    }
+}
+
+/// What became of those who asked a cache, and of the loads.
+#[derive(Debug, Default)]
+struct Lookups {
+    asked: AtomicUsize,
+    given_up: AtomicUsize,
+    panicked: AtomicUsize,
+    loaded: AtomicUsize,
+    failed: AtomicUsize,
+    abandoned: AtomicUsize,
+    values: Arc<Gauge>,
+}
+
+/// A load that has begun, and is abandoned unless it comes to something.
+struct Begun<'l>(&'l Lookups, bool);
+
+/// A key, and one that is counted.
+type Entry = Arc<(u8, Counted)>;
+
+impl Lookups {
+    fn entry(&self, key: u8) -> Entry {
+        Arc::new((key, self.values.count()))
+    }
+
+    /// Counts one who asks, unless it is never polled.
+    fn ask<'a, F: Future + Send + 'a>(&'a self, look_up: F) -> Pin<Box<dyn Future<Output = F::Output> + Send + 'a>> {
+        Box::pin(async {
+            add_one(&self.asked);
+            look_up.await
+        })
+    }
+}
+
+impl Begun<'_> {
+    /// How it ends, at random.
+    fn end(mut self, key: u8, fate: u8) -> Result<Entry, Spoiled> {
+        let (count, outcome) = match fate {
+            0 => (&self.0.failed, Err(Spoiled)),
+            1 => panic_on_purpose(),
+            _ => (&self.0.loaded, Ok(self.0.entry(key))),
+        };
+        add_one(count);
+        self.1 = true;
+        outcome
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if !self.1 {
+            add_one(&self.0.abandoned);
+        }
+    }
+}
+
+/// One random thing that one can do with a cache of a capacity.
+async fn use_cache(
+    cache: &LruCache<u8, Entry>,
+    capacity: usize,
+    lookups: &Lookups,
+    random: &mut StdRng,
+    may_block: bool,
+) {
+    let key = random.random_range(0..48_u8).min(random.random_range(0..48));
+    let (steps, fate) = (random.random_range(0..5), random.random_range(0..10));
+    let begin = |fate| {
+        let begun = Begun(lookups, false);
+        async move {
+            for _ in 0..steps {
+                yield_now().await;
+            }
+            begun.end(key, fate)
+        }
+    };
+    let attempt = || begin(fate);
+    // Some have errors of another type, and some cannot fail, and panic instead.
+    let attempt_otherwise = || async { begin(fate).await.map_err(|Spoiled| ()) };
+    let load = || async { begin(fate.max(1)).await.unwrap_or_else(|Spoiled| unreachable!("it panics")) };
+    let patience = random.random_bool(0.4).then(|| random.random_range(0..8));
+    let found = match random.random_range(0..32) {
+        0..=4 => within(lookups.ask(cache.get_or_load(&key, load)), patience).await,
+        5..=10 => within(lookups.ask(cache.try_get_or_load(&key, attempt)), patience).await.and_then(Result::ok),
+        11..=13 => {
+            within(lookups.ask(cache.try_get_or_load(&key, attempt_otherwise)), patience).await.and_then(Result::ok)
+        }
+        14 => Some(after_a_change_of_waker(lookups.ask(cache.get_or_load(&key, load))).await),
+        15 | 16 => lookups.ask(async { cache.get(&key) }).await,
+        17 => {
+            // The first of two, which may be the one that waits; the other is dropped wherever it stands.
+            let [one, other] = [load, load].map(|load| lookups.ask(cache.get_or_load(&key, load)));
+            within(futures::future::select(one, other), Some(20)).await.map(|either| either.factor_first().0)
+        }
+        18 if may_block => {
+            let look_up = || cache.get_or_insert_with(&key, || blocking::wait(load()));
+            Some(lookups.ask(async { look_up() }).await)
+        }
+        19 if may_block => {
+            let look_up = || cache.try_get_or_insert_with(&key, || blocking::wait(attempt()));
+            lookups.ask(async { look_up() }).await.ok()
+        }
+        20 | 21 => cache.insert(key, lookups.entry(key)),
+        22 | 23 => cache.remove(&key),
+        24 => cache.remove_entry(&key).map(|(held, entry)| {
+            assert_eq!(held, key);
+            entry
+        }),
+        25 => cache.peek(&key),
+        26 if random.random_bool(0.2) => {
+            cache.clear();
+            None
+        }
+        27 if random.random_bool(0.2) => {
+            cache.retain(|key, entry| {
+                assert_eq!(*key, entry.0);
+                key % 3 > 0
+            });
+            None
+        }
+        28 => {
+            assert!(cache.pop_lru().is_none_or(|(key, entry)| key == entry.0));
+            None
+        }
+        29 => {
+            cache.set_capacity(random.random_range(0..=capacity));
+            None
+        }
+        _ => {
+            #[cfg(debug_assertions)]
+            cache.validate();
+            None
+        }
+    };
+    assert!(cache.len() <= capacity, "{cache:?}");
+    match found {
+        Some(entry) => assert_eq!(entry.0, key),
+        None => add_one(&lookups.given_up),
+    }
+}
+
+#[test]
+fn a_soak_of_a_cache_ends_with_every_load_and_every_value_accounted_for() {
+    let clock = Arc::new(Clock { start: Instant::now(), looks: AtomicU64::new(1) });
+    let timed = |builder: LruCacheBuilder<u8, Entry>| {
+        let clock = clock.clone();
+        builder.time_to_live(Duration::from_millis(500)).clock(move || clock.read())
+    };
+    let weighed = LruCache::builder(40).shards(4).weigher(|key: &u8, _: &Entry| 1 + u64::from(*key) % 12);
+    for (capacity, builder) in [(3, LruCache::builder(3)), (20, timed(LruCache::builder(20))), (40, weighed)] {
+        let reported = Arc::new(AtomicUsize::new(0));
+        let listener = reported.clone();
+        let cache = builder.on_evict(move |key, entry: Entry, _| {
+            assert_eq!(key, entry.0);
+            add_one(&listener);
+        });
+        let cache = Arc::new(cache.build());
+        let lookups = Arc::new(Lookups::default());
+        let progress = Arc::new(AtomicUsize::new(0));
+        let operations = operations() / 3 / EVERYBODY;
+        watched(&progress, &cache, || {
+            on_every_runtime(|number, may_block| {
+                let (cache, lookups, progress) = (cache.clone(), lookups.clone(), progress.clone());
+                async move {
+                    let mut random = StdRng::seed_from_u64(number as u64);
+                    for _ in 0..operations {
+                        let used = use_cache(&cache, capacity, &lookups, &mut random, may_block);
+                        expect_panics(AssertUnwindSafe(used).catch_unwind().await, &lookups.panicked);
+                        progress.fetch_add(1, Ordering::Relaxed);
+                        yield_now().await;
+                    }
+                }
+            });
+        });
+        cache.check();
+        #[cfg(debug_assertions)]
+        assert_eq!(cache.flights(), 0);
+        let stats = cache.stats();
+        let Lookups { asked, loaded, failed, abandoned, values, .. } = &*lookups;
+        assert_eq!((stats.hits + stats.misses) as usize, read(asked), "{lookups:?}");
+        let ends = [loaded, failed, abandoned].map(read);
+        assert_eq!((stats.loads as usize, stats.load_failures as usize), (ends.iter().sum(), ends[1]), "{lookups:?}");
+        assert_eq!((stats.evictions + stats.expirations) as usize, read(&reported));
+        assert_eq!(values.read().0, cache.len(), "a value is kept elsewhere");
+        assert_eq!(Arc::strong_count(&cache), 1, "somebody still holds on to it");
+        drop(cache);
+        assert_eq!(values.read().0, 0, "a value is not dropped");
+        // It was about something.
+        let enough = EVERYBODY * operations / 100;
+        assert!(ends.iter().all(|count| *count > enough), "{lookups:?}");
+        let counted = [stats.hits, stats.misses, stats.insertions, stats.evictions];
+        assert!(counted.iter().all(|count| *count as usize > enough), "{stats:?}");
+        assert!(read(&lookups.panicked) > enough / 10, "{lookups:?}");
     }
 }

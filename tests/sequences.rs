@@ -8,7 +8,7 @@
 mod sequences;
 
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
-use sequences::{mutex, pool, priority_queue, priority_queue_reentrant, semaphore, semaphore_reentrant};
+use sequences::{lru_cache, mutex, pool, priority_queue, priority_queue_reentrant, semaphore, semaphore_reentrant};
 
 /// Plays the sequence that the bytes stand for.
 type Game = fn(&[u8]);
@@ -68,4 +68,9 @@ fn priority_queue() {
 #[test]
 fn priority_queue_with_reentrant_code() {
     play(priority_queue_reentrant::run, 300);
+}
+
+#[test]
+fn lru_cache() {
+    play(lru_cache::run, 500);
 }

@@ -52,3 +52,13 @@ pub fn priority_queue(data: &[u8]) {
         [] => {}
     }
 }
+
+/// The private shard of the cache, against a list.
+pub fn shard(data: &[u8]) {
+    stanchion::lru_cache_shard_sequence::run(data);
+}
+
+/// The cache, against a list per shard.
+pub fn lru_cache(data: &[u8]) {
+    sequences::lru_cache::run(data);
+}

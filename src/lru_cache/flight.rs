@@ -137,7 +137,7 @@ where
         };
         match load().await {
             Ok(value) => {
-                let weight = self.weigh(|| key.to_owned(), &value);
+                let (value, weight) = self.weigh(|| key.to_owned(), value);
                 Ok(seat.land(value, weight))
             }
             Err(error) => Err(seat.fail(Arc::new(error))),

@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use stanchion::{Manager, Mutex, Pool, Semaphore, Status};
+use stanchion::{LruCache, Manager, Mutex, Pool, Semaphore, Status};
 
 /// Checks the invariants, in builds that can.
 pub(crate) trait Check {
@@ -47,6 +47,16 @@ impl<M: Manager> Check for Pool<M> {
         assert_eq!(size, idle + in_use + creating, "a snapshot that does not add up");
         assert!(waiting == 0 || idle == 0, "somebody waits beside an idle object");
         assert!(!self.is_closed() || (waiting, idle) == (0, 0), "it is closed");
+    }
+}
+
+impl<K, V, S> Check for LruCache<K, V, S> {
+    /// It weighs no more than it may, which is their number if nobody weighs its entries.
+    fn check(&self) {
+        #[cfg(debug_assertions)]
+        self.validate();
+        let weight = self.weight();
+        assert!(weight <= self.capacity() as u64, "it weighs {weight}");
     }
 }
 
@@ -311,4 +321,37 @@ impl Drop for Counted {
 #[track_caller]
 pub(crate) fn assert_numbers(got: &[usize], wanted: impl IntoIterator<Item = usize>) {
     assert_eq!(got, wanted.into_iter().collect::<Vec<_>>());
+}
+
+/// Time that passes when the test says so.
+#[derive(Clone, Debug)]
+pub(crate) struct Clock(Arc<StdMutex<(Instant, usize)>>);
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(StdMutex::new((Instant::now(), 0))))
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.0.lock().unwrap().0
+    }
+
+    pub(crate) fn advance(&self, by: Duration) {
+        self.0.lock().unwrap().0 += by;
+    }
+
+    /// How often it was read by those it was given to.
+    pub(crate) fn reads(&self) -> usize {
+        self.0.lock().unwrap().1
+    }
+
+    /// For the builder of what needs a clock.
+    pub(crate) fn source(&self) -> impl Fn() -> Instant + Send + Sync + 'static {
+        let clock = self.clone();
+        move || {
+            let mut state = clock.0.lock().unwrap();
+            state.1 += 1;
+            state.0
+        }
+    }
 }

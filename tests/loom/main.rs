@@ -12,6 +12,8 @@
 //! What loom 0.7 does not explore: spurious failures of a weak compare-and-swap, time, load buffering. Tests see to those.
 
 #[cfg(loom)]
+mod lru_cache;
+#[cfg(loom)]
 mod mutex;
 #[cfg(loom)]
 mod pool;
@@ -32,6 +34,7 @@ fn main() {
 #[cfg(loom)]
 fn main() {
     let models: Vec<support::Model> =
-        [semaphore::MODELS, mutex::MODELS, priority_queue::MODELS, task_queue::MODELS, pool::MODELS].concat();
+        [semaphore::MODELS, mutex::MODELS, priority_queue::MODELS, task_queue::MODELS, pool::MODELS, lru_cache::MODELS]
+            .concat();
     support::main(&models);
 }

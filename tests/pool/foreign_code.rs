@@ -11,8 +11,8 @@ use std::time::Duration;
 use stanchion::{Get, GetError, Manager, Metrics, Object, Pool, Status};
 
 use crate::common::hostile::Hostile;
-use crate::common::{self, Check, Log, Task, assert_numbers, panic_of, poll, poll_with, ready};
-use crate::manager::{CALL, Clock, Event, Factory};
+use crate::common::{self, Check, Clock, Log, Task, assert_numbers, panic_of, poll, poll_with, ready};
+use crate::manager::{CALL, Event, Factory};
 use crate::{Getter, Held, TestPool, all_is_dropped, counts, filled, served, take, waiting, woken};
 
 /// Runs `body` on a thread of its own and fails, instead of hanging, if it never ends.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use stanchion::{Object, Order, Pool, PoolBuilder};
 
-use crate::common::{Check, Task, ready};
-use crate::manager::{Clock, Factory};
+use crate::common::{Check, Clock, Task, ready};
+use crate::manager::Factory;
 use crate::{TestPool, counts, served, take, waiting, woken};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -7,7 +7,6 @@ use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as StdMutex};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
 
 use stanchion::{Manager, Metrics, Pool, PoolBuilder};
 
@@ -466,38 +465,5 @@ impl Manager for Factory {
     fn is_broken(&self, thing: &mut Thing) -> bool {
         self.world.happens(Event::IsBroken(thing.id));
         self.world.broken.lock().unwrap().contains(&thing.id)
-    }
-}
-
-/// Time that passes when the test says so.
-#[derive(Clone, Debug)]
-pub(crate) struct Clock(Arc<StdMutex<(Instant, usize)>>);
-
-impl Clock {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(StdMutex::new((Instant::now(), 0))))
-    }
-
-    pub(crate) fn now(&self) -> Instant {
-        self.0.lock().unwrap().0
-    }
-
-    pub(crate) fn advance(&self, by: Duration) {
-        self.0.lock().unwrap().0 += by;
-    }
-
-    /// How often the pool has read it.
-    pub(crate) fn reads(&self) -> usize {
-        self.0.lock().unwrap().1
-    }
-
-    /// For [`PoolBuilder::clock`].
-    pub(crate) fn source(&self) -> impl Fn() -> Instant + Send + Sync + 'static {
-        let clock = self.clone();
-        move || {
-            let mut state = clock.0.lock().unwrap();
-            state.1 += 1;
-            state.0
-        }
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use stanchion::{Object, Order, OwnedObject, Pool};
 
-use crate::common::{Task, panic_of, ready};
+use crate::common::{Clock, Task, panic_of, ready};
 use crate::creating::failed;
-use crate::manager::{CALL, Clock, Event, Factory};
+use crate::manager::{CALL, Event, Factory};
 use crate::{FEW, Getter, TestPool, all_is_dropped, counts, filled, served, take, waiting, woken};
 
 /// What becomes of a call.

@@ -16,9 +16,9 @@ use rand::{Rng, SeedableRng};
 use stanchion::{Manager, OwnedObject, Pool, Status};
 
 use crate::common::hostile::Hostile;
-use crate::common::{self, Check, Counter};
+use crate::common::{self, Check, Clock, Counter};
 use crate::foreign_code::{ends, is_locked_inside};
-use crate::manager::{Clock, Event, Factory, Thing};
+use crate::manager::{Event, Factory, Thing};
 
 /// Checks the invariants of a snapshot, and returns it.
 #[track_caller]

@@ -9,9 +9,9 @@ use std::time::Duration;
 use stanchion::{GetError, Metrics, Object, Order, OwnedObject, Pool, Status, blocking};
 
 use crate::common::hostile::Hostile;
-use crate::common::{Check, Counter, Log, Task, panic_of, poll, poll_with, ready, until};
+use crate::common::{Check, Clock, Counter, Log, Task, panic_of, poll, poll_with, ready, until};
 use crate::foreign_code::is_locked_inside;
-use crate::manager::{Clock, Factory};
+use crate::manager::Factory;
 use crate::{FEW, MANY, all_is_dropped, counts, fill, filled, served, take, waiting, woken};
 
 // ---------------------------------------------------------------------------------------------------------------------

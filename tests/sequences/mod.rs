@@ -7,6 +7,7 @@
 pub(crate) mod alarm;
 #[path = "../common/hostile.rs"]
 pub(crate) mod hostile;
+pub(crate) mod lru_cache;
 pub(crate) mod mutex;
 pub(crate) mod pool;
 pub(crate) mod priority_queue;

@@ -41,7 +41,7 @@ const TEXT: RGBColor = RGBColor(117, 125, 135);
 const STRONG: RGBColor = RGBColor(101, 125, 153);
 const LINE: RGBColor = RGBColor(128, 136, 146);
 const LOSS: RGBColor = RGBColor(214, 72, 72);
-const COLOURS: [RGBColor; 7] = [
+const COLOURS: [RGBColor; 8] = [
     RGBColor(56, 139, 253),
     RGBColor(224, 122, 47),
     RGBColor(46, 160, 87),
@@ -49,6 +49,7 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(150, 105, 230),
     RGBColor(184, 146, 20),
     RGBColor(20, 160, 170),
+    RGBColor(150, 110, 85),
 ];
 
 /// The candidates for the ends and the marks of the axis.

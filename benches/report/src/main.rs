@@ -8,11 +8,12 @@
 //!
 //! The way through the files: [`workspace`] asks cargo where things are; [`rounds`] runs the benches; [`results`] reads
 //! what criterion saved, and [`figures`] what benches tell besides; [`summary`] makes medians and ratios of it; [`table`],
-//! [`chart`], [`machine`] and [`sizes`] write them down; [`page`] puts that between the markers of BENCHMARKS.md.
+//! [`chart`], [`machine`], [`sizes`] and [`memory`] write them down; [`page`] puts that between the markers of BENCHMARKS.md.
 
 mod chart;
 mod figures;
 mod machine;
+mod memory;
 mod page;
 mod results;
 mod rounds;
@@ -102,7 +103,8 @@ fn generated(workspace: &Workspace, primitives: &[Primitive], figures: &[Figures
         writeln!(text, "{}\n", table::losses(primitive))?;
         text += &figures::tables(&primitive.name, figures);
     }
-    write!(text, "### Sizes in bytes\n\n{}", sizes::table())?;
+    writeln!(text, "### Sizes in bytes\n\n{}", sizes::table())?;
+    write!(text, "### Bytes per entry of a cache, beside key and value\n\n{}", memory::table())?;
     Ok(text)
 }
 

@@ -57,10 +57,10 @@ pub struct Database {
     tally: Arc<Tally>,
 }
 
-#[derive(Default)]
 struct Tally {
     opened: AtomicU64,
-    queries: AtomicU64,
+    /// By product. At 0, of which there is none, stand those for what is not in the catalogue.
+    queries: Vec<AtomicU64>,
 }
 
 impl Database {
@@ -74,7 +74,8 @@ impl Database {
 
     /// The file at `path`, which has been prepared, with its counts at zero.
     pub fn at(path: &Path) -> Self {
-        Self { path: path.into(), tally: Arc::default() }
+        let queries = (0..=PRODUCTS).map(|_| AtomicU64::default()).collect();
+        Self { path: path.into(), tally: Arc::new(Tally { opened: AtomicU64::default(), queries }) }
     }
 
     /// Opens a connection: a file handle, a page cache, and the schema read and parsed anew.
@@ -95,7 +96,12 @@ impl Database {
 
     /// How many queries have been made.
     pub fn queries(&self) -> u64 {
-        self.tally.queries.load(Ordering::Relaxed)
+        self.tally.queries.iter().map(|queries| queries.load(Ordering::Relaxed)).sum()
+    }
+
+    /// How many of them were for this product of the catalogue.
+    pub fn queries_for(&self, id: u32) -> u64 {
+        self.tally.queries[id as usize].load(Ordering::Relaxed)
     }
 }
 
@@ -109,7 +115,8 @@ pub struct Connection {
 impl Connection {
     /// Looks a product up, with a summary of its reviews. Blocks the thread.
     pub fn product(&mut self, id: u32) -> rusqlite::Result<Option<Product>> {
-        self.tally.queries.fetch_add(1, Ordering::Relaxed);
+        let queries = &self.tally.queries;
+        queries.get(id as usize).unwrap_or(&queries[0]).fetch_add(1, Ordering::Relaxed);
         let product = self.look_up(id);
         self.failed |= product.is_err();
         product
@@ -183,6 +190,7 @@ mod tests {
         assert!((1.0..=5.0).contains(&product.mean_stars));
         assert_eq!(connection.product(PRODUCTS + 1)?, None);
         assert_eq!((database.connections_opened(), database.queries()), (1, 2));
+        assert_eq!((database.queries_for(17), database.queries_for(PRODUCTS)), (1, 0));
         Ok(())
     }
 

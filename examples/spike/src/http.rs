@@ -41,7 +41,7 @@ async fn answer(service: &Service, request: &Request<Incoming>) -> Response<Full
     match service.product(class, id).await {
         Ok(Some(product)) => response(StatusCode::OK, None, page(&product)),
         Ok(None) => response(StatusCode::NOT_FOUND, None, complaint("no such product")),
-        Err(Refusal::Busy) => {
+        Err(Refusal::Busy(_)) => {
             let retry_after = (RETRY_AFTER, HeaderValue::from_static("1"));
             // Said often and in a hurry, so it is written already.
             response(StatusCode::SERVICE_UNAVAILABLE, Some(retry_after), r#"{"error":"busy"}"#)
@@ -184,7 +184,7 @@ async fn serve(stream: TcpStream, service: Arc<Service>) {
 mod tests {
     use super::*;
     use crate::database::{Database, PRODUCTS};
-    use crate::load::{Load, Schedule};
+    use crate::load::{HOTTEST, Load, Schedule};
     use crate::service::{Bare, Stanchion};
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpStream};
@@ -211,27 +211,28 @@ mod tests {
         Arc::new(Service::Bare(Bare::new(database)))
     }
 
-    /// Of two threads, with room for ten in line.
+    /// Of two threads, with room for ten in line. It remembers a hundred products.
     fn stanchion(database: &Database) -> Arc<Service> {
-        Arc::new(Service::Stanchion(Arc::new(Stanchion::new(database, 2, 10))))
+        Arc::new(Service::Stanchion(Arc::new(Stanchion::new(database, 2, 10, 100))))
     }
 
     /// Does so with either service.
-    fn with_each(test: impl Fn(SocketAddr, &Database) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    fn with_each(test: impl Fn(SocketAddr, &Database, &Service) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("catalogue.sqlite");
         Database::prepare(&path)?;
         for service in [bare, stanchion] {
             let database = Database::at(&path);
-            let (_running, address) = start(&service(&database))?;
-            test(address, &database)?;
+            let service = service(&database);
+            let (_running, address) = start(&service)?;
+            test(address, &database, &service)?;
         }
         Ok(())
     }
 
     #[test]
     fn both_answer_over_a_real_socket() -> anyhow::Result<()> {
-        with_each(|address, _| {
+        with_each(|address, _, _| {
             let answer = ask(address, "GET /product/17")?;
             assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
             assert!(answer.contains("\"name\":\"product no. 17\""), "{answer}");
@@ -245,7 +246,7 @@ mod tests {
 
     #[test]
     fn both_bear_a_small_load() -> anyhow::Result<()> {
-        with_each(|address, database| {
+        with_each(|address, database, service| {
             let schedule = Schedule::new(20, 40, Duration::from_secs(1));
             let load = Load {
                 schedule,
@@ -259,26 +260,35 @@ mod tests {
             let outcome = load.run(address, |_| ())?;
             assert_eq!(outcome.total.offered, schedule.total());
             assert_eq!(outcome.total.served, outcome.total.offered);
-            assert_eq!(database.queries(), outcome.total.served);
+            let (queries, for_hottest) = (database.queries(), database.queries_for(HOTTEST));
+            match service.hit_ratio() {
+                None => assert!(queries == outcome.total.served && for_hottest > 1, "{queries}, {for_hottest}"),
+                Some(ratio) => {
+                    // Who waits for another's query neither hits nor asks.
+                    let spared = (outcome.total.served - queries) as f64 / outcome.total.served as f64;
+                    assert!(0.0 < ratio && ratio <= spared, "{ratio}, {spared}");
+                    assert_eq!(for_hottest, 1);
+                }
+            }
             Ok(())
         })
     }
 
     #[test]
-    fn bare_opens_the_database_for_each_request_and_stanchion_does_not() -> anyhow::Result<()> {
+    fn bare_opens_and_asks_the_database_for_each_request_and_stanchion_does_not() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("catalogue.sqlite");
         Database::prepare(&path)?;
-        for (service, connections) in [(bare as fn(&Database) -> _, 5), (stanchion, 2)] {
+        for (service, connections, queries) in [(bare as fn(&Database) -> _, 10, 10), (stanchion, 2, 5)] {
             let database = Database::at(&path);
             let service: Arc<Service> = service(&database);
             let (_running, address) = start(&service)?;
-            for id in 1..=5 {
+            for id in (1..=5).chain(1..=5) {
                 ask(address, &format!("GET /product/{id}"))?;
             }
-            assert_eq!((database.connections_opened(), database.queries()), (connections, 5));
+            assert_eq!((database.connections_opened(), database.queries()), (connections, queries));
             let waits = service.waits();
-            assert_eq!(waits.count, 5);
+            assert_eq!(u64::from(waits.count), queries);
             assert!(waits.mean() <= waits.longest && waits.longest <= waits.total, "{waits:?}");
         }
         Ok(())
@@ -287,7 +297,7 @@ mod tests {
     #[test]
     fn nobody_s_class_is_free() -> anyhow::Result<()> {
         // Nor is an unknown one an error.
-        with_each(|address, _| {
+        with_each(|address, _, _| {
             for class in ["", "\r\nx-class: health", "\r\nX-Class: paying", "\r\nx-class: royal"] {
                 let mut stream = TcpStream::connect(address)?;
                 stream.set_read_timeout(Some(PATIENCE))?;

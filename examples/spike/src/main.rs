@@ -1,9 +1,9 @@
 //! A service that survives a spike.
 //!
 //! An HTTP service on this machine, over a real SQLite database, meets a load that climbs from 2,000 to
-//! 100,000 requests a second and falls back. It meets it twice: first bare, then with a `PriorityQueue` that
-//! puts the urgent first, a `Semaphore` that admits, a `Pool` that lends connections and a `Mutex` that keeps the
-//! books. The command prints both side by side and draws how latency went.
+//! 100,000 requests a second and falls back. It meets it twice: first bare, then with an `LruCache` that remembers
+//! what everybody wants, a `PriorityQueue` that puts the urgent first, a `Semaphore` that admits, a `Pool` that lends
+//! connections and a `Mutex` that keeps the books. The command prints both side by side and draws how latency went.
 //!
 //! The files, in the order to read them: [`service`] is what a program with stanchion looks like, [`http`]
 //! brings it requests, [`database`] is what it protects, [`load`] asks, [`report`] tells.
@@ -28,9 +28,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::database::Database;
 use crate::http::{Running, half_of_the_cores};
-use crate::load::{Glimpse, Load, Outcome, Schedule};
+use crate::load::{Glimpse, HOTTEST, Load, Outcome, Schedule};
 use crate::report::Run;
-use crate::service::{Bare, Service, Stanchion, Waits};
+use crate::service::{Bare, Service, Stanchion};
 
 /// An HTTP service over SQLite that meets a spike of load twice: bare, and with stanchion.
 ///
@@ -82,6 +82,9 @@ struct Args {
     /// together can never make the line that long)
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = value_parser!(u32).range(1..=1_000_000))]
     max_waiting: u32,
+    /// With stanchion: products that are remembered, of the 5,000 that there are
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = value_parser!(u32).range(0..=1_000_000))]
+    cache: u32,
     /// Run in this mode only
     #[arg(long, value_name = "MODE")]
     only: Option<Mode>,
@@ -98,7 +101,7 @@ struct Args {
 pub enum Mode {
     /// A connection for every request, without a bound
     Bare,
-    /// A line by urgency, admission by a semaphore, connections from a pool, books behind a mutex
+    /// A cache, a line by urgency, admission by a semaphore, connections from a pool, books behind a mutex
     Stanchion,
 }
 
@@ -182,9 +185,17 @@ fn spike(args: &Args) -> anyhow::Result<()> {
         // Each load meets a service of its own, so that neither inherits anything from the other.
         let (unloaded, _) = run(args, mode, "unloaded", &args.unloaded(), &listener, &Database::at(&path))?;
         let database = Database::at(&path);
-        let (outcome, waits) = run(args, mode, "spike", &load, &listener, &database)?;
-        let (connections_opened, queries) = (database.connections_opened(), database.queries());
-        runs.push(Run { mode, unloaded, outcome, connections_opened, waits, queries });
+        let (outcome, service) = run(args, mode, "spike", &load, &listener, &database)?;
+        runs.push(Run {
+            mode,
+            unloaded,
+            outcome,
+            connections_opened: database.connections_opened(),
+            waits: service.waits(),
+            hit_ratio: service.hit_ratio(),
+            queries: database.queries(),
+            queries_for_hottest: database.queries_for(HOTTEST),
+        });
     }
 
     let text = if args.json { format!("{:#}\n", report::json(&load, &runs)) } else { report::tables(&load, &runs) };
@@ -205,18 +216,19 @@ fn run(
     load: &Load,
     listener: &TcpListener,
     database: &Database,
-) -> anyhow::Result<(Outcome, Waits)> {
+) -> anyhow::Result<(Outcome, Arc<Service>)> {
     let service = Arc::new(match mode {
         Mode::Bare => Service::Bare(Bare::new(database)),
         Mode::Stanchion => {
-            Service::Stanchion(Arc::new(Stanchion::new(database, args.permits(), args.max_waiting as usize)))
+            let (max_waiting, remembered) = (args.max_waiting as usize, args.cache as usize);
+            Service::Stanchion(Arc::new(Stanchion::new(database, args.permits(), max_waiting, remembered)))
         }
     });
     let _running = Running::start(listener.try_clone()?, Arc::clone(&service))?;
     let bar = progress_bar(format!("{mode}, {name}"), load);
     let outcome = load.run(listener.local_addr()?, |glimpse| show(&bar, &glimpse))?;
     bar.finish();
-    Ok((outcome, service.waits()))
+    Ok((outcome, service))
 }
 
 fn listen(port: u16) -> anyhow::Result<TcpListener> {
@@ -320,6 +332,7 @@ mod tests {
             &["--pipeline", "0"],
             &["--permits", "0"],
             &["--max-waiting", "0"],
+            &["--cache", "-1"],
             &["--seconds", "0"],
             &["--seconds", "soon"],
             &["--port", "65536"],

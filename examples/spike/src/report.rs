@@ -28,7 +28,10 @@ pub struct Run {
     pub connections_opened: u64,
     /// For a connection.
     pub waits: Waits,
+    /// Of the cache, if there is one.
+    pub hit_ratio: Option<f64>,
     pub queries: u64,
+    pub queries_for_hottest: u64,
 }
 
 /// Latencies up to this are good enough for somebody who is waiting for a page.
@@ -74,7 +77,7 @@ fn by_class(load: &Load, runs: &[Run]) -> String {
                 &quantile(0.5, &peak.latency),
                 &quantile(0.99, &peak.latency),
                 &growth(unloaded, peak).map_or("-".into(), |growth| format!("{growth:.1}x")),
-                &format!("{:.1} %", 100.0 * peak.served as f64 / peak.offered.max(1) as f64),
+                &percent(peak.served as f64 / peak.offered.max(1) as f64),
             ]));
         }
     }
@@ -117,7 +120,9 @@ fn by_mode(runs: &[Run]) -> String {
         ("database connections opened", count(|run| run.connections_opened)),
         ("  wait for one, on average", wait(Waits::mean)),
         ("  wait for one, at most", wait(|waits| waits.longest)),
+        ("answered from the cache", column(&|run| run.hit_ratio.map_or("-".into(), percent))),
         ("database queries made", count(|run| run.queries)),
+        ("  for the hottest product", count(|run| run.queries_for_hottest)),
         ("generator held up, at most", column(&|run| milliseconds(run.outcome.longest_pause.as_micros() as u64))),
     ];
     let widest = |cells: &mut dyn Iterator<Item = &str>| cells.map(|cell| cell.len()).max().unwrap_or(0);
@@ -181,7 +186,9 @@ pub fn json(load: &Load, runs: &[Run]) -> Value {
                 "mean": run.waits.mean().as_secs_f64() * 1e3,
                 "max": run.waits.longest.as_secs_f64() * 1e3,
             },
+            "cache_hit_ratio": run.hit_ratio,
             "database_queries": run.queries,
+            "database_queries_for_hottest_product": run.queries_for_hottest,
             "generator_longest_pause_ms": outcome.longest_pause.as_secs_f64() * 1e3,
             "classes": Class::ALL.map(|of| class(run, of)),
         })
@@ -198,6 +205,10 @@ pub fn json(load: &Load, runs: &[Run]) -> Value {
         },
         "runs": runs.iter().map(run).collect::<Vec<_>>(),
     })
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
 }
 
 fn grouped(number: u64) -> String {
@@ -481,7 +492,16 @@ mod tests {
         let run = |mode, unit| -> anyhow::Result<Run> {
             let (unloaded, outcome) = (outcome(1)?, outcome(unit)?);
             let waits = Waits { count: 4, total: Duration::from_millis(10), longest: Duration::from_millis(7) };
-            Ok(Run { mode, unloaded, outcome, connections_opened: 4, waits, queries: 1_234_567 })
+            Ok(Run {
+                mode,
+                unloaded,
+                outcome,
+                connections_opened: 4,
+                waits,
+                hit_ratio: (mode == Mode::Stanchion).then_some(0.75),
+                queries: 1_234_567,
+                queries_for_hottest: 12_345,
+            })
         };
         Ok((load.clone(), vec![run(Mode::Bare, 400)?, run(Mode::Stanchion, 2)?]))
     }
@@ -495,7 +515,9 @@ mod tests {
             Ok(line.trim().replacen(name, "", 1).replace(" ms", "").split_whitespace().map(str::to_owned).collect())
         };
         assert_eq!(row("bare")?, ["stanchion"]);
+        assert_eq!(row("answered from the cache")?, ["-", "75.0", "%"]);
         assert_eq!(row("database queries made")?, ["1,234,567", "1,234,567"]);
+        assert_eq!(row("for the hottest product")?, ["12,345", "12,345"]);
         assert_eq!(row("database connections opened")?, ["4", "4"]);
         assert_eq!(row("wait for one, on average")?, ["2.50", "2.50"]);
         assert_eq!(row("wait for one, at most")?, ["7.00", "7.00"]);
@@ -532,6 +554,8 @@ mod tests {
         assert_eq!(json["runs"][1]["mode"], "stanchion");
         assert_eq!(json["runs"][0]["offered"], load.schedule.total());
         assert_eq!(json["runs"][1]["database_queries"], 1_234_567);
+        assert_eq!(json["runs"][1]["database_queries_for_hottest_product"], 12_345);
+        assert_eq!([0, 1].map(|run| json["runs"][run]["cache_hit_ratio"].as_f64()), [None, Some(0.75)]);
         assert_eq!(json["runs"][1]["database_connections_opened"], 4);
         assert_eq!(json["runs"][1]["database_connection_wait_ms"], json!({ "mean": 2.5, "max": 7.0 }));
         let health = &json["runs"][1]["classes"][2];

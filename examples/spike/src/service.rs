@@ -4,7 +4,9 @@
 //! pool. Nothing says how many may do so at once, so when load rises the requests slow each other down, and
 //! every one of them is late, whoever sent it.
 //!
-//! **Stanchion** adds four primitives, each with one job:
+//! **Stanchion** adds five primitives, each with one job:
+//! - an [`LruCache`] *remembers* what was asked for lately, and of those who ask for the same product at once has one
+//!   ask the database for all. What follows is for what it does not know;
 //! - a [`PriorityQueue`] is the *line*: health checks go before paying customers, and those before free ones.
 //!   It is bounded, and when it is full the least urgent request, the newest of those, is turned away at once
 //!   (503 with `Retry-After`) instead of being served when it is too late;
@@ -19,7 +21,7 @@ use std::fmt::Display;
 use std::sync::{self, Arc};
 use std::time::{Duration, Instant};
 
-use stanchion::{Manager, Mutex, Pool, PriorityQueue, Semaphore, blocking};
+use stanchion::{LruCache, Manager, Mutex, Pool, PriorityQueue, Semaphore, Stats, blocking};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
@@ -53,10 +55,10 @@ impl Class {
 }
 
 /// How a request fails to be served.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Refusal {
-    /// Too many are waiting already.
-    Busy,
+    /// Too many are waiting already, all of them at least as urgent as this class.
+    Busy(Class),
     /// The database did not answer.
     Broken(String),
 }
@@ -67,7 +69,7 @@ impl<E: Display> From<E> for Refusal {
     }
 }
 
-pub type Lookup = Result<Option<Product>, Refusal>;
+pub type Lookup = Result<Option<Arc<Product>>, Refusal>;
 
 /// How long threads waited until they had a connection, each time that they needed one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,7 +108,7 @@ impl Bare {
             let start = Instant::now();
             let mut connection = database.connect()?;
             waits.lock()?.add(start.elapsed());
-            Ok(connection.product(id)?)
+            Ok(connection.product(id)?.map(Arc::new))
         })
         .await?
     }
@@ -114,6 +116,9 @@ impl Bare {
 
 /// The service with primitives.
 pub struct Stanchion {
+    /// What products are, or that there is no such product. One shard will do: its lock is held for a thousandth of
+    /// the time that a request takes.
+    products: LruCache<u32, Option<Arc<Product>>>,
     line: PriorityQueue<Class, Ticket>,
     admission: Arc<Semaphore>,
     connections: Pool<Database>,
@@ -142,10 +147,12 @@ struct Ticket {
 }
 
 impl Stanchion {
-    /// Of `permits` threads, each on a connection of its own, while at most `max_waiting` requests wait.
-    pub fn new(database: &Database, permits: usize, max_waiting: usize) -> Self {
+    /// Of `permits` threads, each on a connection of its own, while at most `max_waiting` requests wait. Remembers
+    /// so many products.
+    pub fn new(database: &Database, permits: usize, max_waiting: usize, remembered: usize) -> Self {
         let connections = Pool::builder(database.clone()).max_size(permits).min_idle(permits);
         Self {
+            products: LruCache::new(remembered),
             line: PriorityQueue::bounded(max_waiting),
             admission: Arc::new(Semaphore::new(permits)),
             // Only who has been admitted asks for a connection.
@@ -155,10 +162,26 @@ impl Stanchion {
     }
 
     async fn product(&self, class: Class, id: u32) -> Lookup {
+        loop {
+            // Remember: who finds it is done, and of those who miss the same product the first asks for all. When its
+            // client hangs up, its ticket is worth nothing any more, and the one that has waited longest for the
+            // product takes over with a ticket of its own. So nobody waits for a client that has gone. (Who is more
+            // urgent than the first waits as long as the first, all the same.)
+            let answer = self.products.try_get_or_load(&id, || self.ask(class, id)).await;
+            match answer.map_err(Arc::unwrap_or_clone) {
+                // Whoever asked for it was less urgent: that answer is not for this one.
+                Err(Refusal::Busy(turned_away)) if turned_away < class => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Asks the database when it is this request's turn.
+    async fn ask(&self, class: Class, id: u32) -> Lookup {
         let (reply, answer) = oneshot::channel();
         // Order, and shed: whoever is the least urgent of a full line leaves it, be it this one.
-        if let Ok((_, Some((_, turned_away)))) = self.line.force_push(class, Ticket { id, reply }) {
-            let _ = turned_away.reply.send(Err(Refusal::Busy));
+        if let Ok((_, Some((class, turned_away)))) = self.line.force_push(class, Ticket { id, reply }) {
+            let _ = turned_away.reply.send(Err(Refusal::Busy(class)));
         }
         answer.await.unwrap_or_else(|_| Err(Refusal::Broken("nobody is left to ask the database".into())))
     }
@@ -190,7 +213,7 @@ impl Stanchion {
 
     /// Blocks the thread.
     fn answer(&self, Ticket { id, reply }: Ticket) {
-        // Nothing is asked for a client that has hung up.
+        // Nothing is asked for a client that has hung up: if others wait for the same, one of them has a ticket.
         if !reply.is_closed() {
             let _ = reply.send(self.look_up(id));
         }
@@ -202,7 +225,7 @@ impl Stanchion {
         // Lend: the connection goes back when we return.
         let mut connection = blocking::wait(self.connections.get())?;
         self.waits.blocking_lock().add(start.elapsed());
-        Ok(connection.product(id)?)
+        Ok(connection.product(id)?.map(Arc::new))
     }
 }
 
@@ -236,6 +259,13 @@ impl Service {
             Self::Stanchion(service) => *service.waits.blocking_lock(),
         }
     }
+
+    /// The share of look-ups, if there were any, that needed no database and no waiting.
+    pub fn hit_ratio(&self) -> Option<f64> {
+        let Self::Stanchion(service) = self else { return None };
+        let Stats { hits, misses, .. } = service.products.stats();
+        (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64)
+    }
 }
 
 #[cfg(test)]
@@ -245,6 +275,28 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     type Asked<'a> = Pin<Box<dyn Future<Output = Lookup> + 'a>>;
+
+    fn ask<'a>(service: &'a Stanchion, requests: &[(Class, u32)]) -> Vec<Option<Asked<'a>>> {
+        let ask = |&(class, id): &(Class, u32)| Some(Box::pin(service.product(class, id)) as Asked);
+        requests.iter().map(ask).collect()
+    }
+
+    /// Serves until all who have not hung up are answered, and none with a refusal.
+    fn serve_all(service: &Arc<Stanchion>, asked: &mut [Option<Asked>]) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let mut answers = Vec::new();
+        runtime.block_on(async {
+            let mut serving = Box::pin(service.serve());
+            while asked.iter().any(Option::is_some) {
+                let step = std::future::poll_fn(|context| Poll::Ready(serving.as_mut().poll(context)));
+                assert!(step.await.is_pending());
+                answers.extend(look(asked));
+                std::thread::yield_now();
+            }
+        });
+        assert!(answers.iter().all(|(_, answer)| matches!(answer, Ok(Some(_)))), "{answers:?}");
+        Ok(())
+    }
 
     /// What has been answered by now, once each.
     fn look(asked: &mut [Option<Asked>]) -> Vec<(usize, Lookup)> {
@@ -263,8 +315,9 @@ mod tests {
     #[test]
     fn of_a_full_line_the_newest_of_the_least_urgent_is_turned_away() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
-        let service = Stanchion::new(&Database::at(&directory.path().join("unused")), 1, 3);
+        let service = Stanchion::new(&Database::at(&directory.path().join("unused")), 1, 3, 9);
         let classes = [
+            // Each asks for a product of its own.
             Class::Free,   // 1
             Class::Free,   // 2
             Class::Paying, // 3
@@ -274,11 +327,10 @@ mod tests {
             Class::Health, // 7: turns 6 away
             Class::Free,   // 8: is turned away
         ];
-        let mut asked: Vec<Option<Asked>> =
-            (1..).zip(classes).map(|(id, class)| Some(Box::pin(service.product(class, id)) as Asked)).collect();
+        let mut asked = ask(&service, &classes.into_iter().zip(1..).collect::<Vec<_>>());
         let mut refused = look(&mut asked);
         refused.extend(look(&mut asked)); // those who were in line before they were turned away
-        assert!(refused.iter().all(|(_, answer)| matches!(answer, Err(Refusal::Busy))), "{refused:?}");
+        assert!(refused.iter().all(|(_, answer)| matches!(answer, Err(Refusal::Busy(_)))), "{refused:?}");
         let numbers: Vec<_> = refused.iter().map(|(number, _)| *number).collect();
         assert_eq!(numbers, [5, 8, 1, 2, 6]);
 
@@ -291,26 +343,64 @@ mod tests {
     fn who_hangs_up_is_not_looked_up() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let database = Database::prepare(&directory.path().join("catalogue.sqlite"))?;
-        let service = Arc::new(Stanchion::new(&database, 1, 3));
-        let mut asked: Vec<Option<Asked>> =
-            (1..=3).map(|id| Some(Box::pin(service.product(Class::Paying, id)) as Asked)).collect();
+        let service = Arc::new(Stanchion::new(&database, 1, 3, 9));
+        let mut asked = ask(&service, &[(Class::Paying, 1), (Class::Paying, 2), (Class::Paying, 3)]);
         assert!(look(&mut asked).is_empty());
         asked[1] = None;
-
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        let answers = runtime.block_on(async {
-            let mut serving = Box::pin(service.serve());
-            let mut answers = Vec::new();
-            while answers.len() < 2 {
-                let step = std::future::poll_fn(|context| Poll::Ready(serving.as_mut().poll(context)));
-                assert!(step.await.is_pending());
-                answers.extend(look(&mut asked));
-                std::thread::yield_now();
-            }
-            answers
-        });
-        assert!(answers.iter().all(|(_, answer)| matches!(answer, Ok(Some(_)))), "{answers:?}");
+        serve_all(&service, &mut asked)?;
         assert_eq!(database.queries(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn who_asks_for_the_same_is_served_by_one_query() -> anyhow::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let database = Database::prepare(&directory.path().join("catalogue.sqlite"))?;
+        let service = Arc::new(Stanchion::new(&database, 1, 3, 9));
+        let mut asked = ask(&service, &[(Class::Free, 7), (Class::Health, 7), (Class::Paying, 7)]);
+        assert!(look(&mut asked).is_empty());
+        assert_eq!(service.line.len(), 1);
+        serve_all(&service, &mut asked)?;
+
+        // Nobody serves any more, nor need they.
+        let answers = look(&mut ask(&service, &[(Class::Free, 7)]));
+        assert!(matches!(answers[..], [(1, Ok(Some(_)))]), "{answers:?}");
+        assert_eq!((database.queries(), database.queries_for(7)), (1, 1));
+        assert_eq!(service.waits.blocking_lock().count, 1);
+        assert_eq!(Service::Stanchion(Arc::clone(&service)).hit_ratio(), Some(0.25));
+        Ok(())
+    }
+
+    #[test]
+    fn who_hangs_up_leaves_the_query_to_whoever_waits_for_it() -> anyhow::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let database = Database::prepare(&directory.path().join("catalogue.sqlite"))?;
+        let service = Arc::new(Stanchion::new(&database, 1, 3, 9));
+        let mut asked = ask(&service, &[(Class::Health, 7), (Class::Free, 7), (Class::Paying, 7)]);
+        assert!(look(&mut asked).is_empty());
+        asked[0] = None;
+        assert!(look(&mut asked).is_empty());
+        assert_eq!(service.line.len(), 2); // with the ticket that is worth nothing
+        serve_all(&service, &mut asked)?;
+        assert_eq!(database.queries(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn the_urgent_are_not_turned_away_with_those_they_waited_for() -> anyhow::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let service = Stanchion::new(&Database::at(&directory.path().join("unused")), 1, 1, 9);
+        // The second waits for the first, which the third turns away.
+        let mut asked = ask(&service, &[(Class::Free, 7), (Class::Health, 7), (Class::Paying, 8)]);
+        let mut refused = look(&mut asked);
+        refused.extend(look(&mut asked));
+        refused.extend(look(&mut asked));
+        assert!(
+            matches!(refused[..], [(1, Err(Refusal::Busy(Class::Free))), (3, Err(Refusal::Busy(Class::Paying)))]),
+            "{refused:?}"
+        );
+        let in_line: Vec<_> = service.line.drain().into_iter().map(|(class, ticket)| (class, ticket.id)).collect();
+        assert_eq!(in_line, [(Class::Health, 7)]);
         Ok(())
     }
 
@@ -324,7 +414,7 @@ mod tests {
         let _inside = runtime.enter(); // connections are opened there
         for (path, opened) in [(good, 1), (empty, 3)] {
             let database = Database::at(&path);
-            let service = Stanchion::new(&database, 2, 3);
+            let service = Stanchion::new(&database, 2, 3, 9);
             let answers = [1, 2, 3].map(|id| service.look_up(id).is_ok());
             assert_eq!(answers, [opened == 1; 3]);
             assert_eq!((database.connections_opened(), database.queries()), (opened, 3));
@@ -336,7 +426,7 @@ mod tests {
     #[test]
     fn a_database_that_is_not_there_is_told() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let service = Stanchion::new(&Database::at("missing/file".as_ref()), 1, 3);
+        let service = Stanchion::new(&Database::at("missing/file".as_ref()), 1, 3, 9);
         let _inside = runtime.enter();
         for _ in 0..2 {
             assert!(matches!(service.look_up(1), Err(Refusal::Broken(why)) if why.contains("open")));

@@ -50,6 +50,12 @@ fn a_small_run_prints_json_and_draws_the_chart() -> Outcome {
     // Bare opens a connection for each request, stanchion as many as may query at once.
     assert!(runs[0]["database_connections_opened"].as_u64() > Some(2));
     assert_eq!(runs[1]["database_connections_opened"], 2);
+    // What everybody wants bare asks for each time, stanchion once.
+    let for_hottest = |run: &serde_json::Value| run["database_queries_for_hottest_product"].as_u64();
+    assert!(for_hottest(&runs[0]) > Some(1));
+    assert_eq!(for_hottest(&runs[1]), Some(1));
+    assert!(runs[0]["cache_hit_ratio"].is_null());
+    assert!((0.1..1.0).contains(&runs[1]["cache_hit_ratio"].as_f64().unwrap_or_default()), "{}", runs[1]);
     // Both modes are asked the same.
     assert_eq!(runs[0]["classes"][1]["peak"]["offered"], runs[1]["classes"][1]["peak"]["offered"]);
     let svg = std::fs::read_to_string(directory.path().join("spike.svg"))?;
