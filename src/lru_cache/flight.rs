@@ -199,6 +199,11 @@ where
                 }
                 seating
             };
+            if matches!(seating, Seating::Hit(_) | Seating::Seat(_)) {
+                // What was made in vain.
+                gone.keys.extend(own_key.take());
+                drop_quietly([own_waker.take()]);
+            }
             match self.settle(gone, seating) {
                 Seating::Hit(value) => return Err(value),
                 Seating::Seat(seat) => return Ok(seat),
@@ -246,11 +251,7 @@ impl<K, V, S> Seat<'_, K, V, S> {
                         (_, None) if self.flight.is_some() => Outcome::Lead,
                         (_, None) => Outcome::Afresh,
                     };
-                    // What a waker panics with is its own affair: there is something in hand.
-                    let mut of_wakers = Panics::default();
-                    of_wakers.catch(|| drop(left.waker));
-                    of_wakers.catch(|| drop(spare.take()));
-                    of_wakers.forget();
+                    drop_quietly([left.waker, spare.take()]);
                     return Poll::Ready(self.cache.settle(gone, outcome));
                 }
             }
@@ -328,6 +329,15 @@ impl<K, V, S> Drop for Seat<'_, K, V, S> {
         wake(self.section, flight, batch, &mut panics);
         panics.resume();
     }
+}
+
+/// Drops wakers. What they panic with is their own affair: there is something in hand.
+fn drop_quietly<const N: usize>(wakers: [Option<Waker>; N]) {
+    let mut panics = Panics::default();
+    for waker in wakers.into_iter().flatten() {
+        panics.catch(|| drop(waker));
+    }
+    panics.forget();
 }
 
 /// Wakes those who are to be woken of a flight.
