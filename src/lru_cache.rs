@@ -33,8 +33,8 @@ use crate::wait_list::{Panics, WakeBatch};
 mod flight;
 mod shard;
 
-use flight::{Flights, wake};
-use shard::{Gone, Shard, Terms};
+use flight::{Flights, Needs, wake};
+use shard::{Gone, Piece, Shard, Terms};
 
 /// Remembers up to a capacity, and forgets what was not used for the longest time.
 ///
@@ -113,6 +113,8 @@ struct Settings<K, V> {
 }
 
 type Locked<K, V> = sync::Mutex<Section<K, V>>;
+/// The shard of a key, and the hash of the key there.
+type Place<'c, K, V> = (&'c Locked<K, V>, NonZeroU32);
 type Guard<'c, K, V> = sync::MutexGuard<'c, Section<K, V>>;
 type Weigher<K, V> = dyn Fn(&K, &V) -> u64 + Send + Sync;
 type Clock = dyn Fn() -> Instant + Send + Sync;
@@ -405,19 +407,8 @@ where
         Q: Hash + Eq + ?Sized,
         V: Clone,
     {
-        let now = self.now();
-        let (section, hash) = self.locate(key);
-        let mut section = section.lock();
-        let shard = &mut section.shard;
-        let found = shard.find(hash, key);
-        if let Some(live) = found.filter(|&found| !shard.is_over(found, now)) {
-            let value = shard.get(live);
-            shard.stats.hits += 1;
-            return Some(value);
-        }
-        shard.stats.misses += 1;
-        self.unlock_without(found, now, section);
-        None
+        // Without a clock this is shorter.
+        if self.settings.clock.is_none() { self.get_at(key, None) } else { self.get_timed(key) }
     }
 
     /// The value of a key, which is not used by this: neither does it become the most recent, nor is it counted.
@@ -462,7 +453,7 @@ where
             // No foreign code from here on.
             if let Some(flight) = flight {
                 let (key, batch) = flights.overtake(flight, for_waiters);
-                gone.keys.extend(key);
+                gone.extend(key.map(Piece::Key));
                 overtaken = Some((flight, batch));
             }
             let found = shard.live(found, terms.now, &mut gone);
@@ -502,7 +493,7 @@ where
             let found = shard.find(hash, key);
             // No foreign code from here on.
             let found = shard.live(found, now, &mut gone);
-            gone.keys.extend(flight.and_then(|flight| flights.invalidate(flight)));
+            gone.extend(flight.and_then(|flight| flights.invalidate(flight)).map(Piece::Key));
             found.map(|found| shard.remove(found))
         };
         self.settle(gone, entry)
@@ -559,7 +550,11 @@ where
         V: Clone,
         E: Send + Sync + 'static,
     {
-        blocking::wait(self.load(key, || ready(make()), true))
+        let place = self.locate(key);
+        match self.look(place, key) {
+            Ok(value) => Ok(value),
+            Err(needs) => blocking::wait(self.load(place, key, || ready(make()), needs, true)),
+        }
     }
 
     /// The value of a key, which is loaded and stored if it is not there. Everybody who wants it meanwhile waits for that one
@@ -602,7 +597,7 @@ where
         F: FnOnce() -> Fut,
         Fut: Future<Output = V>,
     {
-        unfailing(self.load(key, || async { Ok(load().await) }, false).await)
+        unfailing(self.try_get_or_load(key, || async { Ok(load().await) }).await)
     }
 
     /// The value of a key, which is loaded and stored if it is not there and `load` succeeds.
@@ -641,7 +636,61 @@ where
         Fut: Future<Output = Result<V, E>>,
         E: Send + Sync + 'static,
     {
-        self.load(key, load, false).await
+        let place = self.locate(key);
+        match self.look(place, key) {
+            Ok(value) => Ok(value),
+            Err(needs) => self.load(place, key, load, needs, false).await,
+        }
+    }
+
+    #[inline(never)]
+    fn get_timed<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        self.get_at(key, self.now())
+    }
+
+    #[inline(always)]
+    fn get_at<Q>(&self, key: &Q, now: Option<Instant>) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        let (section, hash) = self.locate(key);
+        let mut section = section.lock();
+        let shard = &mut section.shard;
+        let found = shard.find(hash, key);
+        if let Some(live) = found.filter(|&found| !shard.is_over(found, now)) {
+            let value = shard.get(live);
+            shard.stats.hits += 1;
+            return Some(value);
+        }
+        shard.stats.misses += 1;
+        self.unlock_without(found, now, section);
+        None
+    }
+
+    /// A first look, before there is anything to wait with: the value, or what is needed to get it.
+    #[inline(always)]
+    fn look<Q>(&self, (section, hash): Place<'_, K, V>, key: &Q) -> Result<V, Needs>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+        V: Clone,
+    {
+        let now = self.now();
+        let mut section = section.lock();
+        let Section { shard, flights } = &mut *section;
+        if let Some(live) = shard.find(hash, key).filter(|&found| !shard.is_over(found, now)) {
+            let value = shard.get(live);
+            shard.stats.hits += 1;
+            return Ok(value);
+        }
+        Err(if flights.find(hash, key).is_some() { Needs::Waker } else { Needs::Key })
     }
 
     fn inspect<Q, R>(&self, key: &Q, look: impl FnOnce(&V) -> R) -> Option<R>
@@ -660,9 +709,8 @@ where
         None
     }
 
-    /// The shard of a key, and its hash there.
     #[inline(always)]
-    fn locate<Q: Hash + ?Sized>(&self, key: &Q) -> (&Locked<K, V>, NonZeroU32) {
+    fn locate<Q: Hash + ?Sized>(&self, key: &Q) -> Place<'_, K, V> {
         // Folded once more, so that no bits of a weak hash decide alone: shard and place in it are from different ones.
         let product = u128::from(self.hasher.hash_one(key)) * 0x9E37_79B9_7F4A_7C15;
         let hash = (product >> 64) as u64 ^ product as u64;
@@ -754,22 +802,22 @@ impl<K, V, S> LruCache<K, V, S> {
 
     /// Reports and drops what has left, each piece for itself: a panic of one neither keeps the others nor meets theirs.
     fn bury(&self, gone: Gone<K, V>, panics: &mut Panics) {
-        for (key, value, cause) in gone.reports {
-            match &self.settings.listener {
-                Some(tell) => {
+        for piece in gone {
+            match (piece, &self.settings.listener) {
+                (Piece::Report(key, value, cause), Some(tell)) => {
                     panics.catch(|| tell(key, value, cause));
                 }
-                None => {
+                (Piece::Report(key, value, _), None) => {
                     panics.catch(|| drop(key));
                     panics.catch(|| drop(value));
                 }
+                (Piece::Key(key), _) => {
+                    panics.catch(|| drop(key));
+                }
+                (Piece::Value(value), _) => {
+                    panics.catch(|| drop(value));
+                }
             }
-        }
-        for key in gone.keys {
-            panics.catch(|| drop(key));
-        }
-        for value in gone.values {
-            panics.catch(|| drop(value));
         }
     }
 }

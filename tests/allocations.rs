@@ -7,7 +7,9 @@
 mod common;
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, pending};
+use std::hash::RandomState;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Poll, Waker};
@@ -16,8 +18,8 @@ use std::time::{Duration, Instant};
 use allocation_counter::{AllocationInfo, measure};
 use common::{Counter, poll, poll_with, ready, yield_now};
 use stanchion::{
-    Acquire, Get, Manager, Metrics, Mutex, MutexGuard, Order, OwnedMutexGuard, Pool, Pop, PriorityQueue, Push,
-    Semaphore, blocking,
+    Acquire, Get, LruCache, Manager, Metrics, Mutex, MutexGuard, Order, OwnedMutexGuard, Pool, Pop, PriorityQueue,
+    Push, Semaphore, blocking,
 };
 
 /// A storm.
@@ -711,4 +713,153 @@ fn a_pool_that_recycles_what_was_idle_for_long_allocates_nothing() {
     let (start, looks) = (Instant::now(), AtomicU32::new(0));
     let clock = move || start + looks.fetch_add(1, Ordering::Relaxed) * HOUR;
     allocates_nothing(Pool::builder(Careful).max_size(SIZE).recycle_after(HOUR / 2).clock(clock).build());
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The cache
+// ---------------------------------------------------------------------------------------------------------------------
+
+type Cache = LruCache<u64, u64>;
+
+/// The caches whose steady state is measured: plain, sharded, and with all that can be had.
+fn caches(capacity: usize) -> [Cache; 3] {
+    let with_everything = Cache::builder(capacity).weigher(|_, _| 1).time_to_live(HOUR).on_evict(|_, _, _| ());
+    [Cache::new(capacity), Cache::builder(capacity).shards(4).build(), with_everything.build()]
+}
+
+#[test]
+fn a_cache_allocates_nothing_before_it_keeps_something() {
+    let info = measure(|| {
+        let cache = Cache::new(usize::MAX);
+        assert_eq!(
+            (cache.get(&1), cache.peek(&1), cache.contains_key(&1), cache.remove(&1)),
+            (None, None, false, None)
+        );
+        assert_eq!((cache.pop_lru(), cache.len(), cache.weight(), cache.capacity()), (None, 0, 0, usize::MAX));
+        assert!(cache.is_empty() && cache.entries().is_empty() && cache.stats().misses == 1);
+        cache.retain(|_, _| false);
+        cache.set_capacity(1_000_000);
+        cache.clear();
+        drop(LruCache::<u64, u64, _>::with_hasher(usize::MAX, RandomState::new()));
+        drop(Cache::builder(usize::MAX).build());
+        drop(Cache::builder(usize::MAX).shards(1).hasher(RandomState::new()).time_to_live(HOUR).build());
+        drop(cache.get_or_load(&1, pending));
+        assert_eq!(Cache::new(0).insert(1, 1), None);
+    });
+    assert_eq!(info.count_total, 0);
+}
+
+#[test]
+fn a_hit_allocates_nothing() {
+    for cache in caches(100) {
+        (0..100).for_each(|key| _ = cache.insert(key, key));
+        let mut keys = (0..100).filter(|key| cache.contains_key(key)).cycle();
+        let mut key = || keys.next().unwrap();
+        assert_eq!(allocations(|| assert!(cache.get(&key()).is_some())), 0, "get");
+        assert_eq!(allocations(|| assert!(cache.peek(&key()).is_some() && cache.contains_key(&key()))), 0, "peek");
+        let mut get_or_insert = || {
+            cache.get_or_insert_with(&key(), || unreachable!());
+            cache.try_get_or_insert_with(&key(), || Err(())).unwrap();
+        };
+        assert_eq!(allocations(&mut get_or_insert), 0, "get_or_insert_with");
+        let load = || {
+            ready(&mut pin!(cache.get_or_load(&key(), pending)));
+            ready(&mut pin!(cache.try_get_or_load(&key(), || async { Err(()) }))).unwrap();
+        };
+        assert_eq!(allocations(load), 0, "get_or_load");
+    }
+}
+
+#[test]
+fn a_cache_that_is_full_allocates_nothing() {
+    for capacity in [1, 10, 1_000, 10_000] {
+        for cache in caches(capacity) {
+            let mut next = 0;
+            let mut insert = || {
+                next += 1;
+                cache.insert(next, next)
+            };
+            // Often enough that nothing is left of how it grew.
+            (0..5 * capacity).for_each(|_| _ = insert());
+            let churn = measure(|| (0..5 * capacity).for_each(|_| assert_eq!(insert(), None)));
+            assert_eq!(churn.count_total, 0, "insert and evict, {capacity}");
+            let present = cache.entries()[0].0;
+            assert_eq!(allocations(|| assert!(cache.insert(present, 1).is_some())), 0, "replace");
+            let remove_and_insert = || {
+                assert!(cache.remove(&present).is_some());
+                assert_eq!(cache.insert(present, 1), None);
+            };
+            assert_eq!(allocations(remove_and_insert), 0, "remove and insert, {capacity}");
+        }
+    }
+}
+
+/// How many bytes a cache of a million takes for each, beside key and value, and what is left of them.
+#[track_caller]
+fn bytes_beside_key_and_value(cache: Cache, leave: impl FnOnce(&Cache)) {
+    const ENTRIES: u64 = MILLION as u64;
+    let per_entry = |bytes: i64| bytes as f64 / MILLION as f64 - size_of::<[u64; 2]>() as f64;
+    let mut fresh = 0.0;
+    let info = measure(|| {
+        let filling = measure(|| (0..ENTRIES).for_each(|key| _ = cache.insert(key, key)));
+        fresh = per_entry(filling.bytes_current);
+        assert_eq!(cache.len(), MILLION);
+        let churning = measure(|| (ENTRIES..3 * ENTRIES).for_each(|key| _ = cache.insert(key, key)));
+        assert_eq!(cache.len(), MILLION);
+        let churned = per_entry(filling.bytes_current + churning.bytes_current);
+        println!("{fresh:.1} bytes beside key and value, {churned:.1} after churning");
+        assert!(fresh > 8.0, "they are measured");
+        assert!(fresh <= 32.0 && churned <= 32.0, "{fresh} and {churned} bytes are too many");
+        leave(&cache);
+        assert_eq!(cache.len(), 0);
+    });
+    assert!(info.bytes_current < SMALL, "{} bytes are kept", info.bytes_current);
+    drop(cache);
+}
+
+#[test]
+fn a_cache_takes_little_beside_its_keys_and_values_and_gives_it_back() {
+    let million = || Cache::new(MILLION);
+    bytes_beside_key_and_value(million(), Cache::clear);
+    bytes_beside_key_and_value(million(), |cache| (0..3 * MILLION as u64).for_each(|key| _ = cache.remove(&key)));
+    bytes_beside_key_and_value(million(), |cache| while cache.pop_lru().is_some() {});
+    bytes_beside_key_and_value(million(), |cache| cache.set_capacity(0));
+    bytes_beside_key_and_value(million(), |cache| cache.retain(|_, _| false));
+}
+
+#[test]
+fn waiting_for_a_load_allocates_nothing() {
+    let cache = Cache::new(10);
+    let mut leader = pin!(cache.get_or_load(&7, pending));
+    assert!(poll(&mut leader).is_pending());
+    let wait = || {
+        let (mut one, mut other) = (pin!(cache.get_or_load(&7, pending)), pin!(cache.get_or_load(&7, pending)));
+        assert!(poll(&mut one).is_pending() && poll(&mut other).is_pending());
+    };
+    assert_eq!(allocations(wait), 0, "a wait that is given up");
+    // A flight of its own: what it takes is where the line is kept, and an error if it fails.
+    let load = || {
+        let mut leader = pin!(cache.get_or_load(&8, || async {
+            yield_now().await;
+            1
+        }));
+        let mut waiter = pin!(cache.get_or_load(&8, pending));
+        assert!(poll(&mut leader).is_pending() && poll(&mut waiter).is_pending());
+        assert_eq!([ready(&mut leader), ready(&mut waiter)], [1, 1]);
+        cache.remove(&8);
+    };
+    println!("{} allocations", allocations(load) as f64 / 100.0);
+}
+
+#[test]
+fn a_dropped_cache_gives_everything_back() {
+    let info = measure(|| {
+        for cache in caches(100) {
+            (0..1_000).for_each(|key| _ = cache.insert(key, key));
+            let mut load = Box::pin(cache.get_or_load(&5_000, pending));
+            let mut waiter = Box::pin(cache.get_or_load(&5_000, pending));
+            assert!(poll(&mut load).is_pending() && poll(&mut waiter).is_pending());
+        }
+    });
+    assert_eq!((info.bytes_current, info.count_current), (0, 0));
 }

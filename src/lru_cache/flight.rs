@@ -29,8 +29,8 @@ use std::task::{Poll, Waker};
 
 use hashbrown::HashTable;
 
-use super::shard::{Gone, spread, trim};
-use super::{Locked, LruCache, Section};
+use super::shard::{Gone, Piece, spread, trim};
+use super::{Locked, LruCache, Place, Section};
 use crate::arena::Arena;
 pub(super) use crate::arena::Key;
 use crate::sync::{ThreadId, current_thread};
@@ -84,12 +84,18 @@ struct Seat<'c, K, V, S> {
 enum Seating<'c, K, V, S> {
     Hit(V),
     Seat(Seat<'c, K, V, S>),
-    /// Somebody loads already: bring a waker.
-    NeedsWaker,
-    /// Nobody loads: bring a key.
-    NeedsKey,
+    Needs(Needs),
     /// This thread loads already.
     OwnKey,
+}
+
+/// What a caller that misses must bring; each is made without the lock, and then everything is looked at again.
+#[derive(Clone, Copy)]
+pub(super) enum Needs {
+    /// Somebody loads: a waker, to join.
+    Waker,
+    /// Nobody loads: a key, to lead.
+    Key,
 }
 
 /// What a waiter gets.
@@ -105,21 +111,28 @@ where
     K: Hash + Eq,
     S: BuildHasher,
 {
-    /// The value of a key, by a load if need be: one's own or somebody else's.
-    pub(super) async fn load<Q, F, Fut, E>(&self, key: &Q, load: F, blocking: bool) -> Result<V, Arc<E>>
+    /// The value of a key, by a load if need be: one's own or somebody else's. A first look has found nothing.
+    pub(super) async fn load<Q, F, Fut, E>(
+        &self,
+        place: Place<'_, K, V>,
+        key: &Q,
+        load: F,
+        mut needs: Needs,
+        blocking: bool,
+    ) -> Result<V, Arc<E>>
     where
         K: Borrow<Q>,
-        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+        Q: Eq + ToOwned<Owned = K> + ?Sized,
         V: Clone,
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<V, E>>,
         E: Send + Sync + 'static,
     {
-        let (section, hash) = self.locate(key);
         let mut counted = false;
         let seat = loop {
             let seated = poll_fn(|cx| {
-                Poll::Ready(self.take_seat::<Q, E>(section, hash, key, cx.waker(), blocking, &mut counted))
+                let waker = cx.waker();
+                Poll::Ready(self.take_seat::<Q, E>(place, key, waker, needs, blocking, &mut counted))
             });
             let mut seat = match seated.await {
                 Ok(seat) => seat,
@@ -132,7 +145,8 @@ where
                 Outcome::Value(value) => return Ok(value),
                 Outcome::Error(error) => return Err(error.downcast().expect("only who can take it is given it")),
                 Outcome::Lead => break seat,
-                Outcome::Afresh => {}
+                // Others do, too, and the first of them leads.
+                Outcome::Afresh => needs = Needs::Waker,
             }
         };
         match load().await {
@@ -147,10 +161,10 @@ where
     /// Finds the value, joins the flight of the key, or begins one.
     fn take_seat<'c, Q, E>(
         &'c self,
-        section: &'c Locked<K, V>,
-        hash: NonZeroU32,
+        (section, hash): Place<'c, K, V>,
         key: &Q,
         waker: &Waker,
+        mut needs: Needs,
         blocking: bool,
         counted: &mut bool,
     ) -> Result<Seat<'c, K, V, S>, V>
@@ -160,9 +174,12 @@ where
         V: Clone,
         E: 'static,
     {
-        // A hit needs neither, and who joins needs no key: each is made without the lock, and then everything looked at again.
         let (mut own_key, mut own_waker) = (None, None);
         loop {
+            match needs {
+                Needs::Waker => own_waker = Some(waker.clone()),
+                Needs::Key => own_key = Some(key.to_owned()),
+            }
             let now = self.now();
             let mut gone = Gone::new();
             let seating = {
@@ -180,18 +197,18 @@ where
                     } else if let Some(waker) = own_waker.take() {
                         Seating::Seat(seat(flight, Some(flights.join(flight, TypeId::of::<E>(), waker))))
                     } else {
-                        Seating::NeedsWaker
+                        Seating::Needs(Needs::Waker)
                     }
                 } else if let Some(key) = own_key.take() {
                     shard.stats.loads += 1;
                     Seating::Seat(seat(flights.begin(hash, key, blocking), None))
                 } else {
-                    Seating::NeedsKey
+                    Seating::Needs(Needs::Key)
                 };
                 let count = match &seating {
                     Seating::Hit(_) => Some(&mut shard.stats.hits),
                     Seating::Seat(_) => Some(&mut shard.stats.misses),
-                    Seating::NeedsWaker | Seating::NeedsKey | Seating::OwnKey => None,
+                    Seating::Needs(_) | Seating::OwnKey => None,
                 };
                 if let Some(count) = count.filter(|_| !*counted) {
                     *count += 1;
@@ -201,14 +218,13 @@ where
             };
             if matches!(seating, Seating::Hit(_) | Seating::Seat(_)) {
                 // What was made in vain.
-                gone.keys.extend(own_key.take());
+                gone.extend(own_key.take().map(Piece::Key));
                 drop_quietly([own_waker.take()]);
             }
             match self.settle(gone, seating) {
                 Seating::Hit(value) => return Err(value),
                 Seating::Seat(seat) => return Ok(seat),
-                Seating::NeedsWaker => own_waker = Some(waker.clone()),
-                Seating::NeedsKey => own_key = Some(key.to_owned()),
+                Seating::Needs(others) => needs = others,
                 Seating::OwnKey => panic!("a loader asks for its own key: it would wait for itself for ever"),
             }
         }
@@ -283,7 +299,7 @@ impl<K, V, S> Seat<'_, K, V, S> {
                 Some(key) => shard.insert(found, hash, (key, to_store), terms, &mut gone),
                 None => Some(to_store),
             };
-            gone.values.extend(replaced);
+            gone.extend(replaced.map(Piece::Value));
             flights.end(flight, for_waiters, &mut batch);
             flights.leave(flight, &mut gone);
         }
@@ -440,7 +456,7 @@ impl<K, V> Flights<K, V> {
             let flight = flights.get_mut(flight).expect("who is in the index is there");
             let loading = matches!(flight.stage, Stage::Loading(_));
             if loading {
-                gone.keys.extend(flight.key.take());
+                gone.extend(flight.key.take().map(Piece::Key));
             }
             !loading
         });
@@ -481,7 +497,7 @@ impl<K, V> Flights<K, V> {
             flight.waiters.grant_front(Grant::Lead, batch);
         } else {
             self.end(at, None, batch);
-            gone.keys.extend(self.unregister(at));
+            gone.extend(self.unregister(at).map(Piece::Key));
         }
     }
 
@@ -492,7 +508,7 @@ impl<K, V> Flights<K, V> {
         if *callers == 0 {
             let flight = self.flights.remove(flight, |_| None).expect("it was there");
             if let Stage::Landed(value) = flight.stage {
-                gone.values.push(value);
+                gone.push(Piece::Value(value));
             }
         }
     }

@@ -48,18 +48,18 @@ pub(super) struct Terms {
     pub(super) end: Option<Instant>,
 }
 
-/// What has left a shard, to be reported or dropped without the lock.
+/// What has left a shard, to be reported or dropped without the lock, in this order. The second piece allocates.
 pub(super) struct Gone<K, V> {
-    /// Left without being asked to.
-    pub(super) reports: Few<(K, V, Cause)>,
-    pub(super) keys: Few<K>,
-    pub(super) values: Few<V>,
+    first: Option<Piece<K, V>>,
+    others: Vec<Piece<K, V>>,
 }
 
-/// A list that allocates for the second.
-pub(super) struct Few<T> {
-    first: Option<T>,
-    others: Vec<T>,
+/// One thing that has left.
+pub(super) enum Piece<K, V> {
+    /// An entry that left without being asked to.
+    Report(K, V, Cause),
+    Key(K),
+    Value(V),
 }
 
 impl<K, V> Shard<K, V> {
@@ -139,10 +139,9 @@ impl<K, V> Shard<K, V> {
     ) -> Option<V> {
         let weight = terms.weight.unwrap_or(1);
         let Some(room) = self.room_beside(weight) else {
-            gone.keys.push(key);
-            gone.values.push(value);
+            gone.extend([Piece::Key(key), Piece::Value(value)]);
             let (key, value) = self.remove(found?);
-            gone.keys.push(key);
+            gone.push(Piece::Key(key));
             return Some(value);
         };
         if let Some(found) = found {
@@ -151,7 +150,7 @@ impl<K, V> Shard<K, V> {
             self.weight -= self.weight_of(found);
             self.evict_down_to(room, terms.now, gone);
             self.agree(found, weight, terms);
-            gone.keys.push(key);
+            gone.push(Piece::Key(key));
             return Some(std::mem::replace(&mut self.entries.get_mut(found)?.1, value));
         }
         let new = self.make_room(room, hash, (key, value), terms, gone);
@@ -174,7 +173,7 @@ impl<K, V> Shard<K, V> {
             let cause = self.leaves(oldest, terms.now);
             let (new, (key, value)) = self.entries.replace(oldest, hash, entry).expect("who is the oldest is there");
             self.entries.move_to_front(&mut self.order, new);
-            gone.reports.push((key, value, cause));
+            gone.push(Piece::Report(key, value, cause));
             return new;
         }
         if terms.weight.is_none() {
@@ -212,8 +211,7 @@ impl<K, V> Shard<K, V> {
                 self.evict(at, now, gone);
             } else {
                 let (key, value) = self.remove(at);
-                gone.keys.push(key);
-                gone.values.push(value);
+                gone.extend([Piece::Key(key), Piece::Value(value)]);
             }
         }
     }
@@ -262,7 +260,7 @@ impl<K, V> Shard<K, V> {
     fn evict(&mut self, at: Key, now: Option<Instant>, gone: &mut Gone<K, V>) {
         let cause = self.leaves(at, now);
         let (key, value) = self.take(at);
-        gone.reports.push((key, value, cause));
+        gone.push(Piece::Report(key, value, cause));
     }
 
     /// Notes that an entry leaves, and why.
@@ -360,43 +358,31 @@ fn cut<T>(column: &mut Vec<T>, slots: usize) {
 impl<K, V> Gone<K, V> {
     #[inline(always)]
     pub(super) const fn new() -> Self {
-        Self { reports: Few::new(), keys: Few::new(), values: Few::new() }
-    }
-
-    #[inline(always)]
-    pub(super) fn is_empty(&self) -> bool {
-        self.reports.is_empty() && self.keys.is_empty() && self.values.is_empty()
-    }
-}
-
-impl<T> Few<T> {
-    #[inline(always)]
-    const fn new() -> Self {
         Self { first: None, others: Vec::new() }
     }
 
     #[inline(always)]
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.first.is_none()
     }
 
-    pub(super) fn extend(&mut self, more: impl IntoIterator<Item = T>) {
-        more.into_iter().for_each(|next| self.push(next));
+    #[inline(always)]
+    pub(super) fn push(&mut self, piece: Piece<K, V>) {
+        if self.first.is_none() {
+            self.first = Some(piece);
+        } else {
+            self.others.push(piece);
+        }
     }
 
-    #[inline(always)]
-    pub(super) fn push(&mut self, next: T) {
-        if self.first.is_none() {
-            self.first = Some(next);
-        } else {
-            self.others.push(next);
-        }
+    pub(super) fn extend(&mut self, pieces: impl IntoIterator<Item = Piece<K, V>>) {
+        pieces.into_iter().for_each(|piece| self.push(piece));
     }
 }
 
-impl<T> IntoIterator for Few<T> {
-    type Item = T;
-    type IntoIter = std::iter::Chain<std::option::IntoIter<T>, std::vec::IntoIter<T>>;
+impl<K, V> IntoIterator for Gone<K, V> {
+    type Item = Piece<K, V>;
+    type IntoIter = std::iter::Chain<std::option::IntoIter<Self::Item>, std::vec::IntoIter<Self::Item>>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.first.into_iter().chain(self.others)

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use super::{Cause, Gone, KEEP, Shard, Stats, Terms};
+use super::{Cause, Gone, KEEP, Piece, Shard, Stats, Terms};
 use crate::arena::Key;
 
 /// More than are kept in reserve, so that growing and giving back are part of the game.
@@ -315,9 +315,14 @@ impl Game {
         let gone = std::mem::replace(&mut self.gone, Gone::new());
         let left = std::mem::take(&mut self.left);
         assert_eq!(gone.is_empty(), left == Left::default(), "whether something has left");
-        let reports = gone.reports.into_iter().map(|(name, value, cause)| (name.serial, value, cause)).collect();
-        let keys = gone.keys.into_iter().map(|name| name.serial).collect();
-        let values = gone.values.into_iter().collect();
+        let (mut reports, mut keys, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        for piece in gone {
+            match piece {
+                Piece::Report(name, value, cause) => reports.push((name.serial, value, cause)),
+                Piece::Key(name) => keys.push(name.serial),
+                Piece::Value(value) => values.push(value),
+            }
+        }
         assert_eq!(Left { reports, keys, values }, left, "what has left");
     }
 
