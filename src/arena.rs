@@ -267,6 +267,12 @@ impl<T> Arena<T> {
         (slot.prev, slot.next) = (NIL, NIL);
     }
 
+    /// Whether some slot is vacant.
+    #[inline(always)]
+    pub(crate) fn has_vacancy(&self) -> bool {
+        !self.vacant.is_empty()
+    }
+
     /// How many slots there are, vacant ones included: no index is higher.
     #[inline(always)]
     pub(crate) fn slots(&self) -> usize {

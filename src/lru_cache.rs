@@ -54,8 +54,8 @@ use shard::{Gone, Piece, Shard, Terms};
 /// # Capacity
 ///
 /// It is counted in entries, or in what they weigh if there is a [weigher](LruCacheBuilder::weigher), and is never exceeded,
-/// not even for a moment. With several shards each has its share. Memory is taken as entries come, up to 32 bytes for each
-/// beside key and value, and given back when they have left.
+/// not even for a moment. With several shards each has its share. Memory is taken as entries come, and given back when they have left: beside key
+/// and value 16 bytes for an entry and up to 15 for its place in the table, 8 more if it weighs, 16 if it ends.
 ///
 /// # Fairness
 ///
@@ -367,13 +367,13 @@ impl<K, V, S> LruCache<K, V, S> {
         V: Clone,
     {
         let now = self.now();
-        let mut copies = Vec::new();
+        let mut copies = (Vec::new(), Vec::new());
         for section in self.sections() {
             let mut gone = Gone::new();
             section.lock().shard.copies(&mut copies, now, &mut gone);
             copies = self.settle(gone, copies);
         }
-        copies
+        copies.0.into_iter().zip(copies.1).collect()
     }
 
     /// What was counted so far, over all shards.

@@ -218,7 +218,13 @@ impl<N, G> WaitList<N, G> {
     /// Whether `key` has been granted what it waits for.
     #[inline(always)]
     pub(crate) fn is_granted(&self, key: Key) -> bool {
-        self.waiters.get(key).is_some_and(|waiter| waiter.grant.is_some())
+        self.granted(key).is_some()
+    }
+
+    /// What `key` has been granted and has not collected.
+    #[inline(always)]
+    pub(crate) fn granted(&self, key: Key) -> Option<&G> {
+        self.waiters.get(key)?.grant.as_ref()
     }
 
     /// Leaves, wherever the waiter stands, if it has not left yet. The caller passes on what it had been granted.

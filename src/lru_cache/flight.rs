@@ -244,7 +244,8 @@ impl<K, V, S> Seat<'_, K, V, S> {
             let (turn, value) = {
                 let mut section = self.section.lock();
                 let Section { shard, flights } = &mut *section;
-                let value = flights.landed(flight).cloned();
+                let failed = matches!(flights.waiters(flight).granted(waiter), Some(Grant::Error(_)));
+                let value = if failed { None } else { flights.landed(flight).cloned() };
                 let turn = flights.waiters(flight).poll(waiter, waker, &mut spare);
                 if let Turn::Left(left) = &turn {
                     if matches!(left.grant, Some(Grant::Lead)) && flights.take_lead(flight, blocking) {
@@ -413,7 +414,7 @@ impl<K, V> Flights<K, V> {
     pub(super) fn is_awaited(&mut self, flight: Key) -> bool {
         let flight = self.get(flight);
         match flight.stage {
-            Stage::Loading(_) => flight.callers > 1,
+            Stage::Loading(_) => !flight.waiters.is_empty(),
             Stage::Leaderless => true,
             Stage::Landed(_) | Stage::Over => false,
         }

@@ -154,6 +154,9 @@ impl<K, V> Shard<K, V> {
             return Some(std::mem::replace(&mut self.entries.get_mut(found)?.1, value));
         }
         let new = self.make_room(room, hash, (key, value), terms, gone);
+        if self.table.len() == self.table.capacity() {
+            self.rebuild_table();
+        }
         let hash_of = |&index: &u32| spread(hash_at(&self.entries, index));
         self.table.insert_unique(spread(hash), new.index(), hash_of);
         self.agree(new, weight, terms);
@@ -166,7 +169,8 @@ impl<K, V> Shard<K, V> {
     fn make_room(&mut self, room: u64, hash: NonZeroU32, entry: (K, V), terms: Terms, gone: &mut Gone<K, V>) -> Key {
         while self.weight > room {
             let oldest = self.entries.back(&self.order).expect("who weighs is there");
-            if self.weight - self.weight_of(oldest) > room {
+            // Vacant slots are used first: entries drift down in the arena, so that what a crowd has left can be cut off.
+            if self.weight - self.weight_of(oldest) > room || self.entries.has_vacancy() {
                 self.evict(oldest, terms.now, gone);
                 continue;
             }
@@ -182,6 +186,19 @@ impl<K, V> Shard<K, V> {
         let new = self.entries.insert_stamped(hash, entry);
         self.entries.link_front(&mut self.order, new);
         new
+    }
+
+    /// Makes a table with room again. Left to itself it would double for nothing but what removals leave in it, as soon as it
+    /// is half full; like this it is at least a third full, unless entries have left.
+    #[cold]
+    fn rebuild_table(&mut self) {
+        let len = self.table.len();
+        let hash_of = |&index: &u32| spread(hash_at(&self.entries, index));
+        let mut roomy = HashTable::with_capacity(len + len / 4 + 1);
+        for &index in &self.table {
+            roomy.insert_unique(hash_of(&index), index, hash_of);
+        }
+        self.table = roomy;
     }
 
     /// Takes an entry out.
@@ -217,13 +234,18 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Copies of the live entries, the most recently used first, behind those in `copies`. What is over is taken out.
-    pub(super) fn copies(&mut self, copies: &mut Vec<(K, V)>, now: Option<Instant>, gone: &mut Gone<K, V>)
+    pub(super) fn copies(&mut self, copies: &mut (Vec<K>, Vec<V>), now: Option<Instant>, gone: &mut Gone<K, V>)
     where
         K: Clone,
         V: Clone,
     {
-        let entries = self.entries.entries(&self.order);
-        copies.extend(entries.filter(|(at, _)| !self.is_over(*at, now)).map(|(_, entry)| entry.clone()));
+        for (at, (key, value)) in self.entries.entries(&self.order) {
+            if !self.is_over(at, now) {
+                // One after the other into the caller's hands: half a copy would be dropped in here, if the other half panics.
+                copies.0.push(key.clone());
+                copies.1.push(value.clone());
+            }
+        }
         self.retain(|_, _| true, now, gone);
     }
 
