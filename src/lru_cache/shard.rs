@@ -153,10 +153,10 @@ impl<K, V> Shard<K, V> {
             gone.push(Piece::Key(key));
             return Some(std::mem::replace(&mut self.entries.get_mut(found)?.1, value));
         }
-        let new = self.make_room(room, hash, (key, value), terms, gone);
         if self.table.len() == self.table.capacity() {
             self.rebuild_table();
         }
+        let new = self.make_room(room, hash, (key, value), terms, gone);
         let hash_of = |&index: &u32| spread(hash_at(&self.entries, index));
         self.table.insert_unique(spread(hash), new.index(), hash_of);
         self.agree(new, weight, terms);
@@ -188,17 +188,17 @@ impl<K, V> Shard<K, V> {
         new
     }
 
-    /// Makes a table with room again. Left to itself it would double for nothing but what removals leave in it, as soon as it
-    /// is half full; like this it is at least a third full, unless entries have left.
+    /// Makes room in the table. Left to itself it would double for nothing but what removals leave in it, as soon as it is
+    /// half full; like this it grows when it is seven tenths full of entries.
     #[cold]
     fn rebuild_table(&mut self) {
         let len = self.table.len();
         let hash_of = |&index: &u32| spread(hash_at(&self.entries, index));
-        let mut roomy = HashTable::with_capacity(len + len / 4 + 1);
-        for &index in &self.table {
-            roomy.insert_unique(hash_of(&index), index, hash_of);
+        self.table.clear();
+        self.table.reserve(len + len / 4 + 1, hash_of);
+        for (at, _) in self.entries.entries(&self.order) {
+            self.table.insert_unique(hash_of(&at.index()), at.index(), hash_of);
         }
-        self.table = roomy;
     }
 
     /// Takes an entry out.
