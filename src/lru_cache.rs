@@ -1,8 +1,8 @@
 //! A cache that forgets the least recently used, and asks once for what everybody wants.
 //!
 //! **A shard** is one lock around entries in the order of their use ([`shard`]) and the loads that are under way
-//! ([`flight`]). A key belongs to one shard, chosen by its hash, which is taken before the lock. With one shard, as made
-//! unless more are asked for, the order is that of the whole cache.
+//! ([`flight`]). A key belongs to one shard, chosen by its hash, which is taken before the lock. With one shard, as
+//! made unless more are asked for, the order is that of the whole cache.
 //!
 //! **What an operation does**: it asks the user's hasher, weigher and clock; locks the shard, compares keys, clones the
 //! value; from there on runs no foreign code, changes what is to be changed, and unlocks; then reports and drops
@@ -10,8 +10,8 @@
 //!
 //! **Lock order**: the capacity, which is taken only to change or read it, then one shard at a time.
 //!
-//! **Ordering.** What a value brings along is published by the shard's lock: its store happens before the lookup that finds it,
-//! and a load before the return of everybody who is given what it loaded.
+//! **Ordering.** What a value brings along is published by the shard's lock: its store happens before the lookup that
+//! finds it, and a load before the return of everybody who is given what it loaded.
 
 use std::borrow::Borrow;
 use std::convert::Infallible;
@@ -38,24 +38,25 @@ use shard::{Gone, Piece, Shard, Terms};
 
 /// Remembers up to a capacity, and forgets what was not used for the longest time.
 ///
-/// [`get`](Self::get) and [`insert`](Self::insert) work as they do on a map, through a shared reference. What is costly to
-/// look up is best asked for by [`get_or_load`](Self::get_or_load): the first to miss loads it, and everybody else who wants
-/// it meanwhile waits for that one load.
+/// [`get`](Self::get) and [`insert`](Self::insert) work as they do on a map, through a shared reference. What is costly
+/// to look up is best asked for by [`get_or_load`](Self::get_or_load): the first to miss loads it, and everybody else
+/// who wants it meanwhile waits for that one load.
 ///
-/// Values are cloned out, under a lock: keep an [`Arc`] if a clone is not cheap. `Eq` of keys, `Clone`, and the predicate of
-/// [`retain`](Self::retain) run under that lock and must not use the cache. Hashers, weighers, loaders, listeners and all
-/// drops run without it, and may.
+/// Values are cloned out, under a lock: keep an [`Arc`] if a clone is not cheap. `Eq` of keys, `Clone`, and the
+/// predicate of [`retain`](Self::retain) run under that lock and must not use the cache. Hashers, weighers, loaders,
+/// listeners and all drops run without it, and may.
 ///
 /// # Order
 ///
-/// Used means: found by `get`, inserted, replaced, loaded, or found instead of being loaded. The order is exact, whatever
-/// the number of threads; with several [shards](LruCacheBuilder::shards) it is exact within each.
+/// Used means: found by `get`, inserted, replaced, loaded, or found instead of being loaded. The order is exact,
+/// whatever the number of threads; with several [shards](LruCacheBuilder::shards) it is exact within each.
 ///
 /// # Capacity
 ///
-/// It is counted in entries, or in what they weigh if there is a [weigher](LruCacheBuilder::weigher), and is never exceeded,
-/// not even for a moment. With several shards each has its share. Memory is taken as entries come, and given back when they have left: beside key
-/// and value 16 bytes for an entry and up to 15 for its place in the table, 8 more if it weighs, 16 if it ends.
+/// It is counted in entries, or in what they weigh if there is a [weigher](LruCacheBuilder::weigher), and is never
+/// exceeded, not even for a moment. With several shards each has its share. Memory is taken as entries come, and given
+/// back when they have left. A full cache takes, beside key and value, 16 bytes for an entry and up to 15 for its place
+/// in the table; 8 more if entries weigh, and 16 if they end.
 ///
 /// # Fairness
 ///
@@ -160,8 +161,8 @@ pub struct Stats {
 impl<K, V, S> LruCacheBuilder<K, V, S> {
     /// Into how many shards the cache is divided, each with a lock of its own; 1 unless said otherwise.
     ///
-    /// More of them let more threads in at a time. Each has its share of the capacity, to the last entry, and an order of its own.
-    /// There are never more than the capacity at first.
+    /// More of them let more threads in at a time. Each has its share of the capacity, to the last entry, and an order
+    /// of its own. There are never more than the capacity at first.
     ///
     /// # Panics
     ///
@@ -432,8 +433,8 @@ where
 
     /// Stores a value, and returns the one that it replaces. The key that is there stays.
     ///
-    /// Who waits for the key to be loaded is given this value, and what is loaded will not be stored. An entry that is heavier than the capacity (of its
-    /// shard) is dropped, and what it would have replaced is removed.
+    /// Who waits for the key to be loaded is given this value, and what is loaded will not be stored. An entry that is
+    /// heavier than the capacity (of its shard) is dropped, and what it would have replaced is removed.
     pub fn insert(&self, key: K, value: V) -> Option<V>
     where
         V: Clone,
@@ -501,8 +502,8 @@ where
 
     /// The value of a key, which is made and stored if it is not there. Threads that want it meanwhile wait for it.
     ///
-    /// It is [`get_or_load`](Self::get_or_load) for threads; both wait for each other. Do not call it on a thread that an
-    /// async runtime runs its tasks on, unless nobody loads asynchronously.
+    /// It is [`get_or_load`](Self::get_or_load) for threads; both wait for each other. Do not call it on a thread that
+    /// an async runtime runs its tasks on, unless nobody loads asynchronously.
     ///
     /// # Panics
     ///
@@ -557,19 +558,20 @@ where
         }
     }
 
-    /// The value of a key, which is loaded and stored if it is not there. Everybody who wants it meanwhile waits for that one
-    /// load.
+    /// The value of a key, which is loaded and stored if it is not there. Everybody who wants it meanwhile waits for
+    /// that one load.
     ///
-    /// The future that `load` makes is driven by the caller who was first, as part of this future. Inserting the key meanwhile
-    /// gives the waiting that value instead; [removing](Self::remove) or [clearing](Self::clear) it lets those who ask later load anew.
-    /// In both cases what this load yields is returned, and not stored. A value that is too heavy is not stored either.
+    /// The future that `load` makes is driven by the caller who was first, as part of this future. Inserting the key
+    /// meanwhile gives the waiting that value instead; [removing](Self::remove) or [clearing](Self::clear) it lets
+    /// those who ask later load anew. In both cases what this load yields is returned, and not stored. A value that is
+    /// too heavy is not stored either.
     ///
     /// A loader may load other keys. One that waits for its own, or for one that waits for its own, waits for ever.
     ///
     /// # Cancel safety
     ///
-    /// If this future is dropped while it loads, the longest waiting caller loads in its place, with its own `load`. If it is
-    /// not polled any more, those who wait go on waiting.
+    /// If this future is dropped while it loads, the longest waiting caller loads in its place, with its own `load`. If
+    /// it is not polled any more, those who wait go on waiting.
     ///
     /// # Panics
     ///
@@ -610,8 +612,8 @@ where
     ///
     /// # Errors
     ///
-    /// That of the load, which goes to everybody who waits for it and whose own loader may fail in the same way; the others
-    /// load in its place, one after another. It is not remembered.
+    /// That of the load, which goes to everybody who waits for it and whose own loader may fail in the same way; the
+    /// others load in its place, one after another. It is not remembered.
     ///
     /// # Panics
     ///
@@ -800,7 +802,8 @@ impl<K, V, S> LruCache<K, V, S> {
         panics.resume_or(in_hand)
     }
 
-    /// Reports and drops what has left, each piece for itself: a panic of one neither keeps the others nor meets theirs.
+    /// Reports and drops what has left, each piece for itself: a panic of one neither keeps the others nor meets
+    /// theirs.
     fn bury(&self, gone: Gone<K, V>, panics: &mut Panics) {
         for piece in gone {
             match (piece, &self.settings.listener) {

@@ -1,8 +1,8 @@
 //! One load for all who ask: the first to miss leads, the others wait, and what comes of it is for all of them.
 //!
 //! A flight is *registered* as long as its key finds it; then others join it, and what is loaded will be stored. Who
-//! inserts, removes or clears takes the registration away: the load goes on for those who asked before, and nothing stale
-//! is stored. There is no other way to store what was loaded than through the registration of this very flight.
+//! inserts, removes or clears takes the registration away: the load goes on for those who asked before, and nothing
+//! stale is stored. There is no other way to store what was loaded than through the registration of this very flight.
 //!
 //! | a flight is | its leader | its waiters | and ends |
 //! |---|---|---|---|
@@ -11,13 +11,14 @@
 //! | landed | left, or was overtaken | were turned away, and take the value | with the last caller |
 //! | over | left | were turned away, and start afresh | with the last caller |
 //!
-//! **Who wakes whom.** A value wakes all waiters, an error those who can take it. A leader that leaves without either, or
-//! with an error that somebody cannot take, wakes the longest waiting of those who are left, to load in its place; if the
-//! flight is not registered any more it wakes them all, to look again from the beginning. A chosen one that leaves before
-//! it ran passes the lead on. Each caller counts, whichever part it has, and the last one out removes the flight.
+//! **Who wakes whom.** A value wakes all waiters, an error those who can take it. A leader that leaves without either,
+//! or with an error that somebody cannot take, wakes the longest waiting of those who are left, to load in its place;
+//! if the flight is not registered any more it wakes them all, to look again from the beginning. A chosen one that
+//! leaves before it ran passes the lead on. Each caller counts, whichever part it has, and the last one out removes the
+//! flight.
 //!
-//! **Foreign code.** Keys are compared and values cloned under the lock, before anything is changed. Loaders run, keys are
-//! made, wakers cloned, woken and dropped without it. A panic anywhere in a leader's part is as good as its drop.
+//! **Foreign code.** Keys are compared and values cloned under the lock, before anything is changed. Loaders run, keys
+//! are made, wakers cloned, woken and dropped without it. A panic anywhere in a leader's part is as good as its drop.
 
 use std::any::{Any, TypeId};
 use std::borrow::Borrow;
@@ -464,7 +465,8 @@ impl<K, V> Flights<K, V> {
         trim(index, |&(hash, _)| spread(hash));
     }
 
-    /// Ends the flight for the sake of a value that was inserted: it goes to the waiters, and what is loaded is not stored.
+    /// Ends the flight for the sake of a value that was inserted: it goes to the waiters, and what is loaded is not
+    /// stored.
     #[cold]
     pub(super) fn overtake(&mut self, flight: Key, value: Option<V>) -> (Option<K>, WakeBatch) {
         let mut batch = WakeBatch::default();
@@ -489,8 +491,8 @@ impl<K, V> Flights<K, V> {
         self.get(flight).waiters.grant_each(grant, batch);
     }
 
-    /// Nobody leads any more: chooses the longest waiting, unless the flight has ended. It ends if nothing would be stored,
-    /// or nobody waits.
+    /// Nobody leads any more: chooses the longest waiting, unless the flight has ended. It ends if nothing would be
+    /// stored, or nobody waits.
     fn hand_over(&mut self, at: Key, gone: &mut Gone<K, V>, batch: &mut WakeBatch) {
         let flight = self.get(at);
         if flight.key.is_some() && !flight.waiters.is_empty() {

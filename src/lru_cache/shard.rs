@@ -1,16 +1,17 @@
-//! Entries in the order of their use, found by key: a list through an arena, and a table of indices. No lock, no waiting.
+//! Entries in the order of their use, found by key: a list through an arena, and a table of indices. No lock, no
+//! waiting.
 //!
-//! **One of each.** An entry is a slot of the arena, which is in the list `order` (the most recently used first), and one
-//! index in the table. The slot's stamp is the hash of its key, or half of it, which suffices: so the table can grow and
-//! let go of an entry without asking a key for its hash again, and a probe compares hashes before it compares keys. A key
-//! that changes its hash or its equals is not found any more, and that is all.
+//! **One of each.** An entry is a slot of the arena, which is in the list `order` (the most recently used first), and
+//! one index in the table. The slot's stamp is the hash of its key, or half of it, which suffices: so the table can
+//! grow and let go of an entry without asking a key for its hash again, and a probe compares hashes before it compares
+//! keys. A key that changes its hash or its equals is not found any more, and that is all.
 //!
 //! **Columns** stand beside the arena, by the index of the slot: weights if somebody weighs, ends if entries have one.
 //! Otherwise they are empty, an entry weighs 1, and never ends.
 //!
 //! **Foreign code.** Keys are compared in [`find`](Shard::find), values cloned in [`get`](Shard::get) and
-//! [`copies`](Shard::copies), a predicate asked in [`retain`](Shard::retain): each before anything is changed. What leaves goes out in a
-//! [`Gone`], to be dropped by the caller without its lock.
+//! [`copies`](Shard::copies), a predicate asked in [`retain`](Shard::retain): each before anything is changed. What
+//! leaves goes out in a [`Gone`], to be dropped by the caller without its lock.
 
 use std::borrow::Borrow;
 use std::num::NonZeroU32;
@@ -164,12 +165,14 @@ impl<K, V> Shard<K, V> {
         None
     }
 
-    /// Puts an entry at the front of the order, in a slot of its own or in that of the last one that has to leave for it.
+    /// Puts an entry at the front of the order, in a slot of its own or in that of the last one that has to leave for
+    /// it.
     #[inline(always)]
     fn make_room(&mut self, room: u64, hash: NonZeroU32, entry: (K, V), terms: Terms, gone: &mut Gone<K, V>) -> Key {
         while self.weight > room {
             let oldest = self.entries.back(&self.order).expect("who weighs is there");
-            // Vacant slots are used first: entries drift down in the arena, so that what a crowd has left can be cut off.
+            // Vacant slots are used first: entries drift down in the arena, so that what a crowd has left can be cut
+            // off.
             if self.weight - self.weight_of(oldest) > room || self.entries.has_vacancy() {
                 self.evict(oldest, terms.now, gone);
                 continue;
@@ -188,8 +191,8 @@ impl<K, V> Shard<K, V> {
         new
     }
 
-    /// Makes room in the table. Left to itself it would double for nothing but what removals leave in it, as soon as it is
-    /// half full; like this it grows when it is seven tenths full of entries.
+    /// Makes room in the table. Left to itself it would double for nothing but what removals leave in it, as soon as it
+    /// is half full; like this it grows when it is seven tenths full of entries.
     #[cold]
     fn rebuild_table(&mut self) {
         let len = self.table.len();
@@ -241,7 +244,8 @@ impl<K, V> Shard<K, V> {
     {
         for (at, (key, value)) in self.entries.entries(&self.order) {
             if !self.is_over(at, now) {
-                // One after the other into the caller's hands: half a copy would be dropped in here, if the other half panics.
+                // One after the other into the caller's hands: half a copy would be dropped in here, if the other half
+                // panics.
                 copies.0.push(key.clone());
                 copies.1.push(value.clone());
             }
@@ -307,8 +311,8 @@ impl<K, V> Shard<K, V> {
         self.weight -= self.weight_of(at);
     }
 
-    /// Takes what is forgotten out of its slot, and lets the memory follow: columns are as long as the arena has slots, and
-    /// the table gives back what lies idle.
+    /// Takes what is forgotten out of its slot, and lets the memory follow: columns are as long as the arena has slots,
+    /// and the table gives back what lies idle.
     fn take(&mut self, at: Key) -> (K, V) {
         let entry = self.entries.remove(at, |_| Some(&mut self.order)).expect("who leaves is there");
         let slots = self.entries.slots();
