@@ -553,7 +553,10 @@ where
     {
         let place = self.locate(key);
         match self.look(place, key) {
-            Ok(value) => Ok(value),
+            Ok(value) => {
+                drop(make); // It may panic, as long as the value can still be dropped.
+                Ok(value)
+            }
             Err(needs) => blocking::wait(self.load(place, key, || ready(make()), needs, true)),
         }
     }
@@ -640,7 +643,10 @@ where
     {
         let place = self.locate(key);
         match self.look(place, key) {
-            Ok(value) => Ok(value),
+            Ok(value) => {
+                drop(load); // As above.
+                Ok(value)
+            }
             Err(needs) => self.load(place, key, load, needs, false).await,
         }
     }
@@ -874,6 +880,8 @@ impl<K, V, S> fmt::Debug for LruCacheBuilder<K, V, S> {
             .finish_non_exhaustive()
     }
 }
+
+impl<K, V, S: Unpin> Unpin for LruCache<K, V, S> {}
 
 // A panic of foreign code leaves every invariant intact.
 impl<K, V, S> UnwindSafe for LruCache<K, V, S> {}

@@ -85,7 +85,8 @@ struct Seat<'c, K, V, S> {
 enum Seating<'c, K, V, S> {
     Hit(V),
     Seat(Seat<'c, K, V, S>),
-    Needs(Needs),
+    /// Nothing yet: look again, with what is missing.
+    Again(Option<Needs>),
     /// This thread loads already.
     OwnKey,
 }
@@ -118,7 +119,7 @@ where
         place: Place<'_, K, V>,
         key: &Q,
         load: F,
-        mut needs: Needs,
+        needs: Needs,
         blocking: bool,
     ) -> Result<V, Arc<E>>
     where
@@ -129,25 +130,11 @@ where
         Fut: Future<Output = Result<V, E>>,
         E: Send + Sync + 'static,
     {
-        let mut counted = false;
-        let seat = loop {
-            let seated = poll_fn(|cx| {
-                let waker = cx.waker();
-                Poll::Ready(self.take_seat::<Q, E>(place, key, waker, needs, blocking, &mut counted))
-            });
-            let mut seat = match seated.await {
-                Ok(seat) => seat,
-                Err(value) => return Ok(value),
-            };
-            if seat.waiter.is_none() {
-                break seat;
-            }
-            match poll_fn(|cx| seat.poll(cx.waker(), blocking)).await {
-                Outcome::Value(value) => return Ok(value),
-                Outcome::Error(error) => return Err(error.downcast().expect("only who can take it is given it")),
-                Outcome::Lead => break seat,
-                // Others do, too, and the first of them leads.
-                Outcome::Afresh => needs = Needs::Waker,
+        let seat = match self.wait_for_lead(place, key, needs, blocking).await {
+            Ok(seat) => seat,
+            Err(answer) => {
+                drop(load); // It may panic, as long as the answer can still be dropped.
+                return answer;
             }
         };
         match load().await {
@@ -159,13 +146,47 @@ where
         }
     }
 
+    /// A flight to lead, unless there is an answer before.
+    async fn wait_for_lead<'c, Q, E>(
+        &'c self,
+        place: Place<'c, K, V>,
+        key: &Q,
+        mut needs: Needs,
+        blocking: bool,
+    ) -> Result<Seat<'c, K, V, S>, Result<V, Arc<E>>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ToOwned<Owned = K> + ?Sized,
+        V: Clone,
+        E: Send + Sync + 'static,
+    {
+        let mut counted = false;
+        loop {
+            let seated = poll_fn(|cx| {
+                let waker = cx.waker();
+                Poll::Ready(self.take_seat::<Q, E>(place, key, waker, needs, blocking, &mut counted))
+            });
+            let mut seat = seated.await.map_err(Ok)?;
+            if seat.waiter.is_none() {
+                return Ok(seat);
+            }
+            match poll_fn(|cx| seat.poll(cx.waker(), blocking)).await {
+                Outcome::Value(value) => return Err(Ok(value)),
+                Outcome::Error(error) => return Err(Err(error.downcast().expect("only who can take it is given it"))),
+                Outcome::Lead => return Ok(seat),
+                // Others do, too, and the first of them leads.
+                Outcome::Afresh => needs = Needs::Waker,
+            }
+        }
+    }
+
     /// Finds the value, joins the flight of the key, or begins one.
     fn take_seat<'c, Q, E>(
         &'c self,
         (section, hash): Place<'c, K, V>,
         key: &Q,
         waker: &Waker,
-        mut needs: Needs,
+        needs: Needs,
         blocking: bool,
         counted: &mut bool,
     ) -> Result<Seat<'c, K, V, S>, V>
@@ -176,10 +197,12 @@ where
         E: 'static,
     {
         let (mut own_key, mut own_waker) = (None, None);
+        let mut needs = Some(needs);
         loop {
             match needs {
-                Needs::Waker => own_waker = Some(waker.clone()),
-                Needs::Key => own_key = Some(key.to_owned()),
+                Some(Needs::Waker) => own_waker = Some(waker.clone()),
+                Some(Needs::Key) => own_key = Some(key.to_owned()),
+                None => {}
             }
             let now = self.now();
             let mut gone = Gone::new();
@@ -192,24 +215,27 @@ where
                 let seat = |flight, waiter| Seat { cache: self, section, flight: Some(flight), waiter };
                 let seating = if let Some(found) = found {
                     Seating::Hit(shard.get(found))
+                } else if !gone.is_empty() {
+                    // What is over is reported first: if that panics, nobody has taken a seat.
+                    Seating::Again(None)
                 } else if let Some(flight) = flight {
                     if blocking && flights.is_led_by_this_thread(flight) {
                         Seating::OwnKey
                     } else if let Some(waker) = own_waker.take() {
                         Seating::Seat(seat(flight, Some(flights.join(flight, TypeId::of::<E>(), waker))))
                     } else {
-                        Seating::Needs(Needs::Waker)
+                        Seating::Again(Some(Needs::Waker))
                     }
                 } else if let Some(key) = own_key.take() {
                     shard.stats.loads += 1;
                     Seating::Seat(seat(flights.begin(hash, key, blocking), None))
                 } else {
-                    Seating::Needs(Needs::Key)
+                    Seating::Again(Some(Needs::Key))
                 };
                 let count = match &seating {
                     Seating::Hit(_) => Some(&mut shard.stats.hits),
                     Seating::Seat(_) => Some(&mut shard.stats.misses),
-                    Seating::Needs(_) | Seating::OwnKey => None,
+                    Seating::Again(_) | Seating::OwnKey => None,
                 };
                 if let Some(count) = count.filter(|_| !*counted) {
                     *count += 1;
@@ -225,7 +251,7 @@ where
             match self.settle(gone, seating) {
                 Seating::Hit(value) => return Err(value),
                 Seating::Seat(seat) => return Ok(seat),
-                Seating::Needs(others) => needs = others,
+                Seating::Again(missing) => needs = missing,
                 Seating::OwnKey => panic!("a loader asks for its own key: it would wait for itself for ever"),
             }
         }
