@@ -159,6 +159,11 @@ pub struct Stats {
 }
 
 impl<K, V, S> LruCacheBuilder<K, V, S> {
+    fn new(capacity: usize, hasher: S) -> Self {
+        let settings = Settings { weigher: None, time_to_live: None, clock: None, listener: None };
+        Self { capacity, shards: 1, hasher, settings }
+    }
+
     /// Into how many shards the cache is divided, each with a lock of its own; 1 unless said otherwise.
     ///
     /// More of them let more threads in at a time. Each has its share of the capacity, to the last entry, and an order
@@ -263,15 +268,14 @@ impl<K, V> LruCache<K, V> {
     /// assert_eq!(pages.weight(), 1001);
     /// ```
     pub fn builder(capacity: usize) -> LruCacheBuilder<K, V> {
-        let settings = Settings { weigher: None, time_to_live: None, clock: None, listener: None };
-        LruCacheBuilder { capacity, shards: 1, hasher: RandomState::new(), settings }
+        LruCacheBuilder::new(capacity, RandomState::new())
     }
 }
 
 impl<K, V, S> LruCache<K, V, S> {
     /// Makes a cache for up to `capacity` entries, whose keys are hashed by `hasher`.
     pub fn with_hasher(capacity: usize, hasher: S) -> Self {
-        LruCache::<K, V>::builder(capacity).hasher(hasher).build()
+        LruCacheBuilder::new(capacity, hasher).build()
     }
 
     /// Takes the least recently used entry out. With several shards, from the first that has one.
@@ -557,7 +561,10 @@ where
                 drop(make); // It may panic, as long as the value can still be dropped.
                 Ok(value)
             }
-            Err(needs) => blocking::wait(self.load(place, key, || ready(make()), needs, true)),
+            Err(needs) => {
+                let thread = sync::current_thread().id();
+                blocking::wait(self.load(place, key, || ready(make()), needs, Some(thread)))
+            }
         }
     }
 
@@ -647,7 +654,7 @@ where
                 drop(load); // As above.
                 Ok(value)
             }
-            Err(needs) => self.load(place, key, load, needs, false).await,
+            Err(needs) => self.load(place, key, load, needs, None).await,
         }
     }
 

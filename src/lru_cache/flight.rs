@@ -34,7 +34,7 @@ use super::shard::{Gone, Piece, spread, trim};
 use super::{Locked, LruCache, Place, Section};
 use crate::arena::Arena;
 pub(super) use crate::arena::Key;
-use crate::sync::{ThreadId, current_thread};
+use crate::sync::ThreadId;
 use crate::wait_list::{Panics, Turn, WaitList, WakeBatch};
 
 /// The flights of a shard.
@@ -113,14 +113,15 @@ where
     K: Hash + Eq,
     S: BuildHasher,
 {
-    /// The value of a key, by a load if need be: one's own or somebody else's. A first look has found nothing.
+    /// The value of a key, by a load if need be: one's own or somebody else's. A first look has found nothing. `thread` is
+    /// what the caller blocks, if it does.
     pub(super) async fn load<Q, F, Fut, E>(
         &self,
         place: Place<'_, K, V>,
         key: &Q,
         load: F,
         needs: Needs,
-        blocking: bool,
+        thread: Option<ThreadId>,
     ) -> Result<V, Arc<E>>
     where
         K: Borrow<Q>,
@@ -130,7 +131,7 @@ where
         Fut: Future<Output = Result<V, E>>,
         E: Send + Sync + 'static,
     {
-        let seat = match self.wait_for_lead(place, key, needs, blocking).await {
+        let seat = match self.wait_for_lead(place, key, needs, thread).await {
             Ok(seat) => seat,
             Err(answer) => {
                 drop(load); // It may panic, as long as the answer can still be dropped.
@@ -152,7 +153,7 @@ where
         place: Place<'c, K, V>,
         key: &Q,
         mut needs: Needs,
-        blocking: bool,
+        thread: Option<ThreadId>,
     ) -> Result<Seat<'c, K, V, S>, Result<V, Arc<E>>>
     where
         K: Borrow<Q>,
@@ -164,13 +165,13 @@ where
         loop {
             let seated = poll_fn(|cx| {
                 let waker = cx.waker();
-                Poll::Ready(self.take_seat::<Q, E>(place, key, waker, needs, blocking, &mut counted))
+                Poll::Ready(self.take_seat::<Q, E>(place, key, waker, needs, thread, &mut counted))
             });
             let mut seat = seated.await.map_err(Ok)?;
             if seat.waiter.is_none() {
                 return Ok(seat);
             }
-            match poll_fn(|cx| seat.poll(cx.waker(), blocking)).await {
+            match poll_fn(|cx| seat.poll(cx.waker(), thread)).await {
                 Outcome::Value(value) => return Err(Ok(value)),
                 Outcome::Error(error) => return Err(Err(error.downcast().expect("only who can take it is given it"))),
                 Outcome::Lead => return Ok(seat),
@@ -187,7 +188,7 @@ where
         key: &Q,
         waker: &Waker,
         needs: Needs,
-        blocking: bool,
+        thread: Option<ThreadId>,
         counted: &mut bool,
     ) -> Result<Seat<'c, K, V, S>, V>
     where
@@ -219,7 +220,7 @@ where
                     // What is over is reported first: if that panics, nobody has taken a seat.
                     Seating::Again(None)
                 } else if let Some(flight) = flight {
-                    if blocking && flights.is_led_by_this_thread(flight) {
+                    if thread.is_some() && flights.leading_thread(flight) == thread {
                         Seating::OwnKey
                     } else if let Some(waker) = own_waker.take() {
                         Seating::Seat(seat(flight, Some(flights.join(flight, TypeId::of::<E>(), waker))))
@@ -228,7 +229,7 @@ where
                     }
                 } else if let Some(key) = own_key.take() {
                     shard.stats.loads += 1;
-                    Seating::Seat(seat(flights.begin(hash, key, blocking), None))
+                    Seating::Seat(seat(flights.begin(hash, key, thread), None))
                 } else {
                     Seating::Again(Some(Needs::Key))
                 };
@@ -260,7 +261,7 @@ where
 
 impl<K, V, S> Seat<'_, K, V, S> {
     /// Whether the turn of this waiter has come, and what for.
-    fn poll(&mut self, waker: &Waker, blocking: bool) -> Poll<Outcome<V>>
+    fn poll(&mut self, waker: &Waker, thread: Option<ThreadId>) -> Poll<Outcome<V>>
     where
         V: Clone,
     {
@@ -275,7 +276,7 @@ impl<K, V, S> Seat<'_, K, V, S> {
                 let value = if failed { None } else { flights.landed(flight).cloned() };
                 let turn = flights.waiters(flight).poll(waiter, waker, &mut spare);
                 if let Turn::Left(left) = &turn {
-                    if matches!(left.grant, Some(Grant::Lead)) && flights.take_lead(flight, blocking) {
+                    if matches!(left.grant, Some(Grant::Lead)) && flights.take_lead(flight, thread) {
                         shard.stats.loads += 1;
                         self.waiter = None;
                     } else {
@@ -410,9 +411,9 @@ impl<K, V> Flights<K, V> {
     }
 
     /// Registers a flight whose leader begins to load.
-    fn begin(&mut self, hash: NonZeroU32, key: K, blocking: bool) -> Key {
+    fn begin(&mut self, hash: NonZeroU32, key: K, thread: Option<ThreadId>) -> Key {
         let flight =
-            Flight { key: Some(key), hash, stage: Stage::loading(blocking), callers: 1, waiters: WaitList::new() };
+            Flight { key: Some(key), hash, stage: Stage::Loading(thread), callers: 1, waiters: WaitList::new() };
         let flight = self.flights.insert(flight);
         self.index.insert_unique(spread(hash), (hash, flight), |&(hash, _)| spread(hash));
         flight
@@ -424,15 +425,19 @@ impl<K, V> Flights<K, V> {
         flight.waiters.enqueue(errors, waker)
     }
 
-    fn is_led_by_this_thread(&mut self, flight: Key) -> bool {
-        matches!(self.get(flight).stage, Stage::Loading(Some(thread)) if thread == current_thread().id())
+    /// The thread that its leader blocks, if it does.
+    fn leading_thread(&mut self, flight: Key) -> Option<ThreadId> {
+        match self.get(flight).stage {
+            Stage::Loading(thread) => thread,
+            Stage::Leaderless | Stage::Landed(_) | Stage::Over => None,
+        }
     }
 
-    fn take_lead(&mut self, flight: Key, blocking: bool) -> bool {
+    fn take_lead(&mut self, flight: Key, thread: Option<ThreadId>) -> bool {
         let stage = &mut self.get(flight).stage;
         let free = matches!(stage, Stage::Leaderless);
         if free {
-            *stage = Stage::loading(blocking);
+            *stage = Stage::Loading(thread);
         }
         free
     }
@@ -555,12 +560,6 @@ impl<K, V> Flights<K, V> {
 
     fn get(&mut self, flight: Key) -> &mut Flight<K, V> {
         self.flights.get_mut(flight).expect("a flight stays until the last caller has left")
-    }
-}
-
-impl<V> Stage<V> {
-    fn loading(blocking: bool) -> Self {
-        Self::Loading(blocking.then(|| current_thread().id()))
     }
 }
 

@@ -250,7 +250,9 @@ impl<K, V> Shard<K, V> {
                 copies.1.push(value.clone());
             }
         }
-        self.retain(|_, _| true, now, gone);
+        if now.is_some() {
+            self.retain(|_, _| true, now, gone);
+        }
     }
 
     /// Takes all out at once, with the memory they were in.
@@ -347,7 +349,7 @@ impl<K, V> Shard<K, V> {
 
 /// Gives back what lies idle of a table.
 pub(super) fn trim<T>(table: &mut HashTable<T>, hash_of: impl Fn(&T) -> u64) {
-    if table.capacity() > 2 * KEEP && table.len() <= table.capacity() / 8 {
+    if table.num_buckets() > 2 * KEEP && table.len() <= table.num_buckets() / 8 {
         table.shrink_to(KEEP.max(2 * table.len()), hash_of);
     }
 }
@@ -438,8 +440,8 @@ impl<K, V> Shard<K, V> {
         assert!(self.weights.len() <= self.entries.slots(), "no weight is kept for nobody");
         assert!(self.ends.len() <= self.entries.slots(), "no end is kept for nobody");
         assert!(self.weights.is_empty() || self.weights.len() == self.entries.slots(), "everybody is weighed");
-        let idle = self.table.capacity() > 2 * KEEP && self.table.len() <= self.table.capacity() / 8;
-        assert!(!idle || self.order.is_empty(), "memory is kept for nobody");
+        let idle = self.table.num_buckets() > 2 * KEEP && self.table.len() <= self.table.num_buckets() / 8;
+        assert!(!idle, "memory is kept for nobody");
     }
 }
 
