@@ -86,7 +86,7 @@ enum Seating<'c, K, V, S> {
     Hit(V),
     Seat(Seat<'c, K, V, S>),
     /// Nothing yet: look again, with what is missing.
-    Again(Option<Needs>),
+    Again(Needs),
     /// This thread loads already.
     OwnKey,
 }
@@ -187,7 +187,7 @@ where
         (section, hash): Place<'c, K, V>,
         key: &Q,
         waker: &Waker,
-        needs: Needs,
+        mut needs: Needs,
         thread: Option<ThreadId>,
         counted: &mut bool,
     ) -> Result<Seat<'c, K, V, S>, V>
@@ -198,12 +198,10 @@ where
         E: 'static,
     {
         let (mut own_key, mut own_waker) = (None, None);
-        let mut needs = Some(needs);
         loop {
             match needs {
-                Some(Needs::Waker) => own_waker = Some(waker.clone()),
-                Some(Needs::Key) => own_key = Some(key.to_owned()),
-                None => {}
+                Needs::Waker => own_waker = Some(waker.clone()),
+                Needs::Key => own_key = Some(key.to_owned()),
             }
             let now = self.now();
             let mut gone = Gone::new();
@@ -218,20 +216,20 @@ where
                     Seating::Hit(shard.get(found))
                 } else if !gone.is_empty() {
                     // What is over is reported first: if that panics, nobody has taken a seat.
-                    Seating::Again(None)
+                    Seating::Again(needs)
                 } else if let Some(flight) = flight {
                     if thread.is_some() && flights.leading_thread(flight) == thread {
                         Seating::OwnKey
                     } else if let Some(waker) = own_waker.take() {
                         Seating::Seat(seat(flight, Some(flights.join(flight, TypeId::of::<E>(), waker))))
                     } else {
-                        Seating::Again(Some(Needs::Waker))
+                        Seating::Again(Needs::Waker)
                     }
                 } else if let Some(key) = own_key.take() {
                     shard.stats.loads += 1;
                     Seating::Seat(seat(flights.begin(hash, key, thread), None))
                 } else {
-                    Seating::Again(Some(Needs::Key))
+                    Seating::Again(Needs::Key)
                 };
                 let count = match &seating {
                     Seating::Hit(_) => Some(&mut shard.stats.hits),
@@ -244,8 +242,8 @@ where
                 }
                 seating
             };
-            if matches!(seating, Seating::Hit(_) | Seating::Seat(_)) {
-                // What was made in vain.
+            if !gone.is_empty() || matches!(seating, Seating::Hit(_) | Seating::Seat(_)) {
+                // Made in vain, or about to be dropped beside a panic of a report.
                 gone.extend(own_key.take().map(Piece::Key));
                 drop_quietly([own_waker.take()]);
             }

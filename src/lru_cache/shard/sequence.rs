@@ -96,7 +96,7 @@ pub fn run(data: &[u8]) {
 fn capacity_of(byte: u64) -> u64 {
     match byte {
         255 => usize::MAX as u64,
-        200.. => byte * CROWD / 255,
+        128.. => byte * CROWD / 255,
         _ => byte % 16,
     }
 }
@@ -125,7 +125,7 @@ impl Game {
             24 => self.copy(),
             25 if b < 64 => self.clear(),
             26..=27 => self.set_capacity(capacity_of(b)),
-            28 => self.crowd(2 * b),
+            28 => self.crowd(b * CROWD / 255),
             _ => self.now += b % 4,
         }
     }
@@ -140,6 +140,9 @@ impl Game {
     }
 
     fn weight(&self) -> u128 {
+        if !self.weighs {
+            return self.model.len() as u128;
+        }
         self.model.iter().map(|entry| u128::from(entry.weight)).sum()
     }
 
@@ -172,6 +175,11 @@ impl Game {
     }
 
     fn insert(&mut self, key: u32, hash: NonZeroU32, terms: u64) {
+        let found = self.find(key, hash);
+        self.insert_in(found, key, hash, terms);
+    }
+
+    fn insert_in(&mut self, found: Option<(usize, Key)>, key: u32, hash: NonZeroU32, terms: u64) {
         let weight = match terms {
             _ if !self.weighs => 1,
             255 => u64::MAX,
@@ -181,7 +189,6 @@ impl Game {
         let serial = self.next;
         self.next += 1;
         let end = Some(self.now + terms / 16 % 4).filter(|_| self.ends && terms < 240);
-        let found = self.find(key, hash);
         let old = found.and_then(|(at, _)| self.model.remove(at));
         let mut entry = Entry { hash, key, serial, value: serial, weight, end };
         if self.capacity == 0 || weight > self.capacity {
@@ -270,12 +277,12 @@ impl Game {
     }
 
     fn copy(&mut self) {
-        let mut copies = Vec::new();
+        let mut copies = (Vec::new(), Vec::new());
         self.shard.copies(&mut copies, self.clock(), &mut self.gone);
         let (over, live): (VecDeque<_>, _) = self.model.iter().partition(|entry| self.is_over(entry));
         self.model = live;
         over.into_iter().for_each(|entry| self.report(entry));
-        let copies = copies.into_iter().map(|(name, value)| (name.serial, value));
+        let copies = copies.0.into_iter().map(|name| name.serial).zip(copies.1);
         assert!(copies.eq(self.model.iter().map(|entry| (entry.serial, entry.value))), "other copies than entries");
     }
 
@@ -305,7 +312,7 @@ impl Game {
                 break;
             }
             let key = 16 + self.next as u32;
-            self.insert(key, hash_of(key, false), 1);
+            self.insert_in(None, key, hash_of(key, false), 1);
             self.account();
         }
     }
@@ -335,7 +342,7 @@ impl Game {
         assert_eq!(self.shard.len(), self.model.len());
         assert_eq!(u128::from(self.shard.weight()), self.weight());
         assert_eq!(self.shard.stats, self.stats);
-        let (room, len) = (self.shard.table.capacity(), self.model.len());
+        let (room, len) = (self.shard.table.num_buckets(), self.model.len());
         assert!(room <= 2 * KEEP || len > room / 8, "a table of {room} for {len}");
         let room = self.shard.weights.capacity().max(self.shard.ends.capacity());
         let slots = self.shard.entries.slots();
