@@ -82,8 +82,9 @@ struct Args {
     /// together can never make the line that long)
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = value_parser!(u32).range(1..=1_000_000))]
     max_waiting: u32,
-    /// With stanchion: products that are remembered, of the 5,000 that there are
-    #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = value_parser!(u32).range(0..=1_000_000))]
+    /// With stanchion: products that are remembered, of the 5,000 that there are (0: none, but who asks while somebody
+    /// else does waits for that answer all the same)
+    #[arg(long, value_name = "COUNT", default_value_t = 2_500, value_parser = value_parser!(u32).range(0..=1_000_000))]
     cache: u32,
     /// Run in this mode only
     #[arg(long, value_name = "MODE")]

@@ -85,7 +85,7 @@ fn the_help_tells_the_classes() -> Outcome {
     let output = spike(Path::new("."), &["--help"])?;
     assert_eq!(output.status.code(), Some(0));
     let help = String::from_utf8(output.stdout)?;
-    for word in ["health check", "paying", "free", "x-class", "--max-waiting"] {
+    for word in ["health check", "paying", "free", "x-class", "--max-waiting", "--cache"] {
         assert!(help.contains(word), "{word}: {help}");
     }
     Ok(())
