@@ -12,10 +12,10 @@ use std::sync::MutexGuard as StdMutexGuard;
 
 use stanchion::blocking::Elapsed;
 use stanchion::{
-    Acquire, AcquireError, AcquireOwned, Closed, Fixed, Get, GetError, GetOwned, Key, Lock, LockOwned, Manager,
-    MappedMutexGuard, Metrics, Mutex, MutexGuard, Object, Order, OwnedMappedMutexGuard, OwnedMutexGuard, OwnedObject,
-    OwnedSemaphorePermit, Pool, PoolBuilder, PoolClosed, Pop, PopMany, PriorityQueue, Push, Semaphore, SemaphorePermit,
-    Status, TryAcquireError, TryLockError, TryPopError, TryPushError,
+    Acquire, AcquireError, AcquireOwned, Cause, Closed, Fixed, Get, GetError, GetOwned, Key, Lock, LockOwned, LruCache,
+    LruCacheBuilder, Manager, MappedMutexGuard, Metrics, Mutex, MutexGuard, Object, Order, OwnedMappedMutexGuard,
+    OwnedMutexGuard, OwnedObject, OwnedSemaphorePermit, Pool, PoolBuilder, PoolClosed, Pop, PopMany, PriorityQueue,
+    Push, Semaphore, SemaphorePermit, Stats, Status, TryAcquireError, TryLockError, TryPopError, TryPushError,
 };
 
 /// Whether a type implements a trait: the inherent constant is found first, if its bound holds.
@@ -184,6 +184,41 @@ fn errors_of_a_pool_are_errors_if_the_cause_is_one() {
 }
 
 #[test]
+fn a_cache_needs_only_what_may_be_sent() {
+    // Values are handed out in copies, and so not shared.
+    type ByKey<K> = LruCache<K, Both>;
+    type ByValue<V> = LruCache<Both, V>;
+    assert_eq!([by_value!(ByKey), by_value!(ByValue)], [[BOTH, BOTH, NEITHER, NEITHER]; 2]);
+    // It is asked by many at once.
+    type ByHasher<S> = LruCache<Both, Both, S>;
+    assert_eq!(by_value!(ByHasher), [BOTH, SEND, SYNC, NEITHER]);
+    assert_eq!([send_sync!(LruCacheBuilder<Both, Both>), send_sync!(Stats), send_sync!(Cause)], [BOTH; 3]);
+}
+
+#[test]
+fn a_load_may_be_sent_if_all_that_it_brings_may() {
+    fn send<T: Send>(_: &T) {}
+    let cache = LruCache::<u8, OnlySend>::new(1);
+    send(&cache.get_or_load(&1, || async { Cell::new(1) }));
+    let held = OnlySend::new(1);
+    send(&cache.try_get_or_load(&1, move || async {
+        std::future::ready(()).await;
+        Ok::<_, u8>(held)
+    }));
+}
+
+#[test]
+fn a_cache_may_be_carried_over_a_caught_panic() {
+    // It shows nobody a value that it keeps, so nobody can leave one half-way.
+    macro_rules! both {
+        ($($Type:ty),* $(,)?) => {
+            $(assert!(implements!($Type: UnwindSafe) && implements!($Type: RefUnwindSafe), stringify!($Type));)*
+        };
+    }
+    both!(LruCache<u8, u8>, LruCache<u8, OnlySend>, LruCache<u8, &'static mut u8>, Stats, Cause);
+}
+
+#[test]
 fn a_mutex_and_its_futures_need_only_a_value_that_may_be_sent() {
     assert_eq!(by_value!(Mutex), [BOTH, BOTH, NEITHER, NEITHER]);
     type Borrowed<T> = Lock<'static, T>;
@@ -238,6 +273,7 @@ fn futures_permits_and_guards_may_be_moved_when_pinned_whatever_the_value() {
     assert!(implements!(Push<'static, u8, PhantomPinned>: Unpin), "an item moves into the queue anyway");
     assert!(implements!(Pop<'static, u8, PhantomPinned>: Unpin));
     assert!(implements!(PopMany<'static, u8, PhantomPinned>: Unpin));
+    assert!(implements!(LruCache<PhantomPinned, PhantomPinned>: Unpin));
     // An object stands still in its box, and so does a creation.
     assert!(implements!(Pool<Makes<PhantomPinned>>: Unpin));
     assert!(

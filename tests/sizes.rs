@@ -6,9 +6,10 @@ use std::mem::size_of;
 
 use stanchion::blocking::Elapsed;
 use stanchion::{
-    Acquire, AcquireError, AcquireOwned, Closed, Fixed, GetError, Key, Lock, LockOwned, MappedMutexGuard, Mutex,
-    MutexGuard, Object, Order, OwnedMappedMutexGuard, OwnedMutexGuard, OwnedObject, OwnedSemaphorePermit, Pop, PopMany,
-    Push, Semaphore, SemaphorePermit, Status, TryAcquireError, TryLockError, TryPopError, TryPushError,
+    Acquire, AcquireError, AcquireOwned, Cause, Closed, Fixed, GetError, Key, Lock, LockOwned, LruCache,
+    MappedMutexGuard, Mutex, MutexGuard, Object, Order, OwnedMappedMutexGuard, OwnedMutexGuard, OwnedObject,
+    OwnedSemaphorePermit, Pop, PopMany, Push, Semaphore, SemaphorePermit, Stats, Status, TryAcquireError, TryLockError,
+    TryPopError, TryPushError,
 };
 
 #[test]
@@ -70,6 +71,13 @@ fn an_object_is_a_pointer_to_its_pool_and_a_box() {
     assert_eq!(size_of::<Option<Object<'_, Fixed<u64>>>>(), 16);
     assert_eq!(size_of::<Option<OwnedObject<Fixed<u64>>>>(), 16);
     assert_eq!([size_of::<Status>(), size_of::<Order>()], [48, 1]);
+}
+
+#[test]
+fn a_cache_is_one_shard_and_what_all_of_them_share() {
+    assert!(size_of::<LruCache<u64, u64>>() <= 512, "{}", size_of::<LruCache<u64, u64>>());
+    assert_eq!(size_of::<LruCache<u64, u64>>(), size_of::<LruCache<[u64; 5], String>>(), "nothing is kept inside");
+    assert_eq!([size_of::<Option<Cause>>(), size_of::<Stats>()], [1, 7 * 8]);
 }
 
 #[test]
