@@ -440,6 +440,10 @@ impl<K, V> Shard<K, V> {
         assert!(self.weights.len() <= self.entries.slots(), "no weight is kept for nobody");
         assert!(self.ends.len() <= self.entries.slots(), "no end is kept for nobody");
         assert!(self.weights.is_empty() || self.weights.len() == self.entries.slots(), "everybody is weighed");
+        for (len, capacity) in [(self.weights.len(), self.weights.capacity()), (self.ends.len(), self.ends.capacity())]
+        {
+            assert!(capacity <= KEEP || len > capacity / 4, "memory is kept for nobody");
+        }
         let idle = self.table.num_buckets() > 2 * KEEP && self.table.len() <= self.table.num_buckets() / 8;
         assert!(!idle, "memory is kept for nobody");
     }

@@ -1,0 +1,135 @@
+//! How a cache behaves: what it keeps, in which order it lets go, what it tells, and who loads, whatever keys, values,
+//! loaders and listeners do.
+
+#![cfg(not(loom))]
+
+#[path = "lru_cache/building.rs"]
+mod building;
+mod common;
+#[path = "lru_cache/foreign_code.rs"]
+mod foreign_code;
+#[path = "lru_cache/lifetimes.rs"]
+mod lifetimes;
+#[path = "lru_cache/listener.rs"]
+mod listener;
+#[path = "lru_cache/order.rs"]
+mod order;
+#[path = "lru_cache/resizing.rs"]
+mod resizing;
+#[path = "lru_cache/shards.rs"]
+mod shards;
+#[path = "lru_cache/single_flight.rs"]
+mod single_flight;
+#[path = "lru_cache/statistics.rs"]
+mod statistics;
+#[path = "lru_cache/stress.rs"]
+mod stress;
+#[path = "lru_cache/weights.rs"]
+mod weights;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::hash::BuildHasher;
+use std::pin::pin;
+use std::sync::{Arc, Mutex as StdMutex};
+
+use common::{Check, ready};
+use futures::channel::oneshot;
+use stanchion::{Cause, LruCache, LruCacheBuilder};
+
+/// Keys and values of most tests.
+type Cache = LruCache<u32, u32>;
+type Builder = LruCacheBuilder<u32, u32>;
+
+/// One that left without being asked for.
+type Report = (u32, u32, Cause);
+
+/// What a listener was told, in order.
+#[derive(Debug)]
+struct Reports<T = Report>(Arc<StdMutex<Vec<T>>>);
+
+impl<T> Clone for Reports<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Default for Reports<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> Reports<T> {
+    fn new() -> Self {
+        Self::default()
+    }
+
+    fn push(&self, report: T) {
+        self.0.lock().unwrap().push(report);
+    }
+
+    /// What came since the last call.
+    fn take(&self) -> Vec<T> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl<K: Send + 'static, V: Send + 'static> Reports<(K, V, Cause)> {
+    /// For [`LruCacheBuilder::on_evict`].
+    fn listener(&self) -> impl Fn(K, V, Cause) + Send + Sync + 'static {
+        let reports = self.clone();
+        move |key, value, cause| reports.push((key, value, cause))
+    }
+}
+
+/// A cache with the settings that `set` makes, and what its listener is told.
+fn reporting(capacity: usize, set: impl FnOnce(Builder) -> Builder) -> (Cache, Reports) {
+    let reports = Reports::new();
+    (set(Cache::builder(capacity)).on_evict(reports.listener()).build(), reports)
+}
+
+/// Inserts these, the value of `key` being `10 * key`.
+fn fill(cache: &Cache, keys: impl IntoIterator<Item = u32>) {
+    for key in keys {
+        assert_eq!(cache.insert(key, 10 * key), None);
+    }
+    cache.check();
+}
+
+/// The keys from most to least recent.
+fn keys<V: Clone, S: BuildHasher>(cache: &LruCache<u32, V, S>) -> Vec<u32> {
+    cache.check();
+    let keys: Vec<_> = cache.entries().into_iter().map(|(key, _)| key).collect();
+    assert_eq!((keys.len(), keys.is_empty()), (cache.len(), cache.is_empty()));
+    keys
+}
+
+/// For what is done for its effects.
+fn ignore<T>(_: T) {}
+
+/// The output of a load that does not have to wait.
+#[track_caller]
+fn loaded<F: Future>(load: F) -> F::Output {
+    ready(&mut pin!(load))
+}
+
+/// The value that a loader waits for, and how to give it.
+fn gate<V>() -> (impl Future<Output = V>, oneshot::Sender<V>) {
+    let (sender, receiver) = oneshot::channel();
+    (async { receiver.await.expect("the test gives one") }, sender)
+}
+
+/// A way to load: the name, and how to do it for a key with this loader.
+type Load = (&'static str, fn(&Cache, u32, &dyn Fn() -> u32) -> u32);
+
+const LOADS: [Load; 4] = [
+    ("get_or_insert_with", |cache, key, value| cache.get_or_insert_with(&key, value)),
+    ("try_get_or_insert_with", |cache, key, value| {
+        cache.try_get_or_insert_with(&key, || Ok::<_, Infallible>(value())).expect("it cannot fail")
+    }),
+    ("get_or_load", |cache, key, value| loaded(cache.get_or_load(&key, || async { value() }))),
+    ("try_get_or_load", |cache, key, value| {
+        loaded(cache.try_get_or_load(&key, || async { Ok::<_, Infallible>(value()) })).expect("it cannot fail")
+    }),
+];

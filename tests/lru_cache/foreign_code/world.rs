@@ -1,0 +1,627 @@
+//! Keys, values, errors, callbacks, loaders and wakers that say when they are called, and panic or re-enter the cache at
+//! the call that a test wants. All of it belongs to the thread.
+
+use std::borrow::Borrow;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::Future;
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
+use std::ops::Add;
+use std::panic::resume_unwind;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use stanchion::{Cause, LruCache};
+
+use crate::common::hostile::Hostile;
+use crate::common::poll_with;
+
+pub(crate) type Cache = LruCache<Key, Value, Seed>;
+
+/// A place where foreign code runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Call {
+    HashKey,
+    BorrowKey,
+    Compare,
+    OwnKey,
+    CloneKey,
+    CloneValue,
+    Predicate,
+    Weigh,
+    Clock,
+    Report,
+    BeginLoad,
+    PollLoad,
+    DropLoad,
+    DropKey,
+    DropValue,
+    DropError,
+    CloneWaker,
+    Wake,
+    DropWaker,
+}
+
+use Call::*;
+
+impl Call {
+    /// Whether it may run under the lock, and must not use the cache.
+    pub(crate) fn is_inside(self) -> bool {
+        [BorrowKey, Compare, CloneKey, CloneValue, Predicate].contains(&self)
+    }
+
+    /// Whether it runs when nothing has changed yet, except that a load may have begun.
+    pub(crate) fn is_before(self) -> bool {
+        self < Report || self == CloneWaker
+    }
+
+    pub(crate) fn is_of_waker(self) -> bool {
+        [CloneWaker, Wake, DropWaker].contains(&self)
+    }
+
+    pub(crate) fn is_of_load(self) -> bool {
+        [BeginLoad, PollLoad].contains(&self)
+    }
+}
+
+/// What foreign code does while it is watched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Plan {
+    /// What it should.
+    Obey,
+    /// The call with this number panics.
+    PanicAt(usize),
+    /// The first of these panics.
+    PanicFirst(&'static [Call]),
+    /// All of these panic.
+    PanicEach(&'static [Call]),
+    /// All of these panic, and the deed is done while its thread panics.
+    Unwind(&'static [Call]),
+    /// Whatever may use the cache does this with it; the others look at it.
+    Reenter(fn(&Cache)),
+    /// The deed is not even done.
+    Skip,
+}
+
+/// What a call panics with: its number.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Blown(pub(crate) usize);
+
+/// How many of something are alive.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Alive {
+    pub(crate) keys: isize,
+    pub(crate) values: isize,
+    pub(crate) errors: isize,
+    pub(crate) loads: isize,
+}
+
+impl Add for Alive {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            keys: self.keys + other.keys,
+            values: self.values + other.values,
+            errors: self.errors + other.errors,
+            loads: self.loads + other.loads,
+        }
+    }
+}
+
+const KEY: Alive = Alive { keys: 1, values: 0, errors: 0, loads: 0 };
+pub(crate) const VALUE: Alive = Alive { keys: 0, values: 1, errors: 0, loads: 0 };
+pub(crate) const ERROR: Alive = Alive { keys: 0, values: 0, errors: 1, loads: 0 };
+const LOAD: Alive = Alive { keys: 0, values: 0, errors: 0, loads: 1 };
+
+type Meanwhile = (Call, fn(&Cache));
+
+thread_local! {
+    static PLAN: Cell<Plan> = const { Cell::new(Plan::Obey) };
+    static WATCHED: Cell<bool> = const { Cell::new(false) };
+    static TRACE: RefCell<Vec<Call>> = const { RefCell::new(Vec::new()) };
+    static CACHE: RefCell<Option<Arc<Cache>>> = const { RefCell::new(None) };
+    static ALIVE: Cell<Alive> = const { Cell::new(Alive { keys: 0, values: 0, errors: 0, loads: 0 }) };
+    static MEANWHILE: Cell<Option<Meanwhile>> = const { Cell::new(None) };
+    static COLLIDES: Cell<bool> = const { Cell::new(false) };
+    static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    static REPORTS: RefCell<Vec<(u32, u32, Cause)>> = const { RefCell::new(Vec::new()) };
+    static GRAVE: RefCell<Vec<(Key, Value)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Foreign code says that it runs.
+pub(crate) fn called(call: Call) {
+    if !WATCHED.get() {
+        return;
+    }
+    let number = TRACE.with_borrow_mut(|trace| {
+        trace.push(call);
+        trace.len() - 1
+    });
+    if let Some((_, act)) = MEANWHILE.get().filter(|&(when, _)| when == call) {
+        MEANWHILE.set(None);
+        quietly(|| act(&watched_cache()));
+    }
+    let panics = match PLAN.get() {
+        Plan::PanicAt(at) => number == at,
+        Plan::PanicFirst(calls) => {
+            calls.contains(&call) && TRACE.with_borrow(|trace| !trace[..number].iter().any(|call| calls.contains(call)))
+        }
+        Plan::PanicEach(calls) | Plan::Unwind(calls) => calls.contains(&call),
+        Plan::Reenter(act) => {
+            let act = if call.is_inside() { |cache: &Cache| drop(format!("{cache:?}")) } else { act };
+            quietly(|| act(&watched_cache()));
+            false
+        }
+        Plan::Obey | Plan::Skip => false,
+    };
+    if panics {
+        // Not `panic!`: this is no accident, and needs no report.
+        resume_unwind(Box::new(Blown(number)));
+    }
+}
+
+fn watched_cache() -> Arc<Cache> {
+    CACHE.with_borrow(Clone::clone).expect("somebody watches")
+}
+
+/// Does something with the cache at the next call of this kind, before that does anything.
+pub(crate) fn meanwhile(call: Call, act: fn(&Cache)) {
+    MEANWHILE.set(Some((call, act)));
+}
+
+/// Runs `body` as if it were none of the foreign code's business.
+pub(crate) fn quietly<R>(body: impl FnOnce() -> R) -> R {
+    struct Back(bool);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            WATCHED.set(self.0);
+        }
+    }
+    let _back = Back(WATCHED.replace(false));
+    body()
+}
+
+/// Runs `body` while foreign code follows `plan`, which may concern `cache`; returns what calls there were, too.
+pub(crate) fn watched<R>(plan: Plan, cache: &Arc<Cache>, body: impl FnOnce() -> R) -> (R, Vec<Call>) {
+    TRACE.take();
+    PLAN.set(plan);
+    CACHE.set(Some(cache.clone()));
+    WATCHED.set(true);
+    let outcome = body();
+    WATCHED.set(false);
+    drop(CACHE.take());
+    MEANWHILE.set(None);
+    (outcome, TRACE.take())
+}
+
+/// As if nothing had been there.
+pub(crate) fn reset() {
+    drop(GRAVE.take());
+    REPORTS.take();
+    ALIVE.set(Alive::default());
+}
+
+pub(crate) fn alive() -> Alive {
+    drop(GRAVE.take());
+    ALIVE.get()
+}
+
+fn born(who: Alive) {
+    ALIVE.set(ALIVE.get() + who);
+}
+
+fn dies(Alive { keys, values, errors, loads }: Alive) {
+    born(Alive { keys: -keys, values: -values, errors: -errors, loads: -loads });
+}
+
+pub(crate) fn set_now(now: Duration) {
+    NOW.set(now);
+}
+
+/// What the listener was told since the last call.
+pub(crate) fn reports() -> Vec<(u32, u32, Cause)> {
+    REPORTS.take()
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What a cache keeps
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// What a key is looked up by.
+#[derive(Debug)]
+pub(crate) struct Probe(pub(crate) u32);
+
+#[derive(Debug)]
+pub(crate) struct Key(Probe);
+
+#[derive(Debug)]
+pub(crate) struct Value {
+    pub(crate) id: u32,
+    pub(crate) weight: u64,
+}
+
+pub(crate) struct Failure(u32);
+
+impl Key {
+    pub(crate) fn new(id: u32) -> Self {
+        born(KEY);
+        Self(Probe(id))
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.0
+    }
+}
+
+impl Value {
+    pub(crate) fn new(id: u32, weight: u64) -> Self {
+        born(VALUE);
+        Self { id, weight }
+    }
+}
+
+impl Failure {
+    fn new(id: u32) -> Self {
+        born(ERROR);
+        Self(id)
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Failure {}", self.0)
+    }
+}
+
+impl Hash for Probe {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        called(HashKey);
+        if !COLLIDES.get() {
+            self.0.hash(state);
+        }
+    }
+}
+
+impl PartialEq for Probe {
+    fn eq(&self, other: &Self) -> bool {
+        called(Compare);
+        self.0 == other.0
+    }
+}
+
+impl Eq for Probe {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Key {}
+
+impl Borrow<Probe> for Key {
+    fn borrow(&self) -> &Probe {
+        called(BorrowKey);
+        &self.0
+    }
+}
+
+impl ToOwned for Probe {
+    type Owned = Key;
+
+    fn to_owned(&self) -> Key {
+        called(OwnKey);
+        Key::new(self.0)
+    }
+}
+
+impl Clone for Key {
+    fn clone(&self) -> Self {
+        called(CloneKey);
+        Self::new(self.id())
+    }
+}
+
+impl Clone for Value {
+    fn clone(&self) -> Self {
+        called(CloneValue);
+        Self::new(self.id, self.weight)
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        dies(KEY);
+        called(DropKey);
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        dies(VALUE);
+        called(DropValue);
+    }
+}
+
+impl Drop for Failure {
+    fn drop(&mut self) {
+        dies(ERROR);
+        called(DropError);
+    }
+}
+
+/// Hashes as all of its kind do, so that what is called in one cache is called in another.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seed;
+
+impl BuildHasher for Seed {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        called(HashKey);
+        DefaultHasher::new()
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What a cache calls
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// Which callbacks a cache has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Config {
+    pub(crate) lives: bool,
+    pub(crate) weigher: bool,
+    pub(crate) listener: bool,
+    pub(crate) shards: usize,
+    /// Whether all keys have the same hash.
+    pub(crate) collides: bool,
+}
+
+impl Config {
+    pub(crate) const FULL: Self = Self { lives: true, weigher: true, listener: true, shards: 1, collides: false };
+
+    pub(crate) const FEW: [Self; 4] = [
+        Self { lives: false, weigher: false, listener: false, ..Self::FULL },
+        Self { listener: false, ..Self::FULL },
+        Self::FULL,
+        Self { shards: 3, ..Self::FULL },
+    ];
+
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let plain = (0..16).map(|bits| {
+            let [lives, weigher, listener, sharded] = [1, 2, 4, 8].map(|bit| bits & bit > 0);
+            Self { lives, weigher, listener, shards: if sharded { 3 } else { 1 }, collides: false }
+        });
+        plain.chain([Self { collides: true, ..Self::FULL }])
+    }
+
+    fn build(self) -> Cache {
+        COLLIDES.set(self.collides);
+        let capacity = self.entries() as usize * if self.weigher { 2 } else { 1 };
+        let mut builder = LruCache::<Key, Value>::builder(capacity).shards(self.shards).hasher(Seed);
+        if self.lives {
+            let base = Instant::now();
+            builder = builder.time_to_live(Duration::from_secs(10)).clock(move || {
+                called(Clock);
+                base + NOW.get()
+            });
+        }
+        if self.weigher {
+            builder = builder.weigher(|_: &Key, value: &Value| {
+                called(Weigh);
+                value.weight
+            });
+        }
+        if self.listener {
+            builder = builder.on_evict(|key: Key, value: Value, cause| {
+                REPORTS.with_borrow_mut(|reports| reports.push((key.id(), value.id, cause)));
+                // Kept, so that a listener that panics does not drop what panics, too.
+                GRAVE.with_borrow_mut(|grave| grave.push((key, value)));
+                called(Report);
+            });
+        }
+        builder.build()
+    }
+
+    fn entries(self) -> u32 {
+        3 * self.shards as u32
+    }
+
+    pub(crate) fn empty(self) -> Arc<Cache> {
+        Arc::new(self.build())
+    }
+
+    /// A full cache of values of weight 2, the oldest of which, with key 1, has expired if it can.
+    pub(crate) fn filled(self) -> Arc<Cache> {
+        let cache = self.empty();
+        for id in 1..=self.entries() {
+            set_now(Duration::from_secs(u64::from(id > 1)));
+            drop(cache.insert(Key::new(id), Value::new(id, 2)));
+        }
+        set_now(Duration::from_secs(10));
+        cache
+    }
+}
+
+/// How a load goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Script {
+    pub(crate) value: u32,
+    pub(crate) weight: u64,
+    pub(crate) fails: bool,
+    /// Whether it loads by a function that cannot fail.
+    pub(crate) infallible: bool,
+    /// Whether it may go on.
+    pub(crate) open: Rc<Cell<bool>>,
+}
+
+impl Script {
+    pub(crate) fn new(value: u32) -> Self {
+        Self { value, weight: 2, fails: false, infallible: false, open: Rc::new(Cell::new(true)) }
+    }
+
+    pub(crate) fn weighing(self, weight: u64) -> Self {
+        Self { weight, ..self }
+    }
+
+    pub(crate) fn failing(self) -> Self {
+        Self { fails: true, ..self }
+    }
+
+    pub(crate) fn infallible(self) -> Self {
+        Self { infallible: true, ..self }
+    }
+
+    pub(crate) fn held(self) -> Self {
+        self.open.set(false);
+        self
+    }
+
+    fn end(&self) -> Result<Value, Failure> {
+        if self.fails { Err(Failure::new(self.value)) } else { Ok(Value::new(self.value, self.weight)) }
+    }
+
+    /// Loads, or gets, on this thread.
+    pub(crate) fn run(self, cache: &Cache, key: u32, inside: impl FnOnce()) -> Result<Value, Arc<Failure>> {
+        let token = Token::new();
+        let infallible = self.infallible;
+        let loader = move || {
+            called(BeginLoad);
+            quietly(inside);
+            called(PollLoad);
+            drop(token);
+            self.end()
+        };
+        if infallible {
+            return Ok(cache.get_or_insert_with(&Probe(key), || loader().expect("it cannot fail")));
+        }
+        cache.try_get_or_insert_with(&Probe(key), loader)
+    }
+
+    fn into_load(self, cache: &Cache, key: u32) -> Load<'_> {
+        let token = Token::new();
+        let infallible = self.infallible;
+        let loader = move || {
+            let loading = Loading { script: self, _token: token };
+            called(BeginLoad);
+            loading
+        };
+        Box::pin(async move {
+            if infallible {
+                let loader = || async move { loader().await.expect("it cannot fail") };
+                return Ok(cache.get_or_load(&Probe(key), loader).await);
+            }
+            cache.try_get_or_load(&Probe(key), loader).await
+        })
+    }
+}
+
+/// What a loader owns.
+struct Token;
+
+impl Token {
+    fn new() -> Self {
+        born(LOAD);
+        Self
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        dies(LOAD);
+        called(DropLoad);
+    }
+}
+
+/// The future of a loader.
+struct Loading {
+    script: Script,
+    _token: Token,
+}
+
+impl Future for Loading {
+    type Output = Result<Value, Failure>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        called(PollLoad);
+        if self.script.open.get() { Poll::Ready(self.script.end()) } else { Poll::Pending }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Who waits
+// ---------------------------------------------------------------------------------------------------------------------
+
+type Load<'c> = Pin<Box<dyn Future<Output = Result<Value, Arc<Failure>>> + 'c>>;
+
+/// A load in the hands of a test, with a waker that is foreign code.
+pub(crate) struct Caller<'c> {
+    load: Option<Load<'c>>,
+    open: Rc<Cell<bool>>,
+    waker: Waker,
+    wakes: Arc<AtomicUsize>,
+}
+
+impl fmt::Debug for Caller<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller").finish_non_exhaustive()
+    }
+}
+
+impl<'c> Caller<'c> {
+    pub(crate) fn new(cache: &'c Cache, key: u32, script: Script) -> Self {
+        let (waker, wakes) = waker();
+        Self { open: script.open.clone(), load: Some(script.into_load(cache, key)), waker, wakes }
+    }
+
+    pub(crate) fn poll(&mut self) -> Poll<Result<Value, Arc<Failure>>> {
+        poll_with(self.load.as_mut().expect("it has not left"), &self.waker)
+    }
+
+    /// Drops the load, and nothing else.
+    pub(crate) fn leave(&mut self) {
+        drop(self.load.take());
+    }
+
+    #[track_caller]
+    pub(crate) fn waiting(mut self) -> Self {
+        assert!(self.poll().is_pending(), "there is nothing to wait for");
+        self
+    }
+
+    /// Lets its loader end.
+    pub(crate) fn open(&self) {
+        self.open.set(true);
+    }
+
+    /// From now on it is another task's. The old waker is kept by the cache alone.
+    pub(crate) fn moves(&mut self) {
+        (self.waker, self.wakes) = waker();
+    }
+
+    pub(crate) fn wakes(&self) -> usize {
+        self.wakes.load(Ordering::Relaxed)
+    }
+}
+
+fn waker() -> (Waker, Arc<AtomicUsize>) {
+    let wakes = Arc::new(AtomicUsize::new(0));
+    let count = wakes.clone();
+    let waker = Hostile::new().on_clone(|| called(CloneWaker)).on_drop(|| called(DropWaker)).on_wake(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        called(Wake);
+    });
+    (waker.waker(), wakes)
+}

@@ -1,0 +1,488 @@
+//! Time: when a life begins and ends, and what becomes of those who are over their time.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex};
+use std::time::{Duration, Instant};
+
+use stanchion::{Cause, LruCache, LruCacheBuilder, Stats};
+
+use crate::common::{Check, Clock, Task};
+use crate::{Builder, Cache, LOADS, Report, Reports, fill, gate, ignore, keys, loaded, reporting};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const INSTANT: Duration = Duration::from_nanos(1);
+
+/// A cache whose entries live for so long, what its listener is told, and its time.
+fn living(capacity: usize, life: Duration, set: impl FnOnce(Builder) -> Builder) -> (Cache, Reports, Clock) {
+    let clock = Clock::new();
+    let (cache, reports) = reporting(capacity, |builder| set(builder.time_to_live(life).clock(clock.source())));
+    (cache, reports, clock)
+}
+
+/// The reports of these, whose values are as `fill` makes them, when their time is over.
+fn expired(keys: impl IntoIterator<Item = u32>) -> Vec<Report> {
+    keys.into_iter().map(|key| (key, 10 * key, Cause::Expired)).collect()
+}
+
+/// Everything that can be done to a cache for the sake of one key that is not there.
+type Act = (&'static str, fn(&Cache, u32));
+
+/// What finds out that the key is there, or was.
+const MEETINGS: [Act; 12] = [
+    ("get", |cache, key| assert_eq!(cache.get(&key), None)),
+    ("peek", |cache, key| assert_eq!(cache.peek(&key), None)),
+    ("contains_key", |cache, key| assert!(!cache.contains_key(&key))),
+    ("insert", |cache, key| assert_eq!(cache.insert(key, 7), None)),
+    ("remove", |cache, key| assert_eq!(cache.remove(&key), None)),
+    ("remove_entry", |cache, key| assert_eq!(cache.remove_entry(&key), None)),
+    ("get_or_insert_with", |cache, key| assert_eq!((LOADS[0].1)(cache, key, &|| 7), 7)),
+    ("get_or_load", |cache, key| assert_eq!((LOADS[2].1)(cache, key, &|| 7), 7)),
+    ("a load that fails", |cache, key| {
+        assert_eq!(cache.try_get_or_insert_with(&key, || Err(key)), Err(Arc::new(key)));
+    }),
+    ("entries", |cache, key| assert!(!cache.entries().iter().any(|entry| entry.0 == key))),
+    ("retain", |cache, key| {
+        cache.retain(|&asked, _| {
+            assert!(asked != key, "asked about one that is over its time");
+            true
+        });
+    }),
+    ("pop_lru", |cache, key| assert!(cache.pop_lru().is_none_or(|(popped, _)| popped != key))),
+];
+
+/// What does not look at it.
+const OTHERS: [Act; 7] = [
+    ("len and others", |cache, _| {
+        let seen = format!("{cache:?} {:?}", cache.stats());
+        assert!(!seen.is_empty() && cache.len() as u64 == cache.weight() && cache.capacity() == 3);
+    }),
+    ("get of another", |cache, key| assert_eq!(cache.get(&(key + 100)), None)),
+    ("insert of another", |cache, key| assert_eq!(cache.insert(key + 100, 1), None)),
+    ("remove of another", |cache, key| assert_eq!(cache.remove(&(key + 100)), None)),
+    ("set_capacity", |cache, _| cache.set_capacity(2)),
+    ("a load that is never polled", |cache, key| drop(cache.get_or_load(&key, || async { 7 }))),
+    ("clear", |cache, _| cache.clear()),
+];
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The clock
+// ---------------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn no_clock_is_read_if_nothing_ends() {
+    let (cache, reports) = reporting(3, |builder| builder.clock(|| panic!("nobody needs to know the time")));
+    for (_, act) in MEETINGS.into_iter().chain(OTHERS) {
+        act(&cache, 1);
+        cache.set_capacity(3);
+        cache.clear();
+        fill(&cache, 2..=6);
+        assert_eq!((cache.get(&6), cache.insert(6, 60), LOADS[0].1(&cache, 6, &|| 9)), (Some(60), Some(60), 60));
+    }
+    assert!(reports.take().iter().all(|&(.., cause)| cause == Cause::Capacity));
+    assert_eq!(cache.stats().expirations, 0);
+}
+
+#[test]
+fn the_clock_is_read_at_most_once_for_what_is_done() {
+    type Op = (u32, fn(&Cache));
+    // A load looks, looks again when it has its key and when something was over its time, and stores.
+    let table: [Op; 14] = [
+        (1, |cache| ignore(cache.get(&1))),
+        (1, |cache| ignore(cache.peek(&1))),
+        (1, |cache| ignore(cache.contains_key(&1))),
+        (1, |cache| ignore(cache.insert(1, 11))),
+        (1, |cache| ignore(cache.insert(2, 20))),
+        (1, |cache| ignore(cache.remove(&1))),
+        (1, |cache| ignore(cache.remove_entry(&1))),
+        (1, |cache| ignore(cache.pop_lru())),
+        (1, |cache| drop(cache.entries())),
+        (1, |cache| cache.retain(|_, _| true)),
+        (1, |cache| cache.set_capacity(2)),
+        (0, |cache| drop((cache.len(), cache.weight(), cache.stats(), cache.capacity(), format!("{cache:?}")))),
+        (4, |cache| ignore(cache.get_or_insert_with(&1, || 11))),
+        (4, |cache| ignore(loaded(cache.get_or_load(&1, || async { 11 })))),
+    ];
+    for (number, (most, act)) in table.into_iter().enumerate() {
+        for shards in [1, 2] {
+            // Not there; alive; over its time.
+            for age in [None, Some(MINUTE - INSTANT), Some(MINUTE)] {
+                let (cache, _, clock) = living(3, MINUTE, |builder| builder.shards(shards));
+                if let Some(age) = age {
+                    fill(&cache, [1]);
+                    clock.advance(age);
+                }
+                let before = clock.reads();
+                act(&cache);
+                let reads = clock.reads() - before;
+                assert!(reads <= most as usize, "row {number} read it {reads} times");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_goes_backwards_does_no_harm() {
+    let (now, noon) = (Arc::new(AtomicU64::new(10_000)), Instant::now());
+    let source = {
+        let now = now.clone();
+        move || noon + Duration::from_secs(now.load(Ordering::Relaxed))
+    };
+    let (cache, reports) = reporting(3, |builder| builder.time_to_live(MINUTE).clock(source));
+    fill(&cache, [1]);
+    for back in [1, 59, 60, 61, 5_000] {
+        now.fetch_sub(back, Ordering::Relaxed);
+        assert_eq!((cache.get(&1), cache.peek(&1), keys(&cache)), (Some(10), Some(10), vec![1]), "as young as can be");
+    }
+    fill(&cache, [2]);
+    now.store(9_999, Ordering::Relaxed);
+    assert_eq!((cache.get(&1), cache.get(&2), reports.take()), (Some(10), None, expired([2])));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// How long a life is
+// ---------------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn an_entry_lives_until_its_time_is_over_and_not_a_moment_longer() {
+    let (cache, reports, clock) = living(3, MINUTE, |builder| builder);
+    fill(&cache, [1]);
+    clock.advance(MINUTE - INSTANT);
+    assert_eq!((cache.get(&1), cache.peek(&1), cache.contains_key(&1)), (Some(10), Some(10), true), "almost");
+    assert_eq!((keys(&cache), reports.take()), (vec![1], vec![]));
+    clock.advance(INSTANT);
+    assert_eq!((cache.get(&1), reports.take()), (None, expired([1])));
+}
+
+#[test]
+fn use_does_not_make_a_life_longer() {
+    let (cache, _, clock) = living(3, MINUTE, |builder| builder);
+    fill(&cache, [1]);
+    for _ in 0..59 {
+        clock.advance(SECOND);
+        assert_eq!((cache.get(&1), LOADS[0].1(&cache, 1, &|| 9), LOADS[2].1(&cache, 1, &|| 9)), (Some(10), 10, 10));
+        cache.retain(|_, _| true);
+        assert_eq!(keys(&cache), [1]);
+    }
+    clock.advance(SECOND);
+    assert_eq!(cache.get(&1), None);
+}
+
+#[test]
+fn a_new_value_begins_a_new_life() {
+    let (cache, reports, clock) = living(3, MINUTE, |builder| builder);
+    fill(&cache, [1]);
+    clock.advance(MINUTE / 2);
+    assert_eq!(cache.insert(1, 11), Some(10));
+    clock.advance(MINUTE - INSTANT);
+    assert_eq!(cache.get(&1), Some(11));
+    clock.advance(INSTANT);
+    assert_eq!((cache.insert(1, 12), reports.take()), (None, vec![(1, 11, Cause::Expired)]));
+    clock.advance(MINUTE - INSTANT);
+    assert_eq!((cache.get(&1), cache.remove(&1)), (Some(12), Some(12)));
+    fill(&cache, [1]);
+    clock.advance(MINUTE - INSTANT);
+    assert_eq!((cache.get(&1), reports.take()), (Some(10), vec![]), "nothing is left of its predecessor");
+}
+
+#[test]
+fn a_life_begins_when_the_value_is_stored_and_not_when_its_load_begins() {
+    for (name, load) in LOADS {
+        let (cache, reports, clock) = living(3, MINUTE, |builder| builder);
+        let value = || {
+            clock.advance(2 * MINUTE);
+            10
+        };
+        assert_eq!(load(&cache, 1, &value), 10, "{name}");
+        clock.advance(MINUTE - INSTANT);
+        assert_eq!(cache.get(&1), Some(10), "{name}");
+        clock.advance(INSTANT);
+        assert_eq!((cache.get(&1), reports.take()), (None, expired([1])), "{name}");
+    }
+    let (cache, _, clock) = living(3, MINUTE, |builder| builder);
+    let (loader, value) = gate();
+    let mut leader = Task::waiting(Box::pin(cache.get_or_load(&1, || loader)));
+    clock.advance(2 * MINUTE);
+    value.send(10).unwrap();
+    assert_eq!(leader.ready(), 10);
+    clock.advance(MINUTE - INSTANT);
+    assert_eq!(cache.get(&1), Some(10));
+}
+
+#[test]
+fn those_who_wait_for_a_load_get_its_value_even_if_its_time_is_over() {
+    for life in [Duration::ZERO, MINUTE] {
+        let (cache, _, clock) = living(3, life, |builder| builder);
+        let (loader, value) = gate();
+        let mut leader = Task::waiting(Box::pin(cache.get_or_load(&1, || loader)));
+        let mut waiter = Task::waiting(Box::pin(cache.get_or_load(&1, || async { unreachable!() })));
+        value.send(10).unwrap();
+        assert_eq!(leader.ready(), 10);
+        clock.advance(life);
+        assert_eq!((cache.get(&1), waiter.ready()), (None, 10));
+    }
+}
+
+#[test]
+fn a_life_of_no_time_is_over_at_once() {
+    let (cache, reports, _) = living(3, Duration::ZERO, |builder| builder);
+    for (name, act) in MEETINGS {
+        cache.clear();
+        fill(&cache, [1]);
+        assert_eq!(cache.len(), 1, "nobody has met it yet");
+        act(&cache, 1);
+        cache.check();
+        assert_eq!(reports.take(), expired([1]), "{name}");
+    }
+    fill(&cache, 2..5);
+    fill(&cache, [5]);
+    assert_eq!(cache.insert(5, 51), None, "it is not replaced");
+    assert_eq!(cache.stats().evictions, 0, "all of them go because their time is over");
+}
+
+#[test]
+fn a_life_that_is_too_long_for_the_clock_never_ends() {
+    // As late as it can be, within a second or so.
+    let mut late = Instant::now();
+    for bit in (0..64).rev() {
+        late = late.checked_add(Duration::from_secs(1 << bit)).unwrap_or(late);
+    }
+    for (start, life) in [
+        (Instant::now(), Duration::MAX),
+        (Instant::now(), Duration::from_secs(u64::MAX)),
+        (late, 2 * SECOND),
+        (late, Duration::MAX),
+    ] {
+        let now = Arc::new(StdMutex::new(start));
+        let source = {
+            let now = now.clone();
+            move || *now.lock().unwrap()
+        };
+        let (cache, reports) = reporting(2, |builder| builder.time_to_live(life).clock(source));
+        fill(&cache, 0..3);
+        assert_eq!((cache.insert(2, 21), cache.get_or_insert_with(&3, || 30)), (Some(20), 30));
+        *now.lock().unwrap() = late;
+        assert_eq!((cache.entries(), cache.get(&2)), (vec![(3, 30), (2, 21)], Some(21)), "{life:?}");
+        cache.retain(|_, _| true);
+        assert_eq!(cache.pop_lru(), Some((3, 30)));
+        assert!(reports.take().iter().all(|&(.., cause)| cause == Cause::Capacity));
+    }
+}
+
+#[test]
+fn a_long_life_and_a_short_one_are_lives_like_others() {
+    for life in [INSTANT, Duration::from_micros(1), 1_000 * MINUTE, 1_000_000 * MINUTE] {
+        let (cache, reports, clock) = living(2, life, |builder| builder);
+        for _ in 0..3 {
+            fill(&cache, [1]);
+            clock.advance(life - INSTANT);
+            assert_eq!(cache.get(&1), Some(10), "{life:?}");
+            clock.advance(INSTANT);
+            assert_eq!((cache.get(&1), reports.take()), (None, expired([1])), "{life:?}");
+        }
+    }
+}
+
+#[test]
+fn the_time_comes_from_the_system_if_nobody_gives_it() {
+    let builder: Builder = LruCache::builder(3).time_to_live(Duration::ZERO);
+    let cache = builder.build();
+    cache.insert(1, 10);
+    assert_eq!((cache.get(&1), cache.stats().expirations), (None, 1));
+    let builder: Builder = LruCache::builder(3).time_to_live(1_000_000 * MINUTE);
+    let cache = builder.build();
+    cache.insert(1, 10);
+    assert_eq!((cache.get(&1), cache.stats().expirations), (Some(10), 0));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Whoever is over its time
+// ---------------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn whatever_meets_one_that_is_over_its_time_treats_it_as_absent_and_reports_it_once() {
+    for (name, act) in MEETINGS {
+        // What it does to a cache in which the key never was.
+        let (empty, ..) = living(3, MINUTE, |builder| builder);
+        act(&empty, 1);
+
+        let (cache, reports, clock) = living(3, MINUTE, |builder| builder);
+        fill(&cache, [1]);
+        clock.advance(MINUTE);
+        let before = cache.stats();
+        assert_eq!((cache.len(), cache.weight(), cache.is_empty()), (1, 1, false), "nobody has met it");
+        act(&cache, 1);
+        cache.check();
+        assert_eq!(reports.take(), expired([1]), "{name}");
+        let Stats { insertions, expirations, .. } = empty.stats();
+        let stats = Stats { insertions: insertions + before.insertions, expirations: expirations + 1, ..empty.stats() };
+        assert_eq!((cache.stats(), cache.len(), cache.weight()), (stats, empty.len(), empty.weight()), "{name}");
+        assert_eq!(keys(&cache), keys(&empty), "{name}");
+        act(&cache, 2);
+        assert_eq!(reports.take(), [], "{name}: once is enough");
+    }
+}
+
+#[test]
+fn what_does_not_look_at_one_that_is_over_its_time_leaves_it_alone() {
+    for (name, act) in OTHERS {
+        let (cache, reports, clock) = living(3, MINUTE, |builder| builder);
+        fill(&cache, [1]);
+        clock.advance(MINUTE);
+        act(&cache, 1);
+        cache.check();
+        assert_eq!((reports.take(), cache.stats().expirations), (vec![], 0), "{name}");
+        // What was cleared is nobody's concern any more.
+        let met = if name == "clear" { vec![] } else { expired([1]) };
+        assert_eq!((cache.get(&1), reports.take()), (None, met), "{name}");
+    }
+}
+
+#[test]
+fn one_that_leaves_for_others_when_its_time_is_over_is_reported_as_such() {
+    let (cache, reports, clock) =
+        living(4, MINUTE, |builder| builder.weigher(|_, &value| u64::from(value % 10).max(1)));
+    fill(&cache, [1]);
+    clock.advance(SECOND);
+    fill(&cache, [2, 3]);
+    clock.advance(SECOND);
+    fill(&cache, [4]);
+    clock.advance(MINUTE - SECOND - INSTANT);
+    // The first is over its time, and the others not yet.
+    assert_eq!(cache.insert(5, 53), None);
+    assert_eq!(reports.take(), [(1, 10, Cause::Expired), (2, 20, Cause::Capacity), (3, 30, Cause::Capacity)]);
+    let stats = cache.stats();
+    assert_eq!((stats.evictions, stats.expirations), (2, 1));
+
+    clock.advance(SECOND + INSTANT);
+    cache.set_capacity(3);
+    assert_eq!((reports.take(), keys(&cache)), (expired([4]), vec![5]));
+    cache.set_capacity(2);
+    assert_eq!((reports.take(), cache.stats().evictions), (vec![(5, 53, Cause::Capacity)], 3));
+}
+
+#[test]
+fn the_oldest_leaves_for_others_even_if_somebody_else_is_over_its_time() {
+    let (cache, reports, clock) = living(2, MINUTE, |builder| builder);
+    fill(&cache, [1]);
+    clock.advance(SECOND);
+    fill(&cache, [2]);
+    assert_eq!(cache.get(&1), Some(10));
+    clock.advance(MINUTE - SECOND);
+    fill(&cache, [3]);
+    assert_eq!(reports.take(), [(2, 20, Cause::Capacity)]);
+    assert_eq!((cache.len(), cache.pop_lru()), (2, Some((3, 30))));
+    assert_eq!(reports.take(), expired([1]), "the next to leave, but over its time");
+}
+
+#[test]
+fn pop_lru_passes_over_those_who_are_over_their_time_and_no_others() {
+    let (cache, reports, clock) = living(6, MINUTE, |builder| builder);
+    fill(&cache, [1, 2, 3]);
+    clock.advance(SECOND);
+    fill(&cache, [4, 5]);
+    assert_eq!(cache.get(&3), Some(30));
+    clock.advance(MINUTE - SECOND);
+    // From the oldest: 1 and 2, which are over, 4 and 5, and 3, which is over.
+    assert_eq!((cache.pop_lru(), reports.take()), (Some((4, 40)), expired([1, 2])));
+    assert_eq!((cache.pop_lru(), reports.take()), (Some((5, 50)), vec![]));
+    assert_eq!((cache.pop_lru(), reports.take()), (None, expired([3])));
+    assert_eq!((cache.len(), cache.stats().expirations, cache.stats().evictions), (0, 3, 0));
+}
+
+#[test]
+fn entries_and_retain_take_all_out_who_are_over_their_time() {
+    type Taking = (&'static str, fn(&Cache) -> Vec<u32>);
+    let table: [Taking; 2] = [
+        ("entries", keys),
+        ("retain", |cache| {
+            let mut asked = Vec::new();
+            cache.retain(|&key, _| {
+                asked.push(key);
+                key != 4
+            });
+            asked
+        }),
+    ];
+    for shards in [1, 2] {
+        for (name, take) in table {
+            let (cache, reports, clock) = living(60, MINUTE, |builder| builder.shards(shards));
+            fill(&cache, [1, 2, 3]);
+            clock.advance(SECOND);
+            fill(&cache, [4, 5]);
+            assert_eq!(cache.get(&1), Some(10));
+            clock.advance(MINUTE - SECOND);
+            let (mut seen, mut met) = (take(&cache), reports.take());
+            if shards > 1 {
+                seen.sort_unstable_by_key(|&key| [5, 4].iter().position(|&other| other == key));
+                met.sort_unstable_by_key(|met| [1, 3, 2].iter().position(|&other| other == met.0));
+            }
+            assert_eq!((seen, met), (vec![5, 4], expired([1, 3, 2])), "{name} of {shards}");
+            assert_eq!((cache.contains_key(&4), cache.len()), if name == "retain" { (false, 1) } else { (true, 2) });
+            assert_eq!((cache.stats().expirations, cache.stats().evictions), (3, 0));
+        }
+    }
+}
+
+#[test]
+fn a_value_that_is_refused_takes_the_place_of_one_that_is_over_its_time() {
+    let (cache, reports, clock) = living(9, MINUTE, |builder| builder.weigher(|_, &value| value.into()));
+    assert_eq!((cache.insert(1, 4), cache.insert(2, 5)), (None, None));
+    clock.advance(MINUTE);
+    assert_eq!((cache.insert(1, 10), cache.len(), cache.weight()), (None, 1, 5));
+    assert_eq!(reports.take(), [(1, 4, Cause::Expired)]);
+    let stats = cache.stats();
+    assert_eq!((stats.insertions, stats.expirations, stats.evictions), (2, 1, 0));
+}
+
+#[test]
+fn the_old_value_is_met_before_room_is_made_for_the_new_one() {
+    let (cache, reports, clock) = living(9, MINUTE, |builder| builder.weigher(|_, &value| value.into()));
+    assert_eq!(cache.insert(1, 4), None);
+    clock.advance(SECOND);
+    assert_eq!((cache.insert(2, 2), cache.insert(3, 3)), (None, None));
+    clock.advance(MINUTE - SECOND);
+    assert_eq!((cache.insert(1, 5), cache.entries()), (None, vec![(1, 5), (3, 3)]));
+    assert_eq!(reports.take(), [(1, 4, Cause::Expired), (2, 2, Cause::Capacity)]);
+}
+
+#[test]
+fn lives_are_kept_apart_whoever_comes_to_whose_place() {
+    let (cache, reports, clock) = living(1_000, MINUTE, |builder| builder);
+    let mut born = HashMap::new();
+    for second in 0..1_000_u32 {
+        // Coming, going and being replaced, out of step with each other.
+        let key = second * 7 % 97;
+        let was = born.insert(key, second).is_some();
+        assert_eq!(cache.insert(key, key).is_some(), was);
+        let key = second * second % 89;
+        assert_eq!(cache.remove(&key).is_some(), born.remove(&key).is_some());
+        clock.advance(SECOND);
+        let due: Vec<_> = born.iter().filter(|(_, born)| second + 1 - **born >= 60).map(|(&key, _)| key).collect();
+        for key in due {
+            born.remove(&key);
+            assert_eq!((cache.peek(&key), reports.take()), (None, vec![(key, key, Cause::Expired)]));
+        }
+        let key = second % 97;
+        assert_eq!(cache.get(&key).is_some(), born.contains_key(&key));
+    }
+    assert_eq!((keys(&cache).len(), reports.take()), (born.len(), vec![]));
+}
+
+#[test]
+fn a_time_to_live_goes_with_any_number_of_shards_and_types_without_a_default() {
+    let clock = Clock::new();
+    let builder: LruCacheBuilder<String, Vec<u8>> = LruCache::builder(1_000).shards(8);
+    let cache = builder.time_to_live(MINUTE).clock(clock.source()).build();
+    for key in 0..50 {
+        cache.insert(key.to_string(), vec![key]);
+    }
+    clock.advance(MINUTE / 2);
+    for key in 50..70 {
+        cache.insert(key.to_string(), vec![key]);
+    }
+    clock.advance(MINUTE / 2);
+    assert_eq!((cache.len(), cache.get("7"), cache.get("55")), (70, None, Some(vec![55])));
+    assert_eq!((cache.entries().len(), cache.len(), cache.stats().expirations), (20, 20, 50));
+}
