@@ -820,10 +820,10 @@ impl<K, V, S> LruCache<K, V, S> {
     fn bury(&self, gone: Gone<K, V>, panics: &mut Panics) {
         for piece in gone {
             match (piece, &self.settings.listener) {
-                (Piece::Report(key, value, cause), Some(tell)) => {
+                (Piece::Entry(key, value, Some(cause)), Some(tell)) => {
                     panics.catch(|| tell(key, value, cause));
                 }
-                (Piece::Report(key, value, _), None) => {
+                (Piece::Entry(key, value, _), _) => {
                     panics.catch(|| drop(key));
                     panics.catch(|| drop(value));
                 }

@@ -57,8 +57,8 @@ pub(super) struct Gone<K, V> {
 
 /// One thing that has left.
 pub(super) enum Piece<K, V> {
-    /// An entry that left without being asked to.
-    Report(K, V, Cause),
+    /// An entry, and why it left if it was not asked to.
+    Entry(K, V, Option<Cause>),
     Key(K),
     Value(V),
 }
@@ -140,7 +140,7 @@ impl<K, V> Shard<K, V> {
     ) -> Option<V> {
         let weight = terms.weight.unwrap_or(1);
         let Some(room) = self.room_beside(weight) else {
-            gone.extend([Piece::Key(key), Piece::Value(value)]);
+            gone.push(Piece::Entry(key, value, None));
             let (key, value) = self.remove(found?);
             gone.push(Piece::Key(key));
             return Some(value);
@@ -180,7 +180,7 @@ impl<K, V> Shard<K, V> {
             let cause = self.leaves(oldest, terms.now);
             let (new, (key, value)) = self.entries.replace(oldest, hash, entry).expect("who is the oldest is there");
             self.entries.move_to_front(&mut self.order, new);
-            gone.push(Piece::Report(key, value, cause));
+            gone.push(Piece::Entry(key, value, Some(cause)));
             return new;
         }
         if terms.weight.is_none() {
@@ -231,7 +231,7 @@ impl<K, V> Shard<K, V> {
                 self.evict(at, now, gone);
             } else {
                 let (key, value) = self.remove(at);
-                gone.extend([Piece::Key(key), Piece::Value(value)]);
+                gone.push(Piece::Entry(key, value, None));
             }
         }
     }
@@ -288,7 +288,7 @@ impl<K, V> Shard<K, V> {
     fn evict(&mut self, at: Key, now: Option<Instant>, gone: &mut Gone<K, V>) {
         let cause = self.leaves(at, now);
         let (key, value) = self.take(at);
-        gone.push(Piece::Report(key, value, cause));
+        gone.push(Piece::Entry(key, value, Some(cause)));
     }
 
     /// Notes that an entry leaves, and why.

@@ -325,7 +325,11 @@ impl Game {
         let (mut reports, mut keys, mut values) = (Vec::new(), Vec::new(), Vec::new());
         for piece in gone {
             match piece {
-                Piece::Report(name, value, cause) => reports.push((name.serial, value, cause)),
+                Piece::Entry(name, value, Some(cause)) => reports.push((name.serial, value, cause)),
+                Piece::Entry(name, value, None) => {
+                    keys.push(name.serial);
+                    values.push(value);
+                }
                 Piece::Key(name) => keys.push(name.serial),
                 Piece::Value(value) => values.push(value),
             }
