@@ -243,3 +243,20 @@ fn shards_are_summed() {
     assert_eq!(stats, Stats { hits: 64, misses: 936, insertions: 1_000, evictions: 936, ..NONE });
     assert_eq!(there, 64);
 }
+
+#[test]
+fn a_loader_that_is_not_begun_because_a_report_panics_is_not_counted() {
+    let clock = Clock::new();
+    let cache = LruCache::<u32, u32>::builder(3)
+        .time_to_live(MINUTE)
+        .clock(clock.source())
+        .on_evict(|_, _, _| panic!("the listener panics"))
+        .build();
+    cache.insert(1, 10);
+    clock.advance(MINUTE);
+    assert_eq!(panic_of(|| cache.get_or_insert_with(&1, || unreachable!())), "the listener panics");
+    assert_eq!(cache.stats(), Stats { insertions: 1, expirations: 1, ..NONE });
+    assert_eq!(cache.get_or_insert_with(&1, || 11), 11);
+    assert_eq!(cache.stats(), Stats { insertions: 2, expirations: 1, misses: 1, loads: 1, ..NONE });
+    cache.check();
+}
