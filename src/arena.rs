@@ -273,7 +273,7 @@ impl<T> Arena<T> {
         !self.vacant.is_empty()
     }
 
-    /// How many slots there are, vacant ones included: no index is higher.
+    /// How many slots there are, vacant ones included: every index is lower.
     #[inline(always)]
     pub(crate) fn slots(&self) -> usize {
         self.slots.len()

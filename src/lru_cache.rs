@@ -26,6 +26,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::arena::Key;
 use crate::blocking;
 use crate::sync;
 use crate::wait_list::{Panics, WakeBatch};
@@ -55,8 +56,9 @@ use shard::{Gone, Piece, Shard, Terms};
 ///
 /// It is counted in entries, or in what they weigh if there is a [weigher](LruCacheBuilder::weigher), and is never
 /// exceeded, not even for a moment. With several shards each has its share. Memory is taken as entries come, and given
-/// back when they have left. A full cache takes, beside key and value, 16 bytes for an entry and up to 15 for its place
-/// in the table; 8 more if entries weigh, and 16 if they end.
+/// back when they have left; [`clear`](Self::clear) gives all back. A full cache that counts entries takes, beside key
+/// and value, 16 bytes for an entry and up to 15 for its place in the table. Weights take 8 more, and ends 16, and what
+/// grows to no known size has up to as much again in reserve.
 ///
 /// # Fairness
 ///
@@ -771,14 +773,14 @@ impl<K, V, S> LruCache<K, V, S> {
 
     /// Unlocks a shard, and takes an entry out of it that is over, if one was found.
     #[inline(always)]
-    fn unlock_without(&self, found: Option<flight::Key>, now: Option<Instant>, section: Guard<'_, K, V>) {
+    fn unlock_without(&self, found: Option<Key>, now: Option<Instant>, section: Guard<'_, K, V>) {
         if found.is_some() {
             self.unlock_without_expired(found, now, section);
         }
     }
 
     #[cold]
-    fn unlock_without_expired(&self, found: Option<flight::Key>, now: Option<Instant>, mut section: Guard<'_, K, V>) {
+    fn unlock_without_expired(&self, found: Option<Key>, now: Option<Instant>, mut section: Guard<'_, K, V>) {
         let mut gone = Gone::new();
         section.shard.live(found, now, &mut gone);
         drop(section);
@@ -804,7 +806,7 @@ impl<K, V, S> LruCache<K, V, S> {
         &self,
         gone: Gone<K, V>,
         section: &Locked<K, V>,
-        flight: flight::Key,
+        flight: Key,
         batch: WakeBatch,
         in_hand: R,
     ) -> R {

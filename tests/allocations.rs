@@ -845,6 +845,21 @@ fn a_cache_gives_back_what_was_removed() {
 }
 
 #[test]
+fn a_cache_that_has_shrunk_gives_memory_back_as_entries_come() {
+    let left = measure(|| {
+        let cache = Cache::new(AS_A_MILLION as usize);
+        (0..AS_A_MILLION).for_each(|key| _ = cache.insert(key, key));
+        // Who stays lies at the very end; who comes drifts down, a slot at a time at worst.
+        cache.set_capacity(100);
+        (0..AS_A_MILLION).for_each(|key| _ = cache.insert(AS_A_MILLION + key, key));
+        assert_eq!(cache.len(), 100);
+        std::mem::forget(cache);
+    });
+    // Room for a thousand is kept, each with key and value.
+    assert!(left.bytes_current < 3 * SMALL, "{} bytes are kept", left.bytes_current);
+}
+
+#[test]
 fn waiting_for_a_load_allocates_nothing() {
     let cache = Cache::new(10);
     let mut leader = pin!(cache.get_or_load(&7, pending));

@@ -32,8 +32,7 @@ use hashbrown::HashTable;
 
 use super::shard::{Gone, Piece, spread, trim};
 use super::{Locked, LruCache, Place, Section};
-use crate::arena::Arena;
-pub(super) use crate::arena::Key;
+use crate::arena::{Arena, Key};
 use crate::sync::ThreadId;
 use crate::wait_list::{Panics, Turn, WaitList, WakeBatch};
 

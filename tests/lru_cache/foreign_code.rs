@@ -576,3 +576,110 @@ fn keys_that_all_equal_or_none_does_are_as_many_entries_as_they_say() {
         cache.check();
     }
 }
+
+/// A key whose copies look, when they are dropped, whether the cache is locked: it shows less of itself then.
+struct Curious {
+    cache: Weak<LruCache<Curious, Touchy>>,
+    drops: Arc<AtomicUsize>,
+    drops_under_the_lock: Arc<AtomicUsize>,
+}
+
+impl Clone for Curious {
+    fn clone(&self) -> Self {
+        let Self { cache, drops, drops_under_the_lock } = self;
+        Self { cache: cache.clone(), drops: drops.clone(), drops_under_the_lock: drops_under_the_lock.clone() }
+    }
+}
+
+impl PartialEq for Curious {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Curious {}
+
+impl Hash for Curious {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl Drop for Curious {
+    fn drop(&mut self) {
+        if let Some(cache) = self.cache.upgrade() {
+            let locked = !format!("{cache:?}").contains("len");
+            self.drops_under_the_lock.fetch_add(usize::from(locked), Ordering::SeqCst);
+            self.drops.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// A value that cannot be copied.
+struct Touchy;
+
+impl Clone for Touchy {
+    fn clone(&self) -> Self {
+        panic!("the value is not copied");
+    }
+}
+
+#[test]
+fn half_a_copy_of_an_entry_is_not_dropped_under_the_lock() {
+    let cache = Arc::new(LruCache::new(3));
+    let (drops, under_the_lock) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let key =
+        Curious { cache: Arc::downgrade(&cache), drops: drops.clone(), drops_under_the_lock: under_the_lock.clone() };
+    cache.insert(key, Touchy);
+    assert_eq!(common::panic_of(|| cache.entries()), "the value is not copied");
+    assert_eq!((drops.load(Ordering::SeqCst), under_the_lock.load(Ordering::SeqCst)), (1, 0));
+    assert_eq!(cache.len(), 1);
+    cache.check();
+}
+
+/// What a loader brings along, and does not let go of.
+struct Clinging;
+
+impl Drop for Clinging {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            panic!("the loader is not dropped");
+        }
+    }
+}
+
+#[test]
+fn a_loader_that_is_not_needed_and_panics_when_dropped_costs_no_value() {
+    let cache = LruCache::<u32, Arc<()>>::new(3);
+    let value = Arc::new(());
+    cache.insert(1, value.clone());
+    let message = "the loader is not dropped";
+    let unneeded = |clinging: Clinging| {
+        move || -> Arc<()> {
+            let _clinging = clinging;
+            unreachable!("it is there")
+        }
+    };
+    assert_eq!(common::panic_of(|| cache.get_or_insert_with(&1, unneeded(Clinging))), message);
+    assert_eq!(Arc::strong_count(&value), 2, "a hit");
+    let load = |clinging| {
+        let load = unneeded(clinging);
+        cache.get_or_load(&1, move || std::future::ready(load()))
+    };
+    assert_eq!(common::panic_of(|| poll(&mut Box::pin(load(Clinging)))), message);
+    assert_eq!(Arc::strong_count(&value), 2, "an asynchronous hit");
+
+    cache.clear();
+    let mut leader = Box::pin(cache.get_or_load(&1, || async {
+        yield_now().await;
+        value.clone()
+    }));
+    assert!(poll(&mut leader).is_pending());
+    let mut waiter = Box::pin(load(Clinging));
+    assert!(poll(&mut waiter).is_pending());
+    assert!(poll(&mut leader).is_ready());
+    assert_eq!(common::panic_of(|| poll(&mut waiter)), message);
+    drop((waiter, leader));
+    assert_eq!(Arc::strong_count(&value), 2, "what somebody else has loaded");
+    #[cfg(debug_assertions)]
+    assert_eq!(cache.flights(), 0);
+    cache.check();
+}
