@@ -174,6 +174,16 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
     /// # Panics
     ///
     /// When it is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::LruCache;
+    ///
+    /// let cache = LruCache::<u32, u32>::builder(1_000).shards(16).build();
+    /// (0..1_000_000).for_each(|key| drop(cache.insert(key, key)));
+    /// assert_eq!(cache.len(), 1_000);
+    /// ```
     pub fn shards(mut self, shards: usize) -> Self {
         assert!(shards > 0, "a cache without shards has no place for anything");
         self.shards = shards;
@@ -181,6 +191,16 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
     }
 
     /// What hashes the keys; [`RandomState`] unless said otherwise, which resists keys that are chosen to collide.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::LruCache;
+    ///
+    /// let cache = LruCache::builder(10).hasher(rustc_hash::FxBuildHasher).build();
+    /// cache.insert(1, "one");
+    /// assert_eq!(cache.get(&1), Some("one"));
+    /// ```
     pub fn hasher<T>(self, hasher: T) -> LruCacheBuilder<K, V, T> {
         let Self { capacity, shards, settings, hasher: _ } = self;
         LruCacheBuilder { capacity, shards, hasher, settings }
@@ -189,6 +209,17 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
     /// What an entry weighs; the capacity is in that unit then.
     ///
     /// It is asked once, before the entry is stored.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::LruCache;
+    ///
+    /// let cache = LruCache::<u32, String>::builder(10).weigher(|_, text| text.len() as u64).build();
+    /// cache.insert(1, "six by".to_owned());
+    /// cache.insert(2, "seven".to_owned()); // eleven together
+    /// assert_eq!((cache.len(), cache.weight()), (1, 5));
+    /// ```
     pub fn weigher(mut self, weigh: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
         self.settings.weigher = Some(Box::new(weigh));
         self
@@ -198,6 +229,17 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
     ///
     /// Nothing happens at the end of that time: one that is over is counted by `len` and `weight` until some call
     /// meets it, which treats it as if it were not there. With zero nothing is found again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::LruCache;
+    /// use std::time::Duration;
+    ///
+    /// let cache = LruCache::builder(10).time_to_live(Duration::ZERO).build();
+    /// cache.insert(1, "gone at once");
+    /// assert_eq!(cache.get(&1), None);
+    /// ```
     pub fn time_to_live(mut self, longest: Duration) -> Self {
         self.settings.time_to_live = Some(longest);
         self
@@ -206,6 +248,19 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
     /// Who is told what left without being asked to, and why. It runs in the call that made it leave, without a lock.
     ///
     /// What is replaced, removed, cleared or popped is not reported.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::{Cause, LruCache};
+    /// use std::sync::mpsc;
+    ///
+    /// let (sender, left) = mpsc::channel();
+    /// let cache = LruCache::builder(1).on_evict(move |key, value, cause| _ = sender.send((key, value, cause))).build();
+    /// cache.insert(1, "one");
+    /// cache.insert(2, "two");
+    /// assert_eq!(left.try_recv(), Ok((1, "one", Cause::Capacity)));
+    /// ```
     pub fn on_evict(mut self, tell: impl Fn(K, V, Cause) + Send + Sync + 'static) -> Self {
         self.settings.listener = Some(Box::new(tell));
         self
@@ -214,6 +269,24 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
     /// Where the time comes from, for tests that let it pass; [`Instant::now`] unless said otherwise.
     ///
     /// It is read only if there is a time to live.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::LruCache;
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use std::time::{Duration, Instant};
+    ///
+    /// static SECONDS: AtomicU64 = AtomicU64::new(0);
+    ///
+    /// let start = Instant::now();
+    /// let clock = move || start + Duration::from_secs(SECONDS.load(Ordering::Relaxed));
+    /// let cache = LruCache::builder(10).time_to_live(Duration::from_secs(60)).clock(clock).build();
+    /// cache.insert(1, "one");
+    /// assert_eq!(cache.get(&1), Some("one"));
+    /// SECONDS.store(60, Ordering::Relaxed);
+    /// assert_eq!(cache.get(&1), None);
+    /// ```
     pub fn clock(mut self, now: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
         self.settings.clock = Some(Box::new(now));
         self
@@ -276,11 +349,30 @@ impl<K, V> LruCache<K, V> {
 
 impl<K, V, S> LruCache<K, V, S> {
     /// Makes a cache for up to `capacity` entries, whose keys are hashed by `hasher`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::LruCache;
+    ///
+    /// let cache = LruCache::with_hasher(10, rustc_hash::FxBuildHasher);
+    /// cache.insert("key", 1);
+    /// assert_eq!(cache.get("key"), Some(1));
+    /// ```
     pub fn with_hasher(capacity: usize, hasher: S) -> Self {
         LruCacheBuilder::new(capacity, hasher).build()
     }
 
     /// Takes the least recently used entry out. With several shards, from the first that has one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::new(10);
+    /// cache.insert("old", 1);
+    /// cache.insert("new", 2);
+    /// assert_eq!(cache.pop_lru(), Some(("old", 1)));
+    /// ```
     pub fn pop_lru(&self) -> Option<(K, V)> {
         let now = self.now();
         self.sections().find_map(|section| {
@@ -291,6 +383,15 @@ impl<K, V, S> LruCache<K, V, S> {
     }
 
     /// Takes everything out, and drops it. Nothing is stored of what is being loaded.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::new(10);
+    /// cache.insert("key", 1);
+    /// cache.clear();
+    /// assert!(cache.is_empty());
+    /// ```
     pub fn clear(&self) {
         let mut panics = Panics::default();
         for section in self.sections() {
@@ -310,6 +411,15 @@ impl<K, V, S> LruCache<K, V, S> {
     }
 
     /// Keeps only what `keep` says, which is asked about each shard's entries from the most to the least recently used.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::new(10);
+    /// (1..=4).for_each(|key| drop(cache.insert(key, ())));
+    /// cache.retain(|key, _| key % 2 == 0);
+    /// assert_eq!(cache.entries(), [(4, ()), (2, ())]);
+    /// ```
     pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
         let now = self.now();
         let mut panics = Panics::default();
@@ -322,6 +432,15 @@ impl<K, V, S> LruCache<K, V, S> {
     }
 
     /// Changes how much may be remembered; the least recently used leave if that is less.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::new(10);
+    /// (1..=4).for_each(|key| drop(cache.insert(key, ())));
+    /// cache.set_capacity(1);
+    /// assert_eq!(cache.entries(), [(4, ())]);
+    /// ```
     pub fn set_capacity(&self, capacity: usize) {
         let now = self.now();
         let shards = 1 + self.others.len();
@@ -339,21 +458,49 @@ impl<K, V, S> LruCache<K, V, S> {
     }
 
     /// How many entries there are, those included that are over and were not met since.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::new(10);
+    /// cache.insert("key", 1);
+    /// assert_eq!(cache.len(), 1);
+    /// ```
     pub fn len(&self) -> usize {
         self.sections().map(|section| section.lock().shard.len()).sum()
     }
 
     /// Whether there are none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert!(stanchion::LruCache::<u32, u32>::new(10).is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// What the entries weigh together: how many they are, unless there is a [weigher](LruCacheBuilder::weigher).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::new(10);
+    /// cache.insert("key", 1);
+    /// assert_eq!(cache.weight(), 1);
+    /// ```
     pub fn weight(&self) -> u64 {
         self.sections().map(|section| section.lock().shard.weight()).sum()
     }
 
     /// How many entries there may be, or what they may weigh.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(stanchion::LruCache::<u32, u32>::new(10).capacity(), 10);
+    /// ```
     pub fn capacity(&self) -> usize {
         *self.capacity.lock()
     }
@@ -407,6 +554,15 @@ where
     S: BuildHasher,
 {
     /// The value of a key, which becomes the most recently used.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::new(2);
+    /// cache.insert("key".to_owned(), 1);
+    /// assert_eq!(cache.get("key"), Some(1));
+    /// assert_eq!(cache.get("other"), None);
+    /// ```
     #[inline]
     pub fn get<Q>(&self, key: &Q) -> Option<V>
     where
@@ -419,6 +575,16 @@ where
     }
 
     /// The value of a key, which is not used by this: neither does it become the most recent, nor is it counted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::new(2);
+    /// cache.insert("old", 1);
+    /// cache.insert("new", 2);
+    /// assert_eq!(cache.peek("old"), Some(1));
+    /// assert_eq!(cache.pop_lru(), Some(("old", 1))); // still the least recently used
+    /// ```
     pub fn peek<Q>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -429,6 +595,14 @@ where
     }
 
     /// Whether a key is there, which is not used by this.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::new(2);
+    /// cache.insert("key", 1);
+    /// assert!(cache.contains_key("key"));
+    /// ```
     pub fn contains_key<Q>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
@@ -441,6 +615,14 @@ where
     ///
     /// Who waits for the key to be loaded is given this value, and what is loaded will not be stored. An entry that is
     /// heavier than the capacity (of its shard) is dropped, and what it would have replaced is removed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::new(2);
+    /// assert_eq!(cache.insert("key", 1), None);
+    /// assert_eq!(cache.insert("key", 2), Some(1));
+    /// ```
     pub fn insert(&self, key: K, value: V) -> Option<V>
     where
         V: Clone,
@@ -473,6 +655,15 @@ where
     }
 
     /// Takes a key out, and returns its value. Nothing is stored of what is being loaded for it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::new(2);
+    /// cache.insert("key", 1);
+    /// assert_eq!(cache.remove("key"), Some(1));
+    /// assert_eq!(cache.remove("key"), None);
+    /// ```
     pub fn remove<Q>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -485,6 +676,14 @@ where
     }
 
     /// [Removes](Self::remove) a key, and returns it together with its value.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::new(2);
+    /// cache.insert("key".to_owned(), 1);
+    /// assert_eq!(cache.remove_entry("key"), Some(("key".to_owned(), 1)));
+    /// ```
     pub fn remove_entry<Q>(&self, key: &Q) -> Option<(K, V)>
     where
         K: Borrow<Q>,

@@ -99,9 +99,9 @@ pub trait Manager: Send + Sync + 'static {
     /// Creates an object.
     ///
     /// A getter that is served by a returned object before, or dropped, leaves its creation behind, and the next one that
-    /// would create, or [`replenish`](Pool::replenish), goes on with it. So this future may be moved to another task, rest for a while without being polled, and
-    /// be dropped at any await. Limit its time in here: nobody else can tell a slow creation from one that hangs, which would
-    /// be handed from getter to getter until the pool is [cleared](Pool::clear).
+    /// would create, or [`replenish`](Pool::replenish), goes on with it. So this future may be moved to another task, rest
+    /// for a while without being polled, and be dropped at any await. Limit its time in here: nobody else can tell a slow
+    /// creation from one that hangs, which would be handed from getter to getter until the pool is [cleared](Pool::clear).
     /// A creation that is found to have failed while it rested is not reported, but begun again; the object of one that is
     /// found to have succeeded is [recycled](Self::recycle) before it is handed out.
     fn create(&self) -> impl Future<Output = Result<Self::Object, Self::Error>> + Send;
@@ -334,6 +334,22 @@ impl<M: Manager> PoolBuilder<M> {
     }
 
     /// How many getters may wait for an object to be returned, before others are refused; unlimited unless said otherwise.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use stanchion::{GetError, Manager, Pool, blocking};
+    /// # struct Numbers;
+    /// # impl Manager for Numbers {
+    /// #     type Object = u32;
+    /// #     type Error = std::convert::Infallible;
+    /// #     async fn create(&self) -> Result<u32, Self::Error> { Ok(0) }
+    /// # }
+    /// let pool = Pool::builder(Numbers).max_size(1).max_waiting(0).build();
+    /// let only = blocking::wait(pool.get()).unwrap();
+    /// assert_eq!(blocking::wait(pool.get()).unwrap_err(), GetError::TooManyWaiting);
+    /// # drop(only);
+    /// ```
     pub fn max_waiting(mut self, getters: usize) -> Self {
         self.settings.max_waiting = getters;
         self
@@ -343,6 +359,23 @@ impl<M: Manager> PoolBuilder<M> {
     ///
     /// Each object draws its end once, from 90 to 100 % of this after its creation, so that those made together do not
     /// end together.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use stanchion::{Manager, Pool, blocking};
+    /// # struct Numbers;
+    /// # impl Manager for Numbers {
+    /// #     type Object = u32;
+    /// #     type Error = std::convert::Infallible;
+    /// #     async fn create(&self) -> Result<u32, Self::Error> { Ok(0) }
+    /// # }
+    /// use std::time::Duration;
+    ///
+    /// let pool = Pool::builder(Numbers).max_lifetime(Duration::ZERO).build();
+    /// drop(blocking::wait(pool.get()).unwrap());
+    /// assert_eq!(pool.status().idle, 0);
+    /// ```
     pub fn max_lifetime(mut self, longest: Duration) -> Self {
         self.settings.max_lifetime = Some(longest);
         self
@@ -355,6 +388,23 @@ impl<M: Manager> PoolBuilder<M> {
     }
 
     /// How long an object must have been idle to be recycled before it is used again; always unless said otherwise.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use stanchion::{Manager, Pool, blocking};
+    /// # struct Numbers;
+    /// # impl Manager for Numbers {
+    /// #     type Object = u32;
+    /// #     type Error = std::convert::Infallible;
+    /// #     async fn create(&self) -> Result<u32, Self::Error> { Ok(0) }
+    /// # }
+    /// use std::time::Duration;
+    ///
+    /// let pool = Pool::builder(Numbers).recycle_after(Duration::from_secs(30)).build();
+    /// drop(blocking::wait(pool.get()).unwrap());
+    /// assert!(pool.try_get().is_some()); // it is fresh: nothing is to be recycled
+    /// ```
     pub fn recycle_after(mut self, idle: Duration) -> Self {
         self.settings.recycle_after = Some(idle);
         self
@@ -369,6 +419,32 @@ impl<M: Manager> PoolBuilder<M> {
     /// Where the time comes from, for tests that let it pass; [`Instant::now`] unless said otherwise.
     ///
     /// It is read only if a lifetime, an idle timeout or `recycle_after` is set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use stanchion::{Manager, Pool, blocking};
+    /// # struct Numbers;
+    /// # impl Manager for Numbers {
+    /// #     type Object = u32;
+    /// #     type Error = std::convert::Infallible;
+    /// #     async fn create(&self) -> Result<u32, Self::Error> { Ok(0) }
+    /// # }
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use std::time::{Duration, Instant};
+    ///
+    /// static SECONDS: AtomicU64 = AtomicU64::new(0);
+    ///
+    /// let start = Instant::now();
+    /// let clock = move || start + Duration::from_secs(SECONDS.load(Ordering::Relaxed));
+    /// let pool = Pool::builder(Numbers).idle_timeout(Duration::from_secs(60)).clock(clock).build();
+    /// let first = blocking::wait(pool.get()).unwrap();
+    /// assert_eq!(stanchion::Object::metrics(&first).uses, 1);
+    /// drop(first);
+    /// SECONDS.store(61, Ordering::Relaxed);
+    /// let second = blocking::wait(pool.get()).unwrap();
+    /// assert_eq!(stanchion::Object::metrics(&second).uses, 1); // it is another one
+    /// ```
     pub fn clock(mut self, now: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
         self.settings.clock = Some(Box::new(now));
         self
@@ -461,11 +537,30 @@ impl<M: Manager> Pool<M> {
     ///
     /// Never waits, creates or recycles. A pool that creates recycles all its objects, so there is none, unless
     /// [`recycle_after`](PoolBuilder::recycle_after) is set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let pool = stanchion::Pool::from_objects([7]);
+    /// let lent = pool.try_get().unwrap();
+    /// assert!(pool.try_get().is_none());
+    /// assert_eq!(*lent, 7);
+    /// ```
     pub fn try_get(&self) -> Option<Object<'_, M>> {
         self.take_ready().map(|pooled| Object::new(self, pooled))
     }
 
     /// [`try_get`](Self::try_get), with an object that keeps the pool alive.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// let pool = Arc::new(stanchion::Pool::from_objects([7]));
+    /// let lent = Arc::clone(&pool).try_get_owned().unwrap();
+    /// assert_eq!(std::thread::spawn(move || *lent).join().unwrap(), 7);
+    /// ```
     pub fn try_get_owned(self: Arc<Self>) -> Option<OwnedObject<M>> {
         self.take_ready().map(|pooled| OwnedObject::new(self, pooled))
     }
@@ -513,6 +608,17 @@ impl<M: Manager> Pool<M> {
     /// # Panics
     ///
     /// With the first panic of an object's drop or of a waker, after everything was done.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let pool = stanchion::Pool::from_objects([1, 2, 3]);
+    /// let lent = pool.try_get().unwrap();
+    /// pool.resize(0); // two go now, ...
+    /// assert_eq!((pool.status().idle, pool.status().in_use), (0, 1));
+    /// drop(lent); // ... and the third when it comes back
+    /// assert_eq!(pool.status().size, 0);
+    /// ```
     pub fn resize(&self, max_size: usize) {
         self.change(|state, after| state.resize(max_size, after));
     }
@@ -550,6 +656,17 @@ impl<M: Manager> Pool<M> {
     /// # Panics
     ///
     /// With the first panic of an object's drop or of a waker, after everything was done.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let pool = stanchion::Pool::from_objects(["stale", "stale, too"]);
+    /// let lent = pool.try_get().unwrap();
+    /// pool.clear();
+    /// drop(lent);
+    /// assert_eq!(pool.status().size, 0);
+    /// assert_eq!(pool.add("fresh"), Ok(()));
+    /// ```
     pub fn clear(&self) {
         self.change(State::clear);
     }
@@ -564,6 +681,26 @@ impl<M: Manager> Pool<M> {
     /// # Panics
     ///
     /// With the first panic of an object's drop or of a waker, after everything was done.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use stanchion::{Manager, Pool, blocking};
+    /// # struct Numbers;
+    /// # impl Manager for Numbers {
+    /// #     type Object = u32;
+    /// #     type Error = std::convert::Infallible;
+    /// #     async fn create(&self) -> Result<u32, Self::Error> { Ok(0) }
+    /// # }
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let pool = Pool::builder(Numbers).idle_timeout(Duration::from_secs(60)).build();
+    /// drop(blocking::wait(pool.get()).unwrap());
+    /// let next = pool.maintain(Instant::now());
+    /// assert_eq!((pool.status().idle, next.is_some()), (1, true));
+    /// pool.maintain(Instant::now() + Duration::from_secs(61));
+    /// assert_eq!(pool.status().idle, 0);
+    /// ```
     pub fn maintain(&self, now: Instant) -> Option<Instant> {
         self.change(|state, after| state.maintain(now, &self.settings, after))
     }
@@ -611,6 +748,17 @@ impl<M: Manager> Pool<M> {
     /// # Panics
     ///
     /// With the first panic of an object's drop or of a waker, after everything was done.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::{GetError, Pool, blocking};
+    ///
+    /// let pool = Pool::from_objects([7]);
+    /// pool.close();
+    /// assert_eq!(blocking::wait(pool.get()).unwrap_err(), GetError::Closed);
+    /// assert_eq!(pool.status().size, 0);
+    /// ```
     pub fn close(&self) {
         self.change(|state, after| {
             state.close(after);
@@ -619,6 +767,14 @@ impl<M: Manager> Pool<M> {
     }
 
     /// Whether the pool was closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let pool = stanchion::Pool::from_objects([7]);
+    /// pool.close();
+    /// assert!(pool.is_closed());
+    /// ```
     pub fn is_closed(&self) -> bool {
         self.state.lock().closed
     }
@@ -648,11 +804,40 @@ impl<M: Manager> Pool<M> {
     }
 
     /// What the pool holds right now: one consistent snapshot.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let pool = stanchion::Pool::from_objects([1, 2]);
+    /// let lent = pool.try_get();
+    /// let status = pool.status();
+    /// assert_eq!((status.size, status.idle, status.in_use), (2, 1, 1));
+    /// # drop(lent);
+    /// ```
     pub fn status(&self) -> Status {
         self.state.lock().status()
     }
 
     /// The manager of the pool.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use stanchion::{Manager, Pool};
+    /// struct Numbers {
+    ///     next: std::sync::atomic::AtomicU32,
+    /// }
+    /// # impl Manager for Numbers {
+    /// #     type Object = u32;
+    /// #     type Error = std::convert::Infallible;
+    /// #     async fn create(&self) -> Result<u32, Self::Error> { Ok(self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) }
+    /// # }
+    ///
+    /// let pool = Pool::builder(Numbers { next: 1.into() }).build();
+    /// let first = stanchion::blocking::wait(pool.get()).unwrap();
+    /// assert_eq!(pool.manager().next.load(std::sync::atomic::Ordering::Relaxed), 2);
+    /// # drop(first);
+    /// ```
     pub fn manager(&self) -> &M {
         &self.manager
     }
@@ -758,6 +943,17 @@ impl<T: Send + 'static> Pool<Fixed<T>> {
     /// Makes a pool of these objects, as large as they are many. It creates nothing.
     ///
     /// An object that is discarded or detached leaves room, to be filled by [`add`](Self::add); who waits, waits for that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::{Pool, blocking};
+    ///
+    /// let ports = Pool::from_objects(8000..8004);
+    /// let port = blocking::wait(ports.get()).unwrap();
+    /// assert!((8000..8004).contains(&*port));
+    /// assert_eq!(ports.status().idle, 3);
+    /// ```
     pub fn from_objects(objects: impl IntoIterator<Item = T>) -> Self {
         let mut state = State::new(0, 0);
         state.idle = objects.into_iter().map(|object| Box::new(Pooled::new(object, 0, None))).collect();

@@ -91,8 +91,9 @@ use crate::wait_list::{Panics, Turn, WaitList, WakeBatch};
 ///
 /// # Panics of `Ord`
 ///
-/// Comparisons run under the lock of the queue and must not use it. One that panics leaves the queue as it was, and usable. An order that is not one, or that changes while an
-/// item waits, makes for an order of service that is not one, and for nothing worse.
+/// Comparisons run under the lock of the queue and must not use it. One that panics leaves the queue as it was, and
+/// usable. An order that is not one, or that changes while an item waits, makes for an order of service that is not one,
+/// and for nothing worse.
 ///
 /// # Memory ordering
 ///
@@ -531,26 +532,71 @@ impl<P: Ord, T> PriorityQueue<P, T> {
 
 impl<P, T> PriorityQueue<P, T> {
     /// How many items are admitted; those whose pushes wait are not among them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let queue = stanchion::PriorityQueue::unbounded();
+    /// queue.try_push(1, "job").unwrap();
+    /// assert_eq!(queue.len(), 1);
+    /// ```
     pub fn len(&self) -> usize {
         self.state.lock().admitted.len()
     }
 
     /// Whether no item is admitted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert!(stanchion::PriorityQueue::<u8, ()>::unbounded().is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// How many items are admitted at most; `None` if there is no limit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(stanchion::PriorityQueue::<u8, ()>::bounded(7).capacity(), Some(7));
+    /// ```
     pub fn capacity(&self) -> Option<usize> {
         Some(self.capacity).filter(|&capacity| capacity < usize::MAX)
     }
 
     /// How many pops wait: polled, and without a reservation.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::PriorityQueue;
+    /// use std::task::{Context, Waker};
+    ///
+    /// let queue = PriorityQueue::<u8, ()>::unbounded();
+    /// let mut pop = std::pin::pin!(queue.pop());
+    /// assert!(pop.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    /// assert_eq!(queue.waiting_pops(), 1);
+    /// ```
     pub fn waiting_pops(&self) -> usize {
         self.state.lock().pops.len()
     }
 
     /// How many pushes wait for room.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::PriorityQueue;
+    /// use std::task::{Context, Waker};
+    ///
+    /// let queue = PriorityQueue::bounded(1);
+    /// queue.try_push(1, "in").unwrap();
+    /// let mut push = std::pin::pin!(queue.push(1, "parked"));
+    /// assert!(push.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    /// assert_eq!(queue.waiting_pushes(), 1);
+    /// ```
     pub fn waiting_pushes(&self) -> usize {
         self.state.lock().pushes.len()
     }
@@ -577,6 +623,14 @@ impl<P, T> PriorityQueue<P, T> {
     }
 
     /// Whether the queue was closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let queue = stanchion::PriorityQueue::<u8, ()>::unbounded();
+    /// queue.close();
+    /// assert!(queue.is_closed());
+    /// ```
     pub fn is_closed(&self) -> bool {
         self.state.lock().closed
     }

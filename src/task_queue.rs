@@ -365,16 +365,43 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
     }
 
     /// How many tasks are queued: admitted, and not begun.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let queue = stanchion::TaskQueue::unbounded();
+    /// let _task = queue.try_submit(1, async {}).unwrap();
+    /// assert_eq!(queue.len(), 1);
+    /// ```
     pub fn len(&self) -> usize {
         self.0.queue.len()
     }
 
     /// Whether no task is queued.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert!(stanchion::TaskQueue::<u8>::unbounded().is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.0.queue.is_empty()
     }
 
     /// How many tasks have begun and not ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::{TaskQueue, blocking};
+    ///
+    /// let queue = TaskQueue::unbounded();
+    /// let inside = queue.clone();
+    /// let task = queue.try_submit(1, async move { inside.running() }).unwrap();
+    /// queue.close();
+    /// blocking::wait(queue.run());
+    /// assert_eq!(blocking::wait(task).unwrap(), 1);
+    /// ```
     pub fn running(&self) -> usize {
         self.0.activity.0.lock().running
     }
@@ -423,6 +450,14 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
     }
 
     /// Whether the queue was closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let queue = stanchion::TaskQueue::<u8>::unbounded();
+    /// queue.close();
+    /// assert!(queue.is_closed());
+    /// ```
     pub fn is_closed(&self) -> bool {
         self.0.queue.is_closed()
     }
@@ -481,6 +516,19 @@ impl<P: Ord + Send + 'static, R> TaskHandle<P, R> {
     }
 
     /// Whether the task has ended, in whatever way.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::{TaskQueue, blocking};
+    ///
+    /// let queue = TaskQueue::unbounded();
+    /// let task = queue.try_submit(1, async {}).unwrap();
+    /// assert!(!task.is_finished());
+    /// queue.close();
+    /// blocking::wait(queue.run());
+    /// assert!(task.is_finished());
+    /// ```
     pub fn is_finished(&self) -> bool {
         !matches!(self.outcome.lock().stage, Stage::Pending)
     }

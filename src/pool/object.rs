@@ -63,6 +63,16 @@ impl<'a, M: Manager> Object<'a, M> {
     }
 
     /// The pool that it goes back to.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::{Object, Pool};
+    ///
+    /// let pool = Pool::from_objects([7]);
+    /// let lent = pool.try_get().unwrap();
+    /// assert!(std::ptr::eq(Object::pool(&lent), &pool));
+    /// ```
     pub fn pool(this: &Self) -> &'a Pool<M> {
         this.0.pool
     }
@@ -74,6 +84,17 @@ impl<M: Manager> OwnedObject<M> {
     }
 
     /// The pool that it goes back to.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::{OwnedObject, Pool};
+    /// use std::sync::Arc;
+    ///
+    /// let pool = Arc::new(Pool::from_objects([7]));
+    /// let lent = Arc::clone(&pool).try_get_owned().unwrap();
+    /// assert!(Arc::ptr_eq(OwnedObject::pool(&lent), &pool));
+    /// ```
     pub fn pool(this: &Self) -> &Arc<Pool<M>> {
         &this.0.pool
     }
@@ -104,6 +125,16 @@ macro_rules! object {
     ($short:ident, [$($generics:tt)*] $name:ty) => {
         impl<$($generics)*> $name {
             /// Takes the object out of the pool for good, which has room for another one then.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use stanchion::{Object, Pool};
+            ///
+            /// let pool = Pool::from_objects(["kept"]);
+            /// assert_eq!(Object::detach(pool.try_get().unwrap()), "kept");
+            /// assert_eq!(pool.status().size, 0);
+            /// ```
             pub fn detach(mut this: Self) -> M::Object {
                 let pooled = this.0.take();
                 this.0.pool.release(1, 0).forget();
@@ -115,12 +146,32 @@ macro_rules! object {
             /// # Panics
             ///
             /// With the first panic of the object's drop or of a waker, after the room was made.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use stanchion::{Object, Pool};
+            ///
+            /// let pool = Pool::from_objects(["broken"]);
+            /// Object::discard(pool.try_get().unwrap());
+            /// assert_eq!(pool.status().size, 0);
+            /// ```
             pub fn discard(mut this: Self) {
                 let pooled = this.0.take();
                 this.0.pool.discard(pooled, (1, 0));
             }
 
             /// What the pool knows about the object.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use stanchion::{Object, Pool};
+            ///
+            /// let pool = Pool::from_objects([7]);
+            /// drop(pool.try_get());
+            /// assert_eq!(Object::metrics(&pool.try_get().unwrap()).uses, 2);
+            /// ```
             pub fn metrics(this: &Self) -> Metrics {
                 this.0.pooled().metrics
             }
