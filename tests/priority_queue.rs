@@ -17,8 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
 use common::hostile::Hostile;
-use common::{Check, Counter, Log, Task, assert_numbers, panic_of, poll, poll_with, ready};
-use foreign_code::ends;
+use common::{Check, Counter, Log, Task, assert_numbers, ends, panic_of, poll, poll_with, ready};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};

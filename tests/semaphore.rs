@@ -1748,16 +1748,8 @@ fn the_others_are_woken_though_some_wakers_panic_and_the_first_panic_goes_on() {
             let log = Arc::new(Log::default());
             let mut line: Vec<_> = (0..10).map(|_| semaphore.acquire()).collect();
             for (index, future) in line.iter_mut().enumerate() {
-                let waker = if panicking.contains(&index) {
-                    let log = log.clone();
-                    let waker = Hostile::new().on_wake(move || {
-                        log.push(index);
-                        panic!("waker {index}");
-                    });
-                    waker.waker()
-                } else {
-                    log.waker(index)
-                };
+                let panics = panicking.contains(&index);
+                let waker = if panics { log.panicking_waker(index) } else { log.waker(index) };
                 assert!(poll_with(future, &waker).is_pending());
             }
             let message = panic_of(|| if closing { semaphore.close() } else { semaphore.add_permits(10) });

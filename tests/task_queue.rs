@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::hostile::Hostile;
-use common::{Counter, Log, Task, assert_numbers, panic_of, poll, poll_with, ready, survives, until};
+use common::{Counter, Log, Task, assert_numbers, panic_of, poll, poll_with, ready, survives, until, yield_now};
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use rand::rngs::StdRng;
@@ -396,19 +396,6 @@ impl Intruder {
     fn calls(&self) -> usize {
         self.calls.count()
     }
-}
-
-/// Lets the others run, on whatever executor.
-async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -281,20 +281,25 @@ impl Game {
     }
 }
 
+/// Plays a game of the fuzzer's from fixed seeds; `STANCHION_SEEDS` says how many.
 #[cfg(test)]
-mod tests {
+pub(crate) fn play(game: fn(&[u8])) {
     use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
 
-    /// The same game as the fuzzer's, from fixed seeds; `STANCHION_SEEDS` says how many.
+    let seeds = std::env::var("STANCHION_SEEDS").map_or(100, |seeds| seeds.parse().expect("a number of seeds"));
+    for seed in 0..seeds {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut data = vec![0; rng.random_range(0..1_500)];
+        rng.fill_bytes(&mut data);
+        eprintln!("seed {seed}"); // shown if it fails
+        game(&data);
+    }
+}
+
+#[cfg(test)]
+mod tests {
     #[test]
     fn sequences() {
-        let seeds = std::env::var("STANCHION_SEEDS").map_or(100, |seeds| seeds.parse().expect("a number of seeds"));
-        for seed in 0..seeds {
-            let mut rng = StdRng::seed_from_u64(seed);
-            let mut data = vec![0; rng.random_range(0..1_500)];
-            rng.fill_bytes(&mut data);
-            eprintln!("seed {seed}"); // shown if it fails
-            super::run(&data);
-        }
+        super::play(super::run);
     }
 }

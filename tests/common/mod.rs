@@ -113,6 +113,16 @@ impl Log {
         }
         Waker::from(Arc::new(Line(self.clone(), entry)))
     }
+
+    /// A waker that writes `entry` and then panics with it.
+    pub(crate) fn panicking_waker(self: &Arc<Self>, entry: usize) -> Waker {
+        let log = self.clone();
+        let waker = hostile::Hostile::new().on_wake(move || {
+            log.push(entry);
+            panic!("waker {entry}");
+        });
+        waker.waker()
+    }
 }
 
 /// Polls once, with this waker.
@@ -210,6 +220,18 @@ pub(crate) fn until(mut condition: impl FnMut() -> bool) {
             std::process::abort();
         }
         std::thread::yield_now();
+    }
+}
+
+/// Runs `body` on a thread of its own and fails, instead of hanging, if it never ends.
+#[track_caller]
+pub(crate) fn ends(body: impl FnOnce() + Send + 'static) {
+    let (done, end) = mpsc::channel();
+    thread::spawn(move || drop(done.send(catch_unwind(AssertUnwindSafe(body)))));
+    match end.recv_timeout(Duration::from_secs(120)) {
+        Ok(Ok(())) => {}
+        Ok(Err(payload)) => resume_unwind(payload),
+        Err(_) => panic!("it hangs: a wake-up is lost, or foreign code runs under the lock"),
     }
 }
 

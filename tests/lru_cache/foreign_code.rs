@@ -12,7 +12,7 @@ use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak, mpsc};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,24 +20,12 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use stanchion::{Cause, LruCache, Stats};
 
-use crate::common::{self, Check, poll, yield_now};
+use crate::common::{self, Check, ends, poll, yield_now};
 use deeds::{DEEDS, Deed, Stage};
 use world::Call::*;
 use world::{
     Alive, Blown, Cache, Call, Caller, Config, Key, Plan, Probe, Script, Value, alive, reports, reset, watched,
 };
-
-/// Runs `body` on a thread of its own and fails, instead of hanging, if it never ends.
-#[track_caller]
-fn ends(body: impl FnOnce() + Send + 'static) {
-    let (done, end) = mpsc::channel();
-    thread::spawn(move || drop(done.send(catch_unwind(AssertUnwindSafe(body)))));
-    match end.recv_timeout(Duration::from_secs(120)) {
-        Ok(Ok(())) => {}
-        Ok(Err(payload)) => resume_unwind(payload),
-        Err(_) => panic!("it hangs: a wake-up is lost, or foreign code runs under the lock"),
-    }
-}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Panicking, at each call of each deed

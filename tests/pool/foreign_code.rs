@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex as StdMutex, mpsc};
+use std::sync::{Arc, Mutex as StdMutex};
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
@@ -11,21 +11,9 @@ use std::time::Duration;
 use stanchion::{Get, GetError, Manager, Metrics, Object, Pool, Status};
 
 use crate::common::hostile::Hostile;
-use crate::common::{self, Check, Clock, Log, Task, assert_numbers, panic_of, poll, poll_with, ready};
+use crate::common::{self, Check, Clock, Log, Task, assert_numbers, ends, panic_of, poll, poll_with, ready};
 use crate::manager::{CALL, Event, Factory};
 use crate::{Getter, Held, TestPool, all_is_dropped, counts, filled, served, take, waiting, woken};
-
-/// Runs `body` on a thread of its own and fails, instead of hanging, if it never ends.
-#[track_caller]
-pub(crate) fn ends(body: impl FnOnce() + Send + 'static) {
-    let (done, end) = mpsc::channel();
-    thread::spawn(move || drop(done.send(catch_unwind(AssertUnwindSafe(body)))));
-    match end.recv_timeout(Duration::from_secs(120)) {
-        Ok(Ok(())) => {}
-        Ok(Err(payload)) => resume_unwind(payload),
-        Err(_) => panic!("it hangs: a wake-up is lost, or foreign code runs under the lock"),
-    }
-}
 
 /// Whether the internal lock is taken right now: `Debug` omits the counts then. Nothing hangs if it is.
 pub(crate) fn is_locked_inside<M: Manager>(pool: &Pool<M>) -> bool {

@@ -16,8 +16,8 @@ use rand::{Rng, SeedableRng};
 use stanchion::{Manager, OwnedObject, Pool, Status};
 
 use crate::common::hostile::Hostile;
-use crate::common::{self, Check, Clock, Counter};
-use crate::foreign_code::{ends, is_locked_inside};
+use crate::common::{self, Check, Clock, Counter, ends};
+use crate::foreign_code::is_locked_inside;
 use crate::manager::{Event, Factory, Thing};
 
 /// Checks the invariants of a snapshot, and returns it.

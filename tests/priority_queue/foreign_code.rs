@@ -4,28 +4,15 @@ use std::cell::Cell;
 use std::cmp::Ordering as Order;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex as StdMutex, Weak, mpsc};
+use std::sync::{Arc, Mutex as StdMutex, Weak};
 use std::task::{Poll, Waker};
-use std::time::Duration;
 
 use stanchion::{Closed, Key, Pop, PriorityQueue, Push, TryPopError};
 
 use crate::common::hostile::Hostile;
-use crate::common::{self, Check, Counter, Log, Task, assert_numbers, panic_of, poll, poll_with, ready};
+use crate::common::{self, Check, Counter, Log, Task, assert_numbers, ends, panic_of, poll, poll_with, ready};
 use crate::ranked::{FUSE, Ledger, Ranked, compared, id_of, with_fuse};
 use crate::{Queue, counts, fill, items, logged_pop, pop_all};
-
-/// Runs `body` on a thread of its own and fails, instead of hanging, if it never ends.
-#[track_caller]
-pub(crate) fn ends(body: impl FnOnce() + Send + 'static) {
-    let (done, end) = mpsc::channel();
-    std::thread::spawn(move || drop(done.send(catch_unwind(AssertUnwindSafe(body)))));
-    match end.recv_timeout(Duration::from_secs(60)) {
-        Ok(Ok(())) => {}
-        Ok(Err(payload)) => resume_unwind(payload),
-        Err(_) => panic!("it hangs: a wake-up is lost, or foreign code runs under the lock"),
-    }
-}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Re-entering
@@ -715,16 +702,8 @@ fn the_others_are_woken_though_some_wakers_panic_and_the_first_panic_goes_on() {
             let log = Arc::new(Log::default());
             let mut line: Vec<_> = (0..10).map(|item| queue.push(1, item)).collect();
             for (index, push) in line.iter_mut().enumerate() {
-                let waker = if panicking.contains(&index) {
-                    let log = log.clone();
-                    let waker = Hostile::new().on_wake(move || {
-                        log.push(index);
-                        panic!("waker {index}");
-                    });
-                    waker.waker()
-                } else {
-                    log.waker(index)
-                };
+                let panics = panicking.contains(&index);
+                let waker = if panics { log.panicking_waker(index) } else { log.waker(index) };
                 assert!(poll_with(push, &waker).is_pending());
             }
             let outcome = catch_unwind(AssertUnwindSafe(|| act(&queue)));

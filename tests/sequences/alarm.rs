@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, Once};
 use std::task::{Wake, Waker};
 
@@ -71,6 +71,15 @@ pub(crate) fn must_panic<R>(message: &str, f: impl FnOnce() -> R) {
     EXPECTED.set(false);
     let payload = outcome.err().expect("this should have panicked");
     assert!(text(&*payload).contains(message), "panicked with {:?} instead of {message:?}", text(&*payload));
+}
+
+/// Runs `f`, which may be ended by the panic of foreign code: `None` then.
+pub(crate) fn survive<R>(f: impl FnOnce() -> R) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(result) => Some(result),
+        Err(payload) if payload.is::<Alarmed>() => None,
+        Err(payload) => resume_unwind(payload),
+    }
 }
 
 fn text(payload: &(dyn Any + Send)) -> &str {

@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
+use std::panic::panic_any;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use arbitrary::{Arbitrary, Unstructured};
 use stanchion::{Cause, LruCache, Stats};
 
-use super::alarm::{Alarmed, Alarms, Woken, allow_expected_panics, must_panic};
+use super::alarm::{Alarmed, Alarms, Woken, allow_expected_panics, must_panic, survive};
 
 const KEYS: u8 = 12;
 
@@ -1158,12 +1158,8 @@ fn shards_of(shards: usize, mix: Mix) -> Vec<usize> {
 }
 
 /// Runs `f`, which may be ended by the panic of foreign code.
-fn survive<R>(f: impl FnOnce() -> R) -> Outcome<R> {
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(result) => Outcome::Ready(result),
-        Err(payload) if payload.is::<Alarmed>() => Outcome::Panic,
-        Err(payload) => resume_unwind(payload),
-    }
+fn outcome<R>(f: impl FnOnce() -> R) -> Outcome<R> {
+    survive(f).map_or(Outcome::Panic, Outcome::Ready)
 }
 
 fn seen(key: &Key, value: &Value) -> Seen {
@@ -1190,23 +1186,23 @@ impl<'a, I: Iterator<Item = Op>> Game<'a, I> {
         match *op {
             Op::Get { key } => {
                 let (key, name) = self.name(key);
-                let got = survive(|| cache.get(name).map(|value| value.id));
+                let got = outcome(|| cache.get(name).map(|value| value.id));
                 assert_eq!(got, self.model.get(key), "what get({key}) gets");
             }
             Op::Peek { key } => {
                 let (key, name) = self.name(key);
-                let got = survive(|| cache.peek(name).map(|value| value.id));
+                let got = outcome(|| cache.peek(name).map(|value| value.id));
                 assert_eq!(got, self.model.peek(key), "what peek({key}) gets");
             }
             Op::Contains { key } => {
                 let (key, name) = self.name(key);
-                let got = survive(|| cache.contains_key(name));
+                let got = outcome(|| cache.contains_key(name));
                 assert_eq!(got, self.model.contains(key), "whether {key} is there");
             }
             Op::Insert { key, weight } => self.insert(key, weight),
             Op::Remove { key } => {
                 let (key, name) = self.name(key);
-                let got = survive(|| cache.remove(name).map(|value| value.id));
+                let got = outcome(|| cache.remove(name).map(|value| value.id));
                 let expected = match self.model.remove(key) {
                     Outcome::Ready(entry) => Outcome::Ready(entry.map(|entry| entry.value)),
                     _ => Outcome::Panic,
@@ -1215,12 +1211,12 @@ impl<'a, I: Iterator<Item = Op>> Game<'a, I> {
             }
             Op::RemoveEntry { key } => {
                 let (key, name) = self.name(key);
-                let got = survive(|| cache.remove_entry(name));
+                let got = outcome(|| cache.remove_entry(name));
                 let expected = self.model.remove(key);
                 assert_entry(got, expected);
             }
             Op::PopLru => {
-                let got = survive(|| cache.pop_lru());
+                let got = outcome(|| cache.pop_lru());
                 let expected = self.model.pop_lru();
                 assert_entry(got, expected);
             }
@@ -1233,10 +1229,10 @@ impl<'a, I: Iterator<Item = Op>> Game<'a, I> {
             }
             Op::SetCapacity { to } => {
                 let to = capacity(to);
-                assert_eq!(survive(|| cache.set_capacity(to)), self.model.set_capacity(to), "set_capacity({to})");
+                assert_eq!(outcome(|| cache.set_capacity(to)), self.model.set_capacity(to), "set_capacity({to})");
             }
             Op::Entries => {
-                let got = survive(|| cache.entries().iter().map(|(key, value)| seen(key, value)).collect::<Vec<_>>());
+                let got = outcome(|| cache.entries().iter().map(|(key, value)| seen(key, value)).collect::<Vec<_>>());
                 assert_eq!(got, self.model.list(), "entries");
             }
             Op::Wait { seconds } => {
@@ -1293,7 +1289,7 @@ impl<'a, I: Iterator<Item = Op>> Game<'a, I> {
     fn insert(&mut self, key: u8, byte: u8) {
         let (key, name) = self.name(key);
         let value = Value::new(self.inserted, byte, &self.site);
-        let got = survive(|| self.cache.insert(name.to_owned(), value).map(|value| value.id));
+        let got = outcome(|| self.cache.insert(name.to_owned(), value).map(|value| value.id));
         self.model.serial = lock(&self.site).serial;
         assert_eq!(got, self.model.insert(key, self.inserted, weight(byte)), "what insert({key}) gets");
         self.inserted += 1;
@@ -1302,7 +1298,7 @@ impl<'a, I: Iterator<Item = Op>> Game<'a, I> {
     fn retain(&mut self, mask: u16, panics_at: Option<usize>) {
         let stays = |key: usize| mask >> key & 1 != 0;
         let mut asked = Vec::new();
-        let got = survive(|| {
+        let got = outcome(|| {
             self.cache.retain(|key, value| {
                 asked.push(seen(key, value));
                 if panics_at == Some(asked.len()) {
@@ -1350,7 +1346,7 @@ impl<'a, I: Iterator<Item = Op>> Game<'a, I> {
     fn poll(&mut self, at: usize, waker: bool) {
         let Waiter { name, ref mut future } = self.waiters[at];
         let alarm = self.alarms[&name].waker(waker.into());
-        let got = match survive(|| future.as_mut().poll(&mut Context::from_waker(&alarm))) {
+        let got = match outcome(|| future.as_mut().poll(&mut Context::from_waker(&alarm))) {
             Outcome::Ready(Poll::Ready(told)) => Outcome::Ready(told),
             Outcome::Ready(Poll::Pending) | Outcome::Pending => Outcome::Pending,
             Outcome::Panic => Outcome::Panic,
@@ -1421,7 +1417,7 @@ impl<'a, I: Iterator<Item = Op>> Game<'a, I> {
             end(name, how, &game.site)
         }
         let cache = self.cache;
-        survive(|| match kind {
+        outcome(|| match kind {
             Kind::Never => {
                 let loader = || load_with(self, name, load).unwrap_or_else(|never: Infallible| match never {});
                 Ok(cache.get_or_insert_with(key, loader).id)

@@ -10,7 +10,7 @@ use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
+use std::panic::panic_any;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use arbitrary::{Arbitrary, Unstructured};
 use stanchion::{Get, GetError, GetOwned, Manager, Metrics, Object, Order, OwnedObject, Pool, PoolClosed, Status};
 
-use super::alarm::{Alarmed, Alarms, Woken, allow_expected_panics, must_panic};
+use super::alarm::{Alarmed, Alarms, Woken, allow_expected_panics, must_panic, survive};
 
 /// Waiting at once, at most: enough for several batches of wakers.
 const CROWD: usize = 24;
@@ -1148,16 +1148,12 @@ where
 }
 
 /// Runs what may panic because foreign code does, and says how it ended.
-fn survive<R>(f: impl FnOnce() -> R) -> Outcome<R> {
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(result) => Outcome::Ready(result),
-        Err(payload) if payload.is::<Alarmed>() => Outcome::Panic,
-        Err(payload) => resume_unwind(payload),
-    }
+fn outcome<R>(f: impl FnOnce() -> R) -> Outcome<R> {
+    survive(f).map_or(Outcome::Panic, Outcome::Ready)
 }
 
 fn survive_poll<R>(f: impl FnOnce() -> Poll<R>) -> Outcome<R> {
-    match survive(f) {
+    match outcome(f) {
         Outcome::Ready(Poll::Ready(result)) => Outcome::Ready(result),
         Outcome::Ready(Poll::Pending) | Outcome::Pending => Outcome::Pending,
         Outcome::Panic => Outcome::Panic,
@@ -1337,7 +1333,7 @@ where
         let object = self.held.remove(at);
         let panics = object.breaks == Some(Ending::Panic) && self.model.creates;
         self.model.put_back(object.id);
-        let outcome = survive(|| drop(object));
+        let outcome = outcome(|| drop(object));
         assert_eq!(outcome, if panics { Outcome::Panic } else { Outcome::Ready(()) }, "how a return ends");
     }
 
@@ -1354,7 +1350,7 @@ where
         let panics = panics < 64 && !self.model.idle.is_empty();
         let mut seen = Vec::new();
         let idle = self.model.idle.len();
-        let out = survive(|| {
+        let out = outcome(|| {
             self.pool.retain(|token, &metrics| {
                 seen.push((token.id, metrics));
                 if panics && seen.len() == idle {

@@ -20,7 +20,7 @@ use std::thread::panicking;
 use arbitrary::{Arbitrary, Unstructured};
 use stanchion::{Closed, Key, PriorityQueue};
 
-use super::alarm::{Alarmed, allow_expected_panics};
+use super::alarm::{Alarmed, allow_expected_panics, survive};
 use super::hostile::Hostile;
 
 /// Enough for several batches of wakers.
@@ -232,14 +232,6 @@ fn world<R>(look: impl FnOnce(&mut World) -> R) -> R {
 
 fn game_is_on() -> bool {
     WORLD.try_with(|world| world.borrow().is_some()).unwrap_or(false)
-}
-
-/// Runs `f`, which may be ended by the panic of foreign code.
-fn survive(f: impl FnOnce()) {
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Err(payload) if !payload.is::<Alarmed>() => resume_unwind(payload),
-        _ => {}
-    }
 }
 
 /// Plays the sequence that `data` stands for.

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use arbitrary::{Arbitrary, Unstructured};
 use stanchion::{AcquireOwned, OwnedSemaphorePermit, Semaphore};
 
-use super::alarm::{Alarmed, Woken, allow_expected_panics};
+use super::alarm::{Alarmed, Woken, allow_expected_panics, survive};
 use super::semaphore::{Model, Size};
 
 /// Enough for several batches of wakers.
@@ -151,14 +151,6 @@ impl Drop for Alarm {
             });
             resume_unwind(payload);
         }
-    }
-}
-
-/// Runs `f`, which may be ended by the panic of a waker.
-fn survive(f: impl FnOnce()) {
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Err(payload) if !payload.is::<Alarmed>() => resume_unwind(payload),
-        _ => {}
     }
 }
 

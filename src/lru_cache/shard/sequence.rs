@@ -368,18 +368,8 @@ impl Game {
 
 #[cfg(test)]
 mod tests {
-    use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
-
-    /// The same game as the fuzzer's, from fixed seeds; `STANCHION_SEEDS` says how many.
     #[test]
     fn sequences() {
-        let seeds = std::env::var("STANCHION_SEEDS").map_or(100, |seeds| seeds.parse().expect("a number of seeds"));
-        for seed in 0..seeds {
-            let mut rng = StdRng::seed_from_u64(seed);
-            let mut data = vec![0; rng.random_range(0..1_500)];
-            rng.fill_bytes(&mut data);
-            eprintln!("seed {seed}"); // shown if it fails
-            super::run(&data);
-        }
+        crate::arena::sequence::play(super::run);
     }
 }
