@@ -536,7 +536,8 @@ impl<M: Manager> Pool<M> {
     /// Gets an idle object that need not be recycled, if there is one.
     ///
     /// Never waits, creates or recycles. A pool that creates recycles all its objects, so there is none, unless
-    /// [`recycle_after`](PoolBuilder::recycle_after) is set.
+    /// [`recycle_after`](PoolBuilder::recycle_after) is set. To get whatever can be had without waiting, poll a
+    /// [`get`](Self::get) once; a creation that it began is left to the pool.
     ///
     /// # Examples
     ///

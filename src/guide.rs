@@ -1,0 +1,35 @@
+//! Pages to read, without code of their own: how to come from another crate, and how to model with this one.
+//!
+//! They exist in the documentation only, and their examples are compiled and run with the tests.
+
+/// Looking for races in your own code, with these primitives inside.
+#[doc = include_str!("guide/loom.md")]
+pub mod loom {}
+
+/// Coming from tokio's `sync` module.
+#[doc = include_str!("guide/tokio.md")]
+pub mod from_tokio {}
+
+/// Coming from async-lock.
+#[doc = include_str!("guide/async_lock.md")]
+pub mod from_async_lock {}
+
+/// Coming from deadpool.
+#[doc = include_str!("guide/deadpool.md")]
+pub mod from_deadpool {}
+
+/// Coming from bb8.
+#[doc = include_str!("guide/bb8.md")]
+pub mod from_bb8 {}
+
+/// Coming from moka.
+#[doc = include_str!("guide/moka.md")]
+pub mod from_moka {}
+
+/// Coming from lru.
+#[doc = include_str!("guide/lru.md")]
+pub mod from_lru {}
+
+/// Coming from async-priority-channel.
+#[doc = include_str!("guide/async_priority_channel.md")]
+pub mod from_async_priority_channel {}
