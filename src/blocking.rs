@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{self, Condvar, Mutex};
 
 /// Blocks the current thread until `future` is ready.
 ///
@@ -66,7 +66,7 @@ pub fn wait<F: Future>(future: F) -> F::Output {
 /// assert_eq!(outcome.err(), Some(blocking::Elapsed));
 /// ```
 pub fn wait_timeout<F: Future>(future: F, timeout: Duration) -> Result<F::Output, Elapsed> {
-    poll_until(future, Instant::now().checked_add(timeout))
+    poll_until(future, sync::after(timeout))
 }
 
 /// Blocks the current thread until `future` is ready, at most until `deadline`.
@@ -90,7 +90,7 @@ pub fn wait_timeout<F: Future>(future: F, timeout: Duration) -> Result<F::Output
 /// assert_eq!(blocking::wait_until(async { 7 }, Instant::now()), Ok(7));
 /// ```
 pub fn wait_until<F: Future>(future: F, deadline: Instant) -> Result<F::Output, Elapsed> {
-    poll_until(future, Some(deadline))
+    poll_until(future, sync::at(deadline))
 }
 
 /// The time was over before the future was ready.

@@ -41,7 +41,17 @@ mod imp {
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::sync::atomic::{AtomicUsize, Ordering};
     pub(crate) use std::thread::{ThreadId, current as current_thread};
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
+
+    /// When a wait is over that begins now, if ever.
+    pub(crate) fn after(timeout: Duration) -> Option<Instant> {
+        Instant::now().checked_add(timeout)
+    }
+
+    /// When a wait until `deadline` is over, if ever.
+    pub(crate) fn at(deadline: Instant) -> Option<Instant> {
+        Some(deadline)
+    }
 
     /// parking_lot's condition variable with std's signatures: the guard goes in and comes back.
     #[derive(Default)]
@@ -96,7 +106,7 @@ mod imp {
     pub(crate) use loom::sync::atomic::{AtomicUsize, Ordering};
     pub(crate) use loom::thread::{ThreadId, current as current_thread};
     use std::sync::PoisonError;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     /// loom's lock with parking_lot's signatures: no poisoning.
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
@@ -115,7 +125,17 @@ mod imp {
         }
     }
 
-    /// loom's condition variable. It has no clock: a deadline never passes in a model.
+    /// When a wait is over: at once or never. A model has no clock, and must not depend on ours.
+    pub(crate) fn after(timeout: Duration) -> Option<Instant> {
+        timeout.is_zero().then(Instant::now)
+    }
+
+    /// Likewise.
+    pub(crate) fn at(deadline: Instant) -> Option<Instant> {
+        Some(deadline).filter(|&deadline| deadline <= Instant::now())
+    }
+
+    /// loom's condition variable.
     #[derive(Default)]
     pub(crate) struct Condvar(loom::sync::Condvar);
 

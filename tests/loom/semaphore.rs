@@ -4,6 +4,7 @@ use loom::thread;
 use stanchion::{Semaphore, TryAcquireError, blocking};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use crate::support::{Count, Data, models, poll, poll_noop};
 
@@ -31,6 +32,7 @@ models![
     3: more_served_than_a_batch_holds,
     2: owned_permit_returned_elsewhere,
     2: blocking_threads_take_turns,
+    2: timeouts_end_at_once_or_never,
 ];
 
 /// The lost wake-up. Guards the freeze in `locked` (`fetch_or(SLOW)` before the permits are read): without it the
@@ -442,4 +444,24 @@ fn blocking_threads_take_turns() {
     other.join().unwrap();
     semaphore.validate();
     assert_eq!(semaphore.available_permits(), 1);
+}
+
+/// Guards `after` and `at` in `sync`: if a clock were read, loom would meet other interleavings than it recorded, and say
+/// so. A wait that ends at once is a last look, and its waiter leaves the line.
+fn timeouts_end_at_once_or_never() {
+    let semaphore = Arc::new(Semaphore::new(0));
+    let releaser = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || semaphore.add_permits(1)
+    });
+    let at_once = blocking::wait_timeout(semaphore.acquire(), Duration::ZERO);
+    let passed = blocking::wait_until(semaphore.acquire(), Instant::now());
+    let granted = usize::from(at_once.is_ok()) + usize::from(passed.is_ok());
+    drop((at_once, passed));
+    let never = blocking::wait_timeout(semaphore.acquire(), Duration::from_nanos(1));
+    never.expect("it does not elapse").expect("it is not closed").forget();
+    releaser.join().unwrap();
+    semaphore.validate();
+    assert!(granted <= 2, "{granted}");
+    assert_eq!((semaphore.available_permits(), semaphore.waiters()), (0, 0));
 }
