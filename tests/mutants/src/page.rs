@@ -1,0 +1,188 @@
+//! TESTING.md is written by hand except for what stands between two markers; that is replaced.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use anyhow::{Result, bail};
+
+use crate::lists::Lists;
+use crate::results::{By, Fate, How, Results};
+use crate::source::Mutant;
+
+const BEGIN: &str = "<!-- mutants:begin -->";
+const END: &str = "<!-- mutants:end -->";
+/// More than these of those who noticed are only counted.
+const NAMED: usize = 2;
+
+fn split(page: &str) -> Result<(&str, &str, &str)> {
+    let Some((before, rest)) = page.split_once(BEGIN) else { bail!("TESTING.md has no line `{BEGIN}`") };
+    let Some((between, after)) = rest.split_once(END) else { bail!("TESTING.md has no line `{END}` after `{BEGIN}`") };
+    Ok((before, between, after))
+}
+
+/// The page with `generated` between its markers.
+pub fn replace(page: &str, generated: &str) -> Result<String> {
+    let (before, _, after) = split(page)?;
+    Ok(format!("{before}{BEGIN}\n\n{}\n\n{END}{after}", generated.trim()))
+}
+
+/// Whether the page tells of the mutants that there are, and of no others.
+pub fn check(page: &str, lists: &Lists, mutants: &[Mutant]) -> Result<()> {
+    let (_, between, _) = split(page)?;
+    let mut told: BTreeSet<String> = BTreeSet::new();
+    let mut list = "";
+    for line in between.lines() {
+        list = line.strip_prefix("### ").unwrap_or(list);
+        // Without the number and who noticed: these may change by themselves.
+        let cells: Vec<&str> = line.split(" | ").collect();
+        match cells[..] {
+            [number, place, what, _] if number.trim_start_matches("| ").parse::<usize>().is_ok() => {
+                told.insert(format!("{list}: {place}: {what}"));
+            }
+            _ => {}
+        }
+    }
+    let row = |mutant: &Mutant| format!("{}: {}: {}", lists.name(mutant), cell(&mutant.place), cell(&mutant.what));
+    let made: BTreeSet<String> = mutants.iter().map(row).collect();
+    let (missing, gone) = (made.difference(&told), told.difference(&made));
+    let differences: Vec<String> =
+        missing.map(|row| format!("not there: {row}")).chain(gone.map(|row| format!("too much: {row}"))).collect();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "TESTING.md tells of other mutants than there are; `cargo run --release -p mutants` runs those that are new:\n{}",
+        differences.join("\n")
+    );
+}
+
+/// What stands between the markers.
+pub fn generated(lists: &Lists, mutants: &[Mutant], results: &Results) -> String {
+    let fates: Vec<(&Mutant, &Fate)> =
+        mutants.iter().filter_map(|mutant| Some((mutant, results.get(mutant)?))).collect();
+    let count = |is: &dyn Fn(&Fate) -> bool| fates.iter().filter(|(_, fate)| is(fate)).count();
+    let by_models = count(&|fate| matches!(fate, Fate::Caught { by: By::Model(_), .. }));
+    let by_tests = count(&|fate| matches!(fate, Fate::Caught { by: By::Tests(..), .. }));
+    let survived = count(&|fate| matches!(fate, Fate::Survived));
+    let mut text =
+        format!("{} mutants: {by_models} caught by a model, {by_tests} by a test, {survived} survive.\n", fates.len());
+    for (index, list) in lists.0.iter().enumerate() {
+        writeln!(text, "\n### {}\n\n| # | where | what is weaker | caught by |\n|--:|---|---|---|", list.name)
+            .expect(TAKES);
+        let of_list = || fates.iter().filter(|(mutant, _)| mutant.list == index);
+        for (mutant, fate) in of_list() {
+            let (place, what) = (cell(&mutant.place), cell(&mutant.what));
+            writeln!(text, "| {} | {place} | {what} | {} |", mutant.number, catcher(fate)).expect(TAKES);
+        }
+        let survivors: Vec<_> = of_list().filter(|(_, fate)| **fate == Fate::Survived).collect();
+        if !survivors.is_empty() {
+            writeln!(text, "\nWhy some survive:\n").expect(TAKES);
+        }
+        for (mutant, _) in survivors {
+            let why = mutant.survives.as_deref().unwrap_or("not explained yet").trim();
+            writeln!(text, "- {}: {why}", mutant.number).expect(TAKES);
+        }
+    }
+    text
+}
+
+const TAKES: &str = "a string takes everything";
+
+fn catcher(fate: &Fate) -> String {
+    let Fate::Caught { by, how } = fate else { return "**survives**".into() };
+    let how = match how {
+        How::Failed => "",
+        How::Aborted => ", which aborts",
+        How::Hung => ", which hangs",
+    };
+    match by {
+        By::Model(name) => format!("model `{name}`{how}"),
+        By::Tests(target, names) => {
+            let named: Vec<String> = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
+            let others = names.len().saturating_sub(NAMED);
+            let others = if others > 0 { format!(" and {others} more") } else { String::new() };
+            format!("{target}: {}{others}{how}", named.join(", "))
+        }
+    }
+}
+
+/// As it may stand in a table.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lists::List;
+    use crate::source::{self, Sources};
+
+    fn example() -> (Lists, Vec<Mutant>, Results) {
+        let list = "files = ['src/lib.rs']\nmodels = ['m']\ntests = []
+            [[mutant]]\nwhat = 'no a'\nold = 'a'\nnew = 'a || MUT(#)'
+            [[mutant]]\nwhat = 'no b || c'\nold = 'b'\nnew = 'b || MUT(#)'
+            [[mutant]]\nwhat = 'no d'\nold = 'd'\nnew = 'd || MUT(#)'\nsurvives = 'as it should'";
+        let lists = Lists(vec![List::parse("l".into(), list).unwrap()]);
+        let sources = Sources::from([("src/lib.rs".to_owned(), "a; b; d".to_owned())]);
+        let mutants = source::mutants(&lists, &sources).unwrap();
+        let folder = std::env::temp_dir().join(format!("stanchion-page-{:?}", std::thread::current().id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut results = Results::open(&folder.join("results"), &sources).unwrap();
+        let fates = [
+            Fate::Caught { by: By::Model("m".into()), how: How::Aborted },
+            Fate::Caught { by: By::Tests("t".into(), ["x", "y", "z"].map(str::to_owned).into()), how: How::Failed },
+            Fate::Survived,
+        ];
+        for (mutant, fate) in mutants.iter().zip(fates) {
+            results.note(mutant, fate).unwrap();
+        }
+        // They are read back as they were written.
+        let results = Results::open(&folder.join("results"), &sources).unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
+        (lists, mutants, results)
+    }
+
+    #[test]
+    fn a_whole_page() {
+        let (lists, mutants, results) = example();
+        let text = generated(&lists, &mutants, &results);
+        let expected = "\
+3 mutants: 1 caught by a model, 1 by a test, 1 survive.
+
+### l
+
+| # | where | what is weaker | caught by |
+|--:|---|---|---|
+| 1 | lib.rs | no a | model `m`, which aborts |
+| 2 | lib.rs | no b \\|\\| c | t: `x`, `y` and 1 more |
+| 3 | lib.rs | no d | **survives** |
+
+Why some survive:
+
+- 3: as it should
+";
+        assert_eq!(text, expected);
+        let page = replace(&format!("{BEGIN}{END}"), &text).unwrap();
+        check(&page, &lists, &mutants).unwrap();
+        let error = check(&page.replace("no d", "no e"), &lists, &mutants).unwrap_err().to_string();
+        assert!(error.ends_with("not there: l: lib.rs: no d\ntoo much: l: lib.rs: no e"), "{error}");
+        // It is the same when the numbers have moved on.
+        check(&page.replace("| 3 |", "| 7 |"), &lists, &mutants).unwrap();
+    }
+
+    #[test]
+    fn what_is_outside_the_markers_stays() {
+        let page = "before\n<!-- mutants:begin -->\nold\n<!-- mutants:end -->\nafter\n";
+        let once = replace(page, "new\n").unwrap();
+        assert_eq!(once, "before\n<!-- mutants:begin -->\n\nnew\n\n<!-- mutants:end -->\nafter\n");
+        assert_eq!(replace(&once, "new").unwrap(), once);
+    }
+
+    #[test]
+    fn a_missing_marker_is_named() {
+        let begin = replace(END, "").unwrap_err().to_string();
+        assert_eq!(begin, "TESTING.md has no line `<!-- mutants:begin -->`");
+        let end = replace(&[END, BEGIN].concat(), "").unwrap_err().to_string();
+        assert_eq!(end, "TESTING.md has no line `<!-- mutants:end -->` after `<!-- mutants:begin -->`");
+    }
+}
