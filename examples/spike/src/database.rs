@@ -2,8 +2,8 @@
 //!
 //! It is made once, from a fixed seed, and then only read. The one question asked of it joins a product
 //! with its reviews over an index: some tens of microseconds of real work, the kind a page view costs.
-//! What the two modes of the service differ in is how often they *open* it, how often they *ask*, and how
-//! many do so at once; the first two are counted here.
+//! What the parts of the service change is how often it is *opened*, how often it is *asked*, and how many do so
+//! at once; the first two are counted here.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -29,7 +29,7 @@ use crate::service::{Class, Refusal, Service};
 /// The header that says who asks.
 pub const CLASS: &str = "x-class";
 
-async fn answer(service: &Service, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(service: &Arc<Service>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let Some(id) = request.uri().path().strip_prefix("/product/").and_then(|id| id.parse().ok()) else {
         return response(StatusCode::NOT_FOUND, None, complaint("ask for /product/NUMBER"));
     };
@@ -188,7 +188,8 @@ mod tests {
     use super::*;
     use crate::database::{Database, PRODUCTS};
     use crate::load::{HOTTEST, Load, Schedule};
-    use crate::service::{Bare, Stanchion};
+    use crate::parts::Parts;
+    use crate::service::Sizes;
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpStream};
 
@@ -210,23 +211,19 @@ mod tests {
         Ok(answer)
     }
 
-    fn bare(database: &Database) -> Arc<Service> {
-        Arc::new(Service::Bare(Bare::new(database)))
-    }
-
     /// Of two threads, with room for ten in line. It remembers a hundred products.
-    fn stanchion(database: &Database) -> Arc<Service> {
-        Arc::new(Service::Stanchion(Arc::new(Stanchion::new(database, 2, 10, 100))))
+    fn service(database: &Database, parts: Parts) -> Arc<Service> {
+        Arc::new(Service::new(database, parts, Sizes { permits: 2, max_waiting: 10, remembered: 100 }))
     }
 
-    /// Does so with either service.
+    /// Does so with a bare and with a full service.
     fn with_each(test: impl Fn(SocketAddr, &Database, &Service) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("catalogue.sqlite");
         Database::prepare(&path)?;
-        for service in [bare, stanchion] {
+        for parts in [Parts::NONE, Parts::ALL] {
             let database = Database::at(&path);
-            let service = service(&database);
+            let service = service(&database, parts);
             let (_running, address) = start(&service)?;
             test(address, &database, &service)?;
         }
@@ -278,21 +275,22 @@ mod tests {
     }
 
     #[test]
-    fn bare_opens_and_asks_the_database_for_each_request_and_stanchion_does_not() -> anyhow::Result<()> {
+    fn bare_opens_and_asks_the_database_for_each_request_and_full_does_not() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("catalogue.sqlite");
         Database::prepare(&path)?;
-        for (service, connections, queries) in [(bare as fn(&Database) -> _, 10, 10), (stanchion, 2, 5)] {
+        for (parts, connections, queries) in [(Parts::NONE, 10, 10), (Parts::ALL, 2, 5)] {
             let database = Database::at(&path);
-            let service: Arc<Service> = service(&database);
+            let service = service(&database, parts);
             let (_running, address) = start(&service)?;
             for id in (1..=5).chain(1..=5) {
                 ask(address, &format!("GET /product/{id}"))?;
             }
             assert_eq!((database.connections_opened(), database.queries()), (connections, queries));
-            let waits = service.waits();
-            assert_eq!(u64::from(waits.count), queries);
-            assert!(waits.mean() <= waits.longest && waits.longest <= waits.total, "{waits:?}");
+            let counts = service.counts();
+            assert_eq!(u64::from(counts.connections), queries);
+            assert!(counts.mean_wait() <= counts.longest_wait && counts.longest_wait <= counts.waited, "{counts:?}");
+            assert_eq!((counts.serving, counts.most_serving), (0, 1));
         }
         Ok(())
     }

@@ -11,7 +11,7 @@
 //! another class. One that finds no place within the generator's patience has failed, as has one that is
 //! unanswered when the drain after the run ends. All of it happens on one thread with a runtime of its own: a
 //! task that wakes every millisecond to send what is due, and one task for each connection that reads the
-//! answers. Latency therefore includes about a millisecond that is the generator's, in both modes, with and
+//! answers. Latency therefore includes about a millisecond that is the generator's, in every run, with and
 //! without load.
 //!
 //! The service's threads have the same priority as this one, though it should rather be on another machine:
@@ -419,7 +419,7 @@ impl Request {
     }
 }
 
-/// An endless line of requests: always the same one, so that both modes are asked the same.
+/// An endless line of requests: always the same one, so that all runs are asked the same.
 struct Requests {
     /// What is asked for, over and over. Drawn beforehand, for the generator has little time while it runs.
     drawn: Vec<(Class, u32)>,
@@ -520,6 +520,7 @@ impl Tally {
 pub struct Slice {
     pub offered: u64,
     pub served: u64,
+    pub shed: u64,
     /// Latency of what was served, in microseconds, of each class.
     pub latency: [Histogram<u32>; Class::ALL.len()],
 }
@@ -539,7 +540,8 @@ impl Outcome {
     /// Of a load of this duration that is told by class for what is due within `focus`.
     pub fn new(duration: Duration, focus: Range<Duration>) -> anyhow::Result<Self> {
         let histogram = || Histogram::new_with_bounds(1, LONGEST, 2);
-        let slice = || Ok(Slice { offered: 0, served: 0, latency: [histogram()?, histogram()?, histogram()?] });
+        let slice =
+            || Ok(Slice { offered: 0, served: 0, shed: 0, latency: [histogram()?, histogram()?, histogram()?] });
         Ok(Self {
             total: Tally::new()?,
             focus: [Tally::new()?, Tally::new()?, Tally::new()?],
@@ -571,10 +573,14 @@ impl Outcome {
         let latency = now.saturating_sub(due).as_micros().try_into().unwrap_or(u64::MAX);
         self.answers.saturating_record(latency);
         self.tallies(class, due).for_each(|tally| tally.answer(latency, status));
-        if status == 200 {
-            let slice = self.slice(due);
-            slice.served += 1;
-            slice.latency[class as usize].saturating_record(latency);
+        let slice = self.slice(due);
+        match status {
+            200 => {
+                slice.served += 1;
+                slice.latency[class as usize].saturating_record(latency);
+            }
+            503 => slice.shed += 1,
+            _ => {}
         }
     }
 
@@ -665,6 +671,7 @@ mod tests {
         }
         assert_eq!((outcome.slices[0].offered, outcome.slices[99].offered), (3, 3));
         assert_eq!((outcome.slices[0].served, outcome.slices[99].served), (1, 1));
+        assert_eq!((outcome.slices[0].shed, outcome.slices[99].shed), (1, 0));
         Ok(())
     }
 

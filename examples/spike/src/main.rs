@@ -1,20 +1,23 @@
 //! A service that survives a spike.
 //!
 //! An HTTP service on this machine, over a real SQLite database, meets a load that climbs from 2,000 to
-//! 100,000 requests a second and falls back. It meets it twice: first bare, then with an `LruCache` that remembers
-//! what everybody wants, a `PriorityQueue` that puts the urgent first, a `Semaphore` that admits, a `Pool` that lends
-//! connections and a `Mutex` that keeps the books. The command prints both side by side and draws how latency went.
+//! 100,000 requests a second and falls back. It meets it twice: first bare, then with a `Semaphore` that admits, a
+//! `PriorityQueue` that puts the urgent first, a `Pool` that lends connections, a `Mutex` that keeps the books and an
+//! `LruCache` that remembers what everybody wants; or with any of these, to see what each is good for. The command
+//! prints the runs side by side and draws how they went.
 //!
-//! The files, in the order to read them: [`service`] is what a program with stanchion looks like, [`http`]
-//! brings it requests, [`database`] is what it protects, [`load`] asks, [`report`] tells.
+//! The files, in the order to read them: [`service`] is what a program with stanchion looks like, [`parts`] are what
+//! can be left out of it, [`http`] brings it requests, [`database`] is what it protects, [`load`] asks, [`report`] and
+//! [`chart`] tell.
 
+mod chart;
 mod database;
 mod http;
 mod load;
+mod parts;
 mod report;
 mod service;
 
-use std::fmt;
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
@@ -23,26 +26,39 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind as UsageError, value_parser};
+use clap::{CommandFactory, Parser, error::ErrorKind as UsageError, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::database::Database;
 use crate::http::{Running, half_of_the_cores};
-use crate::load::{Glimpse, HOTTEST, Load, Outcome, Schedule};
+use crate::load::{Glimpse, HOTTEST, Load, Schedule};
+use crate::parts::{Part, Parts};
 use crate::report::Run;
-use crate::service::{Bare, Service, Stanchion};
+use crate::service::{Service, Sizes};
 
-/// An HTTP service over SQLite that meets a spike of load twice: bare, and with stanchion.
+/// An HTTP service over SQLite that meets a spike of load: bare, and with stanchion's five primitives, or with some.
 ///
 /// The rate stays at --from-rate for 15 % of the run, climbs to --to-rate by a constant factor per second for
 /// 40 %, stays there for 25 %, and is back at --from-rate for the last 20 %. Requests are sent when they are
 /// due, whether or not earlier ones were answered, and latency counts from when they were due.
 ///
 /// Of a hundred requests 90 are from free customers, 9 from paying ones, and one is a health check; the header
-/// x-class says which. All ask for the same, over connections of their own, and with stanchion the health
+/// x-class says which. All ask for the same, over connections of their own, and with the queue the health
 /// checks go first and the free customers last. What the three feel at the peak is compared with what they feel
 /// without load: in a run before, at --from-rate for 40 % of --seconds, with as many of each, the first quarter
 /// of it not counted.
+///
+/// Each part of the service does one job, and can be left out:
+///
+/// - semaphore: admits so many threads at once. Else each request has one.
+///
+/// - queue: the line for that, the urgent first; a full one turns the least urgent away. Else first come, first served.
+///
+/// - pool: lends connections to the database. Else each look-up opens one.
+///
+/// - mutex: keeps the books that all threads write in. Else the standard library's does.
+///
+/// - cache: remembers products, and of those who ask for the same one has one ask the database. Else all ask.
 ///
 /// Exits with 0 when the runs are over, 1 on trouble and 2 on flags that make no sense.
 #[derive(Debug, Parser)]
@@ -54,7 +70,7 @@ struct Args {
     /// Rate at the peak, in requests a second
     #[arg(long, value_name = "RATE", default_value_t = 100_000, value_parser = value_parser!(u32).range(1..=1_000_000))]
     to_rate: u32,
-    /// Length of the run in each mode, in seconds
+    /// Length of each run, in seconds
     #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..=3_600))]
     seconds: u32,
     /// Keep-alive connections that carry the load, a third of them for each class
@@ -75,44 +91,30 @@ struct Args {
     /// Database file, created and filled if there is none [default: one in a temporary directory]
     #[arg(long, value_name = "PATH")]
     database: Option<PathBuf>,
-    /// With stanchion: threads that query at once, each on a connection of its own [default: half of the cores]
+    /// With the semaphore: threads that serve at once; with the pool: its connections [default: half of the cores]
     #[arg(long, value_name = "COUNT", value_parser = value_parser!(u32).range(1..=1_000))]
     permits: Option<u32>,
-    /// With stanchion: requests that wait before the least urgent are shed (connections up to this and --permits
+    /// With the queue: requests that wait before the least urgent are shed (connections up to this and --permits
     /// together can never make the line that long)
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = value_parser!(u32).range(1..=1_000_000))]
     max_waiting: u32,
-    /// With stanchion: products that are remembered, of the 5,000 that there are (0: none, but who asks while somebody
+    /// With the cache: products that are remembered, of the 5,000 that there are (0: none, but who asks while somebody
     /// else does waits for that answer all the same)
     #[arg(long, value_name = "COUNT", default_value_t = 2_500, value_parser = value_parser!(u32).range(0..=1_000_000))]
     cache: u32,
-    /// Run in this mode only
-    #[arg(long, value_name = "MODE")]
-    only: Option<Mode>,
-    /// File for the chart of latency over time
+    /// One run with only these parts on, of semaphore, queue, pool, mutex, cache, with commas between them, or none.
+    /// Given again: one more run, beside the others [default: two runs, with none and with all]
+    #[arg(long, value_name = "PARTS")]
+    only: Vec<Parts>,
+    /// Six runs: bare, and then each time with one part more, in the order above, to see what each is good for
+    #[arg(long, conflicts_with = "only")]
+    ladder: bool,
+    /// File for the chart: each run side by side
     #[arg(long, value_name = "PATH", default_value = "spike.svg")]
     svg: PathBuf,
     /// Print the numbers as JSON instead of tables
     #[arg(long)]
     json: bool,
-}
-
-/// What the service is made of.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub enum Mode {
-    /// A connection for every request, without a bound
-    Bare,
-    /// A cache, a line by urgency, admission by a semaphore, connections from a pool, books behind a mutex
-    Stanchion,
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bare => "bare",
-            Self::Stanchion => "stanchion",
-        })
-    }
 }
 
 fn main() -> ExitCode {
@@ -161,12 +163,28 @@ impl Args {
         Load { schedule, mix: Load::EVEN, focus: duration / 4..duration, ..self.load() }
     }
 
-    fn permits(&self) -> usize {
-        self.permits.map_or_else(half_of_the_cores, |permits| permits as usize)
+    /// What the runs are called, and what the service is made of in each.
+    fn runs(&self) -> Vec<(String, Parts)> {
+        let named = |parts: &Parts| (parts.to_string(), *parts);
+        if self.ladder {
+            let mut parts = Parts::NONE;
+            let rung = |part: Part| {
+                parts = parts.with(part);
+                (format!("+ {}", part.name()), parts)
+            };
+            return std::iter::once(named(&Parts::NONE)).chain(Part::LADDER.map(rung)).collect();
+        }
+        let runs = if self.only.is_empty() { &[Parts::NONE, Parts::ALL][..] } else { &self.only };
+        runs.iter().map(named).collect()
     }
 
-    fn modes(&self) -> Vec<Mode> {
-        self.only.map_or_else(|| vec![Mode::Bare, Mode::Stanchion], |mode| vec![mode])
+    fn sizes(&self) -> Sizes {
+        let [max_waiting, remembered] = [self.max_waiting, self.cache].map(|size| size as usize);
+        Sizes { permits: self.permits(), max_waiting, remembered }
+    }
+
+    fn permits(&self) -> usize {
+        self.permits.map_or_else(half_of_the_cores, |permits| permits as usize)
     }
 }
 
@@ -182,17 +200,26 @@ fn spike(args: &Args) -> anyhow::Result<()> {
 
     let load = args.load();
     let mut runs = Vec::new();
-    for mode in args.modes() {
+    for (name, parts) in args.runs() {
         // Each load meets a service of its own, so that neither inherits anything from the other.
-        let (unloaded, _) = run(args, mode, "unloaded", &args.unloaded(), &listener, &Database::at(&path))?;
-        let database = Database::at(&path);
-        let (outcome, service) = run(args, mode, "spike", &load, &listener, &database)?;
+        let meet = |what, load: &Load| {
+            let database = Database::at(&path);
+            let service = Arc::new(Service::new(&database, parts, args.sizes()));
+            let _running = Running::start(listener.try_clone()?, Arc::clone(&service))?;
+            let bar = progress_bar(format!("{name}, {what}"), load);
+            let outcome = load.run(listener.local_addr()?, |glimpse| show(&bar, &glimpse))?;
+            bar.finish();
+            anyhow::Ok((outcome, service, database))
+        };
+        let (unloaded, ..) = meet("unloaded", &args.unloaded())?;
+        let (outcome, service, database) = meet("spike", &load)?;
         runs.push(Run {
-            mode,
+            name,
+            parts,
             unloaded,
             outcome,
             connections_opened: database.connections_opened(),
-            waits: service.waits(),
+            counts: service.counts(),
             hit_ratio: service.hit_ratio(),
             queries: database.queries(),
             queries_for_hottest: database.queries_for(HOTTEST),
@@ -204,32 +231,9 @@ fn spike(args: &Args) -> anyhow::Result<()> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error).context("cannot print the report"),
         _ => {}
     }
-    report::chart(&args.svg, &load, &runs)?;
-    eprintln!("latency over time: {}", args.svg.display());
+    chart::write(&args.svg, &load, &runs)?;
+    eprintln!("chart: {}", args.svg.display());
     Ok(())
-}
-
-/// Serves `load` in `mode`.
-fn run(
-    args: &Args,
-    mode: Mode,
-    name: &str,
-    load: &Load,
-    listener: &TcpListener,
-    database: &Database,
-) -> anyhow::Result<(Outcome, Arc<Service>)> {
-    let service = Arc::new(match mode {
-        Mode::Bare => Service::Bare(Bare::new(database)),
-        Mode::Stanchion => {
-            let (max_waiting, remembered) = (args.max_waiting as usize, args.cache as usize);
-            Service::Stanchion(Arc::new(Stanchion::new(database, args.permits(), max_waiting, remembered)))
-        }
-    });
-    let _running = Running::start(listener.try_clone()?, Arc::clone(&service))?;
-    let bar = progress_bar(format!("{mode}, {name}"), load);
-    let outcome = load.run(listener.local_addr()?, |glimpse| show(&bar, &glimpse))?;
-    bar.finish();
-    Ok((outcome, service))
 }
 
 fn listen(port: u16) -> anyhow::Result<TcpListener> {
@@ -280,7 +284,7 @@ const BLOCKING_THREADS: u32 = 2 * 512;
 fn progress_bar(name: String, load: &Load) -> ProgressBar {
     let length = load.schedule.duration().as_millis() as u64;
     let bar = ProgressBar::new(length);
-    if let Ok(style) = ProgressStyle::with_template("{prefix:>19} {bar:32} {msg}") {
+    if let Ok(style) = ProgressStyle::with_template("{bar:32} {prefix}: {msg}") {
         bar.set_style(style);
     }
     bar.with_prefix(name)
@@ -314,13 +318,38 @@ mod tests {
 
     #[test]
     fn good_flags_are_taken() -> anyhow::Result<()> {
-        let args = parse(&["--seconds", "1", "--from-rate", "10", "--to-rate", "20", "--only", "bare"])?;
+        let args = parse(&["--seconds", "1", "--from-rate", "10", "--to-rate", "20"])?;
         assert_eq!(args.load().schedule.rates(), (10, 20));
         assert_eq!(args.unloaded().schedule.rates(), (10, 10));
-        assert_eq!(args.modes(), [Mode::Bare]);
         assert!(args.permits() >= 1);
         assert_eq!(parse(&["--permits", "3"])?.permits(), 3);
-        assert_eq!(parse(&[])?.modes(), [Mode::Bare, Mode::Stanchion]);
+        Ok(())
+    }
+
+    #[test]
+    fn without_flags_the_runs_are_two_and_else_as_many_as_are_asked_for() -> anyhow::Result<()> {
+        let runs = |flags: &[&str]| anyhow::Ok(parse(flags)?.runs());
+        let run = |name: &str, parts| (name.to_owned(), parts);
+        assert_eq!(runs(&[])?, [run("bare", Parts::NONE), run("full", Parts::ALL)]);
+        assert_eq!(runs(&["--only", "none"])?, [run("bare", Parts::NONE)]);
+        let pool = Parts::NONE.with(Part::Pool);
+        assert_eq!(
+            runs(&["--only", "pool", "--only", "semaphore,pool"])?,
+            [run("pool", pool), run("semaphore, pool", pool.with(Part::Semaphore))]
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn each_rung_of_the_ladder_has_one_part_more() -> anyhow::Result<()> {
+        let runs = parse(&["--ladder"])?.runs();
+        let (names, parts): (Vec<_>, Vec<_>) = runs.into_iter().unzip();
+        assert_eq!(names, ["bare", "+ semaphore", "+ queue", "+ pool", "+ mutex", "+ cache"]);
+        assert_eq!((parts[0], parts[5]), (Parts::NONE, Parts::ALL));
+        for (number, parts) in parts.windows(2).enumerate() {
+            assert_eq!(parts[1], parts[0].with(Part::LADDER[number]));
+            assert_ne!(parts[1], parts[0]);
+        }
         Ok(())
     }
 
@@ -337,7 +366,10 @@ mod tests {
             &["--seconds", "0"],
             &["--seconds", "soon"],
             &["--port", "65536"],
+            &["--only", ""],
             &["--only", "neither"],
+            &["--only", "none,pool"],
+            &["--only", "none", "--ladder"],
             &["--nonsense"],
         ] {
             match parse(flags) {

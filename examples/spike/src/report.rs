@@ -1,33 +1,24 @@
-//! The report: a table with a column for each mode, a table with a row for each class of requests, or the
-//! same numbers as JSON; and one chart of how latency went as the load rose and fell.
+//! The report: what came of the runs, in tables with a row for each, or as JSON.
 
-use std::ops::Range;
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
 use hdrhistogram::Histogram;
-use plotters::chart::{ChartBuilder, ChartContext};
-use plotters::coord::Shift;
-use plotters::coord::types::RangedCoordf64;
-use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
 use serde_json::{Value, json};
 
-use crate::Mode;
-use crate::load::{Failed, Load, Outcome, SLICES, Schedule, Slice, Tally};
-use crate::service::{Class, Waits};
+use crate::load::{Load, Outcome, Tally};
+use crate::parts::Parts;
+use crate::service::{Class, Counts};
 
-/// A run in one mode.
+/// A run with some parts.
 pub struct Run {
-    pub mode: Mode,
+    pub name: String,
+    pub parts: Parts,
     /// Of the load that the spike is compared with.
     pub unloaded: Outcome,
     /// Of the spike.
     pub outcome: Outcome,
     pub connections_opened: u64,
-    /// For a connection.
-    pub waits: Waits,
+    pub counts: Counts,
     /// Of the cache, if there is one.
     pub hit_ratio: Option<f64>,
     pub queries: u64,
@@ -56,85 +47,130 @@ fn growth(unloaded: &Tally, peak: &Tally) -> Option<f64> {
 
 /// The tables, in lines that end with a line feed.
 pub fn tables(load: &Load, runs: &[Run]) -> String {
-    format!("{}\n{}", by_mode(runs), by_class(load, runs))
+    [outcomes(runs), databases(runs), classes(load, runs), details(runs)].join("\n")
 }
 
-fn by_class(load: &Load, runs: &[Run]) -> String {
-    let parts: u32 = load.mix.iter().sum();
-    let mut table = format!("{:25}{:>14}{:>19}\n", "latency of what was served", "unloaded", "at the peak");
-    table.push_str(&line(["", "", "p50", "p99", "p50", "p99", "grew to", "served"]));
-    table.push_str(&"-".repeat(table.lines().last().map_or(0, str::len)));
-    table.push('\n');
-    for run in runs {
-        for class in Class::ALL.into_iter().rev() {
-            let (unloaded, peak) = run.of(class);
-            let share = 100.0 * f64::from(load.mix[class as usize]) / f64::from(parts);
-            table.push_str(&line([
-                &run.mode.to_string(),
-                &format!("{} ({share:.0} %)", class.name()),
-                &quantile(0.5, &unloaded.latency),
-                &quantile(0.99, &unloaded.latency),
-                &quantile(0.5, &peak.latency),
-                &quantile(0.99, &peak.latency),
-                &growth(unloaded, peak).map_or("-".into(), |growth| format!("{growth:.1}x")),
-                &percent(peak.served as f64 / peak.offered.max(1) as f64),
-            ]));
-        }
-    }
-    table
-}
-
-fn line([mode, class, cells @ ..]: [&str; 8]) -> String {
-    let cells: String = cells.iter().map(|cell| format!(" {cell:>8}")).collect();
-    format!("{mode:9} {class:12}{cells}\n")
-}
-
-fn quantile(quantile: f64, histogram: &Histogram<u64>) -> String {
-    if histogram.is_empty() { "-".into() } else { milliseconds(histogram.value_at_quantile(quantile)) }
-}
-
-fn by_mode(runs: &[Run]) -> String {
-    let column = |cell: &dyn Fn(&Run) -> String| runs.iter().map(cell).collect::<Vec<_>>();
-    let count = |count: fn(&Run) -> u64| column(&|run| grouped(count(run)));
-    let of_failed = |count: fn(&Failed) -> u64| column(&|run| grouped(count(&run.outcome.total.failed)));
-    let at = |at: f64, histogram: fn(&Outcome) -> &Histogram<u64>| column(&|run| quantile(at, histogram(&run.outcome)));
-    let wait = |wait: fn(&Waits) -> Duration| column(&|run| milliseconds(wait(&run.waits).as_micros() as u64));
-    let rows = [
-        ("", column(&|run| run.mode.to_string())),
-        ("requests offered", count(|run| run.outcome.total.offered)),
-        ("  served", count(|run| run.outcome.total.served)),
-        ("    within 100 ms", count(Run::served_promptly)),
-        ("  shed (503, retry later)", count(|run| run.outcome.total.shed)),
-        ("  failed", count(|run| run.outcome.total.failed.total())),
-        ("    no connection free", of_failed(|failed| failed.unsent)),
-        ("    no answer", of_failed(|failed| failed.unanswered)),
-        ("    error", of_failed(|failed| failed.errors)),
-        ("latency of what was served", vec![String::new(); runs.len()]),
-        ("  p50", at(0.5, |outcome| &outcome.total.latency)),
-        ("  p99", at(0.99, |outcome| &outcome.total.latency)),
-        ("  max", at(1.0, |outcome| &outcome.total.latency)),
-        ("latency of all answers", vec![String::new(); runs.len()]),
-        ("  p50", at(0.5, |outcome| &outcome.answers)),
-        ("  p99", at(0.99, |outcome| &outcome.answers)),
-        ("  max", at(1.0, |outcome| &outcome.answers)),
-        ("database connections opened", count(|run| run.connections_opened)),
-        ("  wait for one, on average", wait(Waits::mean)),
-        ("  wait for one, at most", wait(|waits| waits.longest)),
-        ("answered from the cache", column(&|run| run.hit_ratio.map_or("-".into(), percent))),
-        ("database queries made", count(|run| run.queries)),
-        ("  for the hottest product", count(|run| run.queries_for_hottest)),
-        ("generator held up, at most", column(&|run| milliseconds(run.outcome.longest_pause.as_micros() as u64))),
+/// What came of the requests.
+fn outcomes(runs: &[Run]) -> String {
+    let offered = runs.iter().map(|run| run.outcome.total.offered).max().unwrap_or(0);
+    let heading = [
+        ("of", &*grouped(offered)),
+        ("", "served"),
+        ("within", "100 ms"),
+        ("shed", "at once"),
+        ("", "failed"),
+        ("latency", "p50"),
+        ("", "p99"),
+        ("", "longest"),
     ];
-    let widest = |cells: &mut dyn Iterator<Item = &str>| cells.map(|cell| cell.len()).max().unwrap_or(0);
-    let names = widest(&mut rows.iter().map(|(name, _)| *name));
-    let cells = widest(&mut rows.iter().flat_map(|(_, cells)| cells.iter().map(String::as_str)));
+    let row = |run: &Run| {
+        let total = &run.outcome.total;
+        let [p50, p99, longest] = latencies(&total.latency);
+        let counts = [total.served, run.served_promptly(), total.shed, total.failed.total()].map(grouped);
+        let [served, promptly, shed, failed] = counts;
+        [run.name.clone(), served, promptly, shed, failed, p50, p99, longest]
+    };
+    table(heading, runs.iter().map(row))
+}
+
+/// What was asked of the database for that.
+fn databases(runs: &[Run]) -> String {
+    let heading = [
+        ("", "the database"),
+        ("from the", "cache"),
+        ("queries", "made"),
+        ("for the", "hottest"),
+        ("connec-", "tions"),
+        ("wait for", "one"),
+        ("", "longest"),
+        ("threads", "at once"),
+    ];
+    let row = |run: &Run| {
+        let counts = &run.counts;
+        [
+            run.name.clone(),
+            run.hit_ratio.map_or("-".into(), percent),
+            grouped(run.queries),
+            grouped(run.queries_for_hottest),
+            grouped(run.connections_opened),
+            duration(counts.mean_wait()),
+            duration(counts.longest_wait),
+            grouped(counts.most_serving.into()),
+        ]
+    };
+    table(heading, runs.iter().map(row))
+}
+
+/// What each class felt.
+fn classes(load: &Load, runs: &[Run]) -> String {
+    let heading = [
+        ("", "who asked"),
+        ("", ""),
+        ("unloaded", "p50"),
+        ("", "p99"),
+        ("at peak", "p50"),
+        ("", "p99"),
+        ("which", "grew to"),
+        ("", "served"),
+    ];
+    let parts: u32 = load.mix.iter().sum();
+    let rows = Class::ALL.into_iter().rev().flat_map(|class| {
+        let share = 100.0 * f64::from(load.mix[class as usize]) / f64::from(parts);
+        runs.iter().map(move |run| {
+            let (unloaded, peak) = run.of(class);
+            [
+                format!("{} ({share:.0} %)", class.name()),
+                run.name.clone(),
+                quantile(0.5, &unloaded.latency),
+                quantile(0.99, &unloaded.latency),
+                quantile(0.5, &peak.latency),
+                quantile(0.99, &peak.latency),
+                growth(unloaded, peak).map_or("-".into(), |growth| format!("{growth:.1}x")),
+                percent(peak.served as f64 / peak.offered.max(1) as f64),
+            ]
+        })
+    });
+    table(heading, rows)
+}
+
+/// How requests failed, and how long it took to be told anything at all.
+fn details(runs: &[Run]) -> String {
+    let heading = [
+        ("", "the rest"),
+        ("failed:", "unsent"),
+        ("un-", "answered"),
+        ("", "errors"),
+        ("all an-", "swers: p50"),
+        ("", "p99"),
+        ("", "longest"),
+        ("generator", "held up"),
+    ];
+    let row = |run: &Run| {
+        let failed = &run.outcome.total.failed;
+        let [p50, p99, longest] = latencies(&run.outcome.answers);
+        let [unsent, unanswered, errors] = [failed.unsent, failed.unanswered, failed.errors].map(grouped);
+        let held_up = duration(run.outcome.longest_pause);
+        [run.name.clone(), unsent, unanswered, errors, p50, p99, longest, held_up]
+    };
+    table(heading, runs.iter().map(row))
+}
+
+/// Under a heading of two lines, as wide as need be. Numbers stand at the right.
+fn table(heading: [(&str, &str); 8], rows: impl Iterator<Item = [String; 8]>) -> String {
+    let mut lines = [heading.map(|(upper, _)| upper.to_owned()), heading.map(|(_, lower)| lower.to_owned())].to_vec();
+    lines.extend(rows);
+    let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
+    let widths: [usize; 8] = std::array::from_fn(width);
+    let is_name = |column: usize| column == 0 || heading[column] == ("", "");
     let mut table = String::new();
-    for (number, (name, row)) in rows.iter().enumerate() {
-        let row: String = row.iter().map(|cell| format!("  {cell:>cells$}")).collect();
-        table.push_str(format!("{name:names$}{row}").trim_end());
+    for (number, line) in lines.iter().enumerate() {
+        let cells = line.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+            if is_name(column) { format!("{cell:width$}") } else { format!("{cell:>width$}") }
+        });
+        table.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         table.push('\n');
-        if number == 0 {
-            table.push_str(&"-".repeat(names + runs.len() * (cells + 2)));
+        if number == 1 {
+            table.push_str(&"-".repeat(widths.iter().sum::<usize>() + 2 * 7));
             table.push('\n');
         }
     }
@@ -168,7 +204,8 @@ pub fn json(load: &Load, runs: &[Run]) -> Value {
     let run = |run: &Run| {
         let outcome = &run.outcome;
         json!({
-            "mode": run.mode.to_string(),
+            "name": run.name,
+            "parts": run.parts.names(),
             "offered": outcome.total.offered,
             "served": outcome.total.served,
             "served_within_100_ms": run.served_promptly(),
@@ -183,9 +220,10 @@ pub fn json(load: &Load, runs: &[Run]) -> Value {
             "answer_latency_ms": latency(&outcome.answers),
             "database_connections_opened": run.connections_opened,
             "database_connection_wait_ms": {
-                "mean": run.waits.mean().as_secs_f64() * 1e3,
-                "max": run.waits.longest.as_secs_f64() * 1e3,
+                "mean": run.counts.mean_wait().as_secs_f64() * 1e3,
+                "max": run.counts.longest_wait.as_secs_f64() * 1e3,
             },
+            "threads_at_once": run.counts.most_serving,
             "cache_hit_ratio": run.hit_ratio,
             "database_queries": run.queries,
             "database_queries_for_hottest_product": run.queries_for_hottest,
@@ -207,14 +245,26 @@ pub fn json(load: &Load, runs: &[Run]) -> Value {
     })
 }
 
-fn percent(share: f64) -> String {
+fn latencies(histogram: &Histogram<u64>) -> [String; 3] {
+    [0.5, 0.99, 1.0].map(|at| quantile(at, histogram))
+}
+
+fn quantile(quantile: f64, histogram: &Histogram<u64>) -> String {
+    if histogram.is_empty() { "-".into() } else { milliseconds(histogram.value_at_quantile(quantile)) }
+}
+
+pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
     groups.join(",")
+}
+
+fn duration(duration: Duration) -> String {
+    milliseconds(duration.as_micros() as u64)
 }
 
 fn milliseconds(microseconds: u64) -> String {
@@ -229,244 +279,27 @@ fn milliseconds(microseconds: u64) -> String {
     format!("{milliseconds:.decimals$} ms")
 }
 
-const WIDTH: u32 = 1000;
-const HEIGHT: u32 = 720;
-const LEFT: u32 = 84;
-/// Room for the names of the lines, which stand beside their ends.
-const RIGHT: u32 = 148;
-const INK: RGBColor = RGBColor(31, 41, 55);
-const PALE: RGBColor = RGBColor(107, 114, 128);
-const FAINT: RGBColor = RGBColor(229, 231, 235);
-
-impl Mode {
-    fn colour(self) -> RGBColor {
-        match self {
-            Self::Bare => RGBColor(194, 65, 12),
-            Self::Stanchion => RGBColor(3, 105, 161),
-        }
-    }
-}
-
-impl Class {
-    /// With stanchion. Bare, all are alike.
-    fn colour(self) -> RGBColor {
-        match self {
-            Self::Free => RGBColor(125, 190, 226),
-            Self::Paying => Mode::Stanchion.colour(),
-            Self::Health => RGBColor(21, 128, 61),
-        }
-    }
-}
-
-/// Draws the runs into an SVG file.
-pub fn chart(path: &Path, load: &Load, runs: &[Run]) -> anyhow::Result<()> {
-    let mut svg = String::new();
-    // A drawing error is a foreign type that borrows: keep what it says.
-    draw(&mut svg, load, runs).map_err(|error| anyhow!("cannot draw the chart: {error}"))?;
-    std::fs::write(path, svg).with_context(|| format!("cannot write the chart to {}", path.display()))
-}
-
-type Drawing<'a, T = ()> = Result<T, DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>>;
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Panel<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
-
-fn draw<'a>(svg: &'a mut String, load: &Load, runs: &[Run]) -> Drawing<'a> {
-    let root = SVGBackend::with_string(svg, (WIDTH, HEIGHT)).into_drawing_area();
-    root.fill(&WHITE)?;
-    let (from, to) = load.schedule.rates();
-    let left = LEFT as i32;
-    root.draw(&Text::new("A service that survives a spike", (left, 16), font(22.0, INK)))?;
-    let subtitle = format!(
-        "{} to {} requests a second and back, over {} connections",
-        grouped(from.into()),
-        grouped(to.into()),
-        grouped(load.connections as u64)
-    );
-    root.draw(&Text::new(subtitle, (left, 44), font(14.0, PALE)))?;
-    let opened = runs.iter().map(|run| {
-        let (mode, longest) = (run.mode, milliseconds(run.waits.longest.as_micros() as u64));
-        format!("{mode} {} (longest wait for one {longest})", grouped(run.connections_opened))
-    });
-    let opened = format!("database connections opened: {}", opened.collect::<Vec<_>>().join(", "));
-    root.draw(&Text::new(opened, (left, 63), font(14.0, PALE)))?;
-    let (upper, lower) = root.split_vertically(432);
-    draw_latency(&root, &upper.margin(84, 0, 0, 0), load, runs)?;
-    draw_rates(&root, &lower.margin(16, 8, 0, 0), load, runs)?;
-    root.present()
-}
-
-/// The p99 of what was served: bare of all, with stanchion of each class.
-fn draw_latency<'a>(root: &Area<'a>, area: &Area<'a>, load: &Load, runs: &[Run]) -> Drawing<'a> {
-    let mut lines = Vec::new();
-    for run in runs {
-        match run.mode {
-            Mode::Bare => lines.push((format!("{}, all", run.mode), run.mode.colour(), p99s(load, run, &Class::ALL))),
-            Mode::Stanchion => {
-                lines.extend(Class::ALL.map(|class| {
-                    (format!("{}, {}", run.mode, class.name()), class.colour(), p99s(load, run, &[class]))
-                }))
-            }
-        }
-    }
-    let all = || lines.iter().flat_map(|(_, _, points)| points).map(|point| point.1);
-    let lowest = all().fold(0.0, f64::min).floor();
-    let highest = all().fold(1.0, f64::max).ceil();
-
-    // The axis is of powers of ten of a millisecond.
-    let name = |exponent: &f64| match exponent.round() as i32 {
-        exponent @ ..3 => format!("{} ms", 10_f64.powi(exponent)),
-        exponent => format!("{} s", 10_f64.powi(exponent - 3)),
-    };
-    let title = "p99 latency of what was served, from the moment a request was due";
-    let mut panel = panel(area, load, title, "", lowest..highest, (highest - lowest) as usize + 1, &name)?;
-    let mut names = Vec::new();
-    for (name, colour, points) in lines {
-        // Where nothing was served for a while is a gap in the chart.
-        let length = load.schedule.duration().as_secs_f64() / SLICES as f64;
-        for points in points.chunk_by(|a, b| b.0 - a.0 < 5.5 * length) {
-            panel.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
-        }
-        if let Some(&(_, p99)) = points.last() {
-            names.push((panel.backend_coord(&(0.0, p99)).1, name, colour));
-        }
-    }
-    name_phases(area, &panel, load)?;
-    name_lines(root, (WIDTH - RIGHT) as i32 + 8, names)
-}
-
-/// Where in time, and the logarithm of the p99 of these classes there.
-fn p99s(load: &Load, run: &Run, classes: &[Class]) -> Vec<(f64, f64)> {
-    let at = |(number, slice): (usize, &Slice)| {
-        let mut latency = slice.latency[classes[0] as usize].clone();
-        for &class in &classes[1..] {
-            latency += &slice.latency[class as usize];
-        }
-        let microseconds = latency.value_at_quantile(0.99).max(1) as f64;
-        (!latency.is_empty()).then(|| (middle_of_slice(number, load), (microseconds / 1e3).log10()))
-    };
-    run.outcome.slices.iter().enumerate().filter_map(at).collect()
-}
-
-/// What was asked for, and how much of it was served.
-fn draw_rates<'a>(root: &Area<'a>, area: &Area<'a>, load: &Load, runs: &[Run]) -> Drawing<'a> {
-    let length = load.schedule.duration().as_secs_f64() / SLICES as f64;
-    let line = |name: String, colour, run: &Run, count: fn(&Slice) -> u64| {
-        let slices = run.outcome.slices.iter().enumerate();
-        let rate = |(number, slice)| (middle_of_slice(number, load), count(slice) as f64 / length);
-        (name, colour, slices.map(rate).collect::<Vec<_>>())
-    };
-    // Both modes are offered the same.
-    let offered = runs.iter().take(1).map(|run| line("offered".into(), PALE, run, |slice| slice.offered));
-    let served = |run: &Run| line(format!("{} served", run.mode), run.mode.colour(), run, |slice| slice.served);
-    let lines: Vec<_> = offered.chain(runs.iter().map(served)).collect();
-
-    let highest = lines.iter().flat_map(|(_, _, points)| points).map(|point| point.1).fold(1.0, f64::max);
-    let title = "Requests a second, by the moment they were due";
-    let mut panel = panel(area, load, title, "seconds since the start", 0.0..1.05 * highest, 6, &|rate| {
-        grouped(rate.round() as u64)
-    })?;
-    // The names stand where the peak ends: there the lines are apart, and what follows is empty.
-    let peak_ends = Schedule::PHASES[..3].iter().map(|(_, share)| share).sum::<f64>();
-    let (last, axis) = ((peak_ends * SLICES as f64) as usize - 2, panel.backend_coord(&(0.0, 0.0)).1);
-    let mut names = Vec::new();
-    for (name, colour, points) in lines {
-        names.push((panel.backend_coord(&points[last]).1.min(axis - 16), name, colour));
-        if colour == PALE {
-            panel.draw_series(AreaSeries::new(points.iter().copied(), 0.0, FAINT.mix(0.6)))?;
-        }
-        panel.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
-    }
-    let x = panel.backend_coord(&(peak_ends * load.schedule.duration().as_secs_f64(), 0.0)).0;
-    name_lines(root, x + 10, names)
-}
-
-/// The frame of a panel: title, axes, and where the phases of the load begin.
-fn panel<'a>(
-    area: &Area<'a>,
-    load: &Load,
-    title: &str,
-    x_title: &str,
-    y: Range<f64>,
-    y_labels: usize,
-    y_label: &dyn Fn(&f64) -> String,
-) -> Drawing<'a, Panel<'a>> {
-    let seconds = load.schedule.duration().as_secs_f64();
-    let mut panel = ChartBuilder::on(area)
-        .margin_top(46)
-        .margin_right(RIGHT)
-        .x_label_area_size(if x_title.is_empty() { 26 } else { 46 })
-        .y_label_area_size(LEFT)
-        .build_cartesian_2d(0.0..seconds, y.clone())?;
-    area.draw(&Text::new(title.to_owned(), (LEFT as i32, 4), font(14.0, INK)))?;
-    panel
-        .configure_mesh()
-        .disable_x_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(FAINT)
-        .axis_style(PALE)
-        .x_labels(11)
-        .y_labels(y_labels)
-        .x_label_formatter(&|second| format!("{}", (second * 10.0).round() / 10.0))
-        .y_label_formatter(y_label)
-        .x_desc(x_title)
-        .axis_desc_style(font(13.0, PALE))
-        .label_style(font(13.0, PALE))
-        .draw()?;
-    let mut start = 0.0;
-    for (_, share) in &Schedule::PHASES[..3] {
-        start += share * seconds;
-        let line = [(start, y.start), (start, y.end)];
-        panel.draw_series(DashedLineSeries::new(line, 3, 4, PALE.mix(0.6).stroke_width(1)))?;
-    }
-    Ok(panel)
-}
-
-/// Writes above a panel what the load does.
-fn name_phases<'a>(area: &Area<'a>, panel: &Panel<'a>, load: &Load) -> Drawing<'a> {
-    let (left, top) = area.get_base_pixel();
-    let mut start = 0.0;
-    for (name, share) in Schedule::PHASES {
-        let middle = (start + share / 2.0) * load.schedule.duration().as_secs_f64();
-        let (x, y) = panel.backend_coord(&(middle, panel.y_range().end));
-        let style = font(12.0, PALE).pos(Pos::new(HPos::Center, VPos::Bottom));
-        area.draw(&Text::new(name, (x - left, y - top - 4), style))?;
-        start += share;
-    }
-    Ok(())
-}
-
-/// Writes the names of lines at `x`, each at the height of its line if there is room, and apart.
-fn name_lines<'a>(root: &Area<'a>, x: i32, mut names: Vec<(i32, String, RGBColor)>) -> Drawing<'a> {
-    const APART: i32 = 17;
-    names.sort_by_key(|name| name.0);
-    let mut lowest = i32::MAX;
-    for (y, _, _) in names.iter_mut().rev() {
-        *y = (*y).min(lowest);
-        lowest = *y - APART;
-    }
-    for (y, name, colour) in names {
-        let style = font(13.0, colour).pos(Pos::new(HPos::Left, VPos::Center));
-        let (width, height) = root.estimate_text_size(&name, &style)?;
-        let (right, half) = (x + width as i32, height as i32 / 2 + 1);
-        root.draw(&Rectangle::new([(x - 4, y - half), (right, y + half)], WHITE.filled()))?; // over the grid
-        root.draw(&Text::new(name, (x, y), style))?;
-    }
-    Ok(())
-}
-
-fn middle_of_slice(number: usize, load: &Load) -> f64 {
-    load.schedule.duration().as_secs_f64() * (number as f64 + 0.5) / SLICES as f64
-}
-
-fn font(size: f64, colour: RGBColor) -> TextStyle<'static> {
-    ("sans-serif", size).into_font().color(&colour)
-}
-
+/// Runs that never were.
 #[cfg(test)]
-mod tests {
+pub mod example {
     use super::*;
+    use crate::load::Schedule;
 
-    fn example() -> anyhow::Result<(Load, Vec<Run>)> {
+    /// Every tenth request is shed. Health checks take one unit of time, paying customers two, and free ones four.
+    fn outcome(load: &Load, unit: u32) -> anyhow::Result<Outcome> {
+        let mut outcome = Outcome::new(load.schedule.duration(), load.focus.clone())?;
+        for number in 0..load.schedule.total() {
+            let due = load.schedule.due(number);
+            let class = Class::ALL[number as usize % 3];
+            outcome.offer(class, due);
+            let status = if number % 10 == 0 { 503 } else { 200 };
+            outcome.answer(class, due, due + Duration::from_millis((unit << (2 - class as u32)).into()), status);
+        }
+        Ok(outcome)
+    }
+
+    /// A slow one without parts, and a fast one with all of them.
+    pub fn runs() -> anyhow::Result<(Load, Vec<Run>)> {
         let schedule = Schedule::new(100, 1_000, Duration::from_secs(2));
         let load = Load {
             schedule,
@@ -477,81 +310,90 @@ mod tests {
             patience: Duration::from_secs(1),
             drain: Duration::from_secs(1),
         };
-        // Every tenth request is shed; health checks take one unit of time, paying customers two, free ones four.
-        let outcome = |unit: u32| -> anyhow::Result<Outcome> {
-            let mut outcome = Outcome::new(load.schedule.duration(), load.focus.clone())?;
-            for number in 0..load.schedule.total() {
-                let due = load.schedule.due(number);
-                let class = Class::ALL[number as usize % 3];
-                outcome.offer(class, due);
-                let status = if number % 10 == 0 { 503 } else { 200 };
-                outcome.answer(class, due, due + Duration::from_millis((unit << (2 - class as u32)).into()), status);
-            }
-            Ok(outcome)
-        };
-        let run = |mode, unit| -> anyhow::Result<Run> {
-            let (unloaded, outcome) = (outcome(1)?, outcome(unit)?);
-            let waits = Waits { count: 4, total: Duration::from_millis(10), longest: Duration::from_millis(7) };
-            Ok(Run {
-                mode,
-                unloaded,
-                outcome,
+        let run = |parts: Parts, unit| {
+            let longest_wait = Duration::from_millis(7);
+            let counts =
+                Counts { connections: 4, waited: Duration::from_millis(10), longest_wait, ..Counts::default() };
+            anyhow::Ok(Run {
+                name: parts.to_string(),
+                parts,
+                unloaded: outcome(&load, 1)?,
+                outcome: outcome(&load, unit)?,
                 connections_opened: 4,
-                waits,
-                hit_ratio: (mode == Mode::Stanchion).then_some(0.75),
+                counts: Counts { most_serving: 3, ..counts },
+                hit_ratio: (parts == Parts::ALL).then_some(0.75),
                 queries: 1_234_567,
                 queries_for_hottest: 12_345,
             })
         };
-        Ok((load.clone(), vec![run(Mode::Bare, 400)?, run(Mode::Stanchion, 2)?]))
+        let runs = vec![run(Parts::NONE, 300)?, run(Parts::ALL, 2)?];
+        Ok((load, runs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The cells of the row that begins with `name`.
+    fn row(table: &str, name: &str) -> Vec<String> {
+        let cells = table.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        cells.split("  ").map(|cell| cell.trim().to_owned()).filter(|cell| !cell.is_empty()).collect()
     }
 
     #[test]
-    fn the_first_table_has_a_column_for_each_mode() -> anyhow::Result<()> {
-        let (_, runs) = example()?;
-        let table = by_mode(&runs);
-        let row = |name: &str| -> anyhow::Result<Vec<String>> {
-            let line = table.lines().find(|line| line.trim().starts_with(name)).context("no such row")?;
-            Ok(line.trim().replacen(name, "", 1).replace(" ms", "").split_whitespace().map(str::to_owned).collect())
-        };
-        assert_eq!(row("bare")?, ["stanchion"]);
-        assert_eq!(row("answered from the cache")?, ["-", "75.0", "%"]);
-        assert_eq!(row("database queries made")?, ["1,234,567", "1,234,567"]);
-        assert_eq!(row("for the hottest product")?, ["12,345", "12,345"]);
-        assert_eq!(row("database connections opened")?, ["4", "4"]);
-        assert_eq!(row("wait for one, on average")?, ["2.50", "2.50"]);
-        assert_eq!(row("wait for one, at most")?, ["7.00", "7.00"]);
-        assert_eq!(row("p50")?, ["800", "4.00"]);
-        assert_eq!(row("failed")?, ["0", "0"]);
+    fn each_run_has_a_row_in_each_table() -> anyhow::Result<()> {
+        let (load, runs) = example::runs()?;
+        let outcome = outcomes(&runs);
+        assert_eq!(row(&outcome, "full")[3..], ["0", "4.00 ms", "8.00 ms", "8.00 ms"]);
+        assert_eq!(row(&outcome, "bare")[4..], ["600 ms", "1200 ms", "1200 ms"]);
+        let offered = runs[0].outcome.total.offered;
+        assert_eq!(row(&outcome, &grouped(offered))[..3], ["served", "100 ms", "at once"]);
+
+        let asked = ["75.0 %", "1,234,567", "12,345", "4", "2.50 ms", "7.00 ms", "3"];
+        assert_eq!(row(&databases(&runs), "full"), asked);
+        assert_eq!(row(&databases(&runs), "bare")[0], "-");
+        assert_eq!(row(&details(&runs), "bare")[..5], ["0", "0", "0", "600 ms", "1200 ms"]);
+        assert!(tables(&load, &runs).lines().all(|line| line.len() <= 80));
         Ok(())
     }
 
     #[test]
-    fn the_second_table_has_a_row_for_each_class_of_each_mode() -> anyhow::Result<()> {
-        let (load, runs) = example()?;
-        let table = by_class(&load, &runs);
-        let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(rows[3][..4], ["bare", "health", "(1", "%)"]);
-        assert_eq!(rows[4][..4], ["bare", "paying", "(9", "%)"]);
-        let free = ["stanchion", "free", "(90", "%)", "4.00", "ms", "4.00", "ms", "8.00", "ms", "8.00", "ms", "2.0x"];
-        assert_eq!(rows[8][..13], free);
-        assert_eq!(rows[8][14..], ["%"]);
-        assert_eq!(rows.len(), 9);
-        assert!(tables(&load, &runs).lines().all(|line| line.len() < 80), "{table}");
+    fn each_class_has_a_row_for_each_run() -> anyhow::Result<()> {
+        let (load, mut runs) = example::runs()?;
+        let table = classes(&load, &runs);
+        let names = ["health (1 %)", "paying (9 %)", "free (90 %)"];
+        let rows: Vec<_> = table.lines().skip(3).collect();
+        let expected = names.into_iter().flat_map(|class| ["bare", "full"].map(|run| (class, run)));
+        assert!(rows.iter().zip(expected).all(|(row, (class, run))| row.starts_with(class) && row.contains(run)));
+        assert_eq!(rows.len(), 6);
+        assert_eq!(row(rows[5], "free (90 %)")[..6], ["full", "4.00 ms", "4.00 ms", "8.00 ms", "8.00 ms", "2.0x"]);
 
-        let nothing = Outcome::new(load.schedule.duration(), load.focus.clone())?;
-        let unserved = Run { unloaded: nothing, ..example()?.1.remove(0) };
-        assert_eq!(by_class(&load, &[unserved]).lines().last().map(|line| line.matches(" -").count()), Some(3));
+        runs[0].unloaded = Outcome::new(load.schedule.duration(), load.focus.clone())?;
+        assert_eq!(row(&classes(&load, &runs), "health (1 %)")[..3], ["bare", "-", "-"]);
+        assert_eq!(row(&classes(&load, &runs), "health (1 %)")[5], "-");
+        Ok(())
+    }
+
+    #[test]
+    fn the_widest_names_fit_a_table() -> anyhow::Result<()> {
+        let (load, mut runs) = example::runs()?;
+        runs[0].name = "semaphore, queue, mutex".into();
+        let lines = tables(&load, &runs);
+        assert!(lines.lines().all(|line| line.len() <= 100), "{lines}");
         Ok(())
     }
 
     #[test]
     fn the_json_has_the_same_numbers() -> anyhow::Result<()> {
-        let (load, runs) = example()?;
+        let (load, runs) = example::runs()?;
         let json = json(&load, &runs);
         assert_eq!(json["load"]["to_rate"], 1_000);
         assert_eq!(json["load"]["mix"][2], json!({ "class": "health", "parts": 1 }));
-        assert_eq!(json["runs"][1]["mode"], "stanchion");
+        assert_eq!((&json["runs"][0]["name"], &json["runs"][0]["parts"]), (&json!("bare"), &json!([])));
+        let parts = ["semaphore", "queue", "pool", "mutex", "cache"];
+        assert_eq!((&json["runs"][1]["name"], &json["runs"][1]["parts"]), (&json!("full"), &json!(parts)));
+        assert_eq!(json["runs"][1]["threads_at_once"], 3);
         assert_eq!(json["runs"][0]["offered"], load.schedule.total());
         assert_eq!(json["runs"][1]["database_queries"], 1_234_567);
         assert_eq!(json["runs"][1]["database_queries_for_hottest_product"], 12_345);
@@ -563,22 +405,6 @@ mod tests {
         assert_eq!(health["p99_grew_to"], 2.0);
         let ends = |phase: &str| health[phase]["served"].as_u64() < health[phase]["offered"].as_u64();
         assert!(ends("unloaded") && ends("peak"), "{health}");
-        Ok(())
-    }
-
-    #[test]
-    fn the_chart_is_drawn_even_of_nothing() -> anyhow::Result<()> {
-        let directory = tempfile::tempdir()?;
-        let path = directory.path().join("chart.svg");
-        let (load, mut runs) = example()?;
-        chart(&path, &load, &runs)?;
-        let svg = std::fs::read_to_string(&path)?;
-        assert!(svg.contains("stanchion, health") && svg.trim_end().ends_with("</svg>"));
-        assert!(svg.contains("database connections opened: bare 4 (longest wait for one 7.00 ms), stanchion 4 ("));
-
-        runs[0].outcome = Outcome::new(load.schedule.duration(), load.focus.clone())?;
-        chart(&path, &load, &runs[..1])?;
-        assert!(chart(directory.path(), &load, &runs).is_err());
         Ok(())
     }
 

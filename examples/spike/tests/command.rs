@@ -31,8 +31,9 @@ fn a_small_run_prints_json_and_draws_the_chart() -> Outcome {
     };
     let runs = json["runs"].as_array().ok_or("no runs")?;
     assert_eq!(runs.len(), 2);
-    for (run, mode) in runs.iter().zip(["bare", "stanchion"]) {
-        assert_eq!(run["mode"], mode);
+    for (run, (name, parts)) in runs.iter().zip([("bare", 0), ("full", 5)]) {
+        assert_eq!(run["name"], name);
+        assert_eq!(run["parts"].as_array().map(Vec::len), Some(parts));
         assert!(adds_up(run) > 0);
         let classes = run["classes"].as_array().ok_or("no classes")?;
         assert_eq!(classes.len(), 3);
@@ -47,36 +48,38 @@ fn a_small_run_prints_json_and_draws_the_chart() -> Outcome {
         let wait = |name: &str| run["database_connection_wait_ms"][name].as_f64().unwrap_or_default();
         assert!(0.0 < wait("mean") && wait("mean") <= wait("max"), "{run}");
     }
-    // Bare opens a connection for each request, stanchion as many as may query at once.
+    // Bare opens a connection for each request, full as many as may query at once.
     assert!(runs[0]["database_connections_opened"].as_u64() > Some(2));
     assert_eq!(runs[1]["database_connections_opened"], 2);
-    // What everybody wants bare asks for each time, stanchion once.
+    assert!((1..=2).contains(&runs[1]["threads_at_once"].as_u64().unwrap_or_default()), "{}", runs[1]);
+    // What everybody wants bare asks for each time, full once.
     let for_hottest = |run: &serde_json::Value| run["database_queries_for_hottest_product"].as_u64();
     assert!(for_hottest(&runs[0]) > Some(1));
     assert_eq!(for_hottest(&runs[1]), Some(1));
     assert!(runs[0]["cache_hit_ratio"].is_null());
     assert!((0.1..1.0).contains(&runs[1]["cache_hit_ratio"].as_f64().unwrap_or_default()), "{}", runs[1]);
-    // Both modes are asked the same.
+    // Both are asked the same.
     assert_eq!(runs[0]["classes"][1]["peak"]["offered"], runs[1]["classes"][1]["peak"]["offered"]);
     let svg = std::fs::read_to_string(directory.path().join("spike.svg"))?;
-    assert!(svg.starts_with("<svg") && svg.contains("bare, all") && svg.contains("stanchion, health"));
-    assert!(svg.contains(", stanchion 2 (longest wait for one "), "{svg}");
+    assert!(svg.starts_with("<svg") && svg.contains("bare\n") && svg.contains("full: semaphore, queue, pool, mutex"));
+    assert!(svg.contains(" served, 2 connections opened"), "{svg}");
     Ok(())
 }
 
 #[test]
-fn the_tables_have_a_row_for_each_class() -> Outcome {
+fn the_ladder_has_a_row_for_each_rung_and_each_class() -> Outcome {
     let directory = tempfile::tempdir()?;
-    let flags = ["--seconds", "1", "--from-rate", "100", "--to-rate", "100", "--connections", "3"];
+    let flags = ["--ladder", "--seconds", "1", "--from-rate", "100", "--to-rate", "100", "--connections", "3"];
     let output = spike(directory.path(), &flags)?;
     assert_eq!(output.status.code(), Some(0), "{}", standard_error(&output));
     let tables = String::from_utf8(output.stdout)?;
-    for mode in ["bare", "stanchion"] {
-        for class in ["health (1 %)", "paying (9 %)", "free (90 %)"] {
-            let rows = tables.lines().filter(|line| line.starts_with(mode) && line.contains(class)).count();
-            assert_eq!(rows, 1, "{mode} {class}: {tables}");
-        }
+    for rung in ["bare ", "+ semaphore ", "+ queue ", "+ pool ", "+ mutex ", "+ cache "] {
+        let rows = |class: &str| tables.lines().filter(|line| line.starts_with(class) && line.contains(rung)).count();
+        assert_eq!(["health (1 %)", "paying (9 %)", "free (90 %)"].map(rows), [1; 3], "{rung}: {tables}");
+        assert_eq!(tables.lines().filter(|line| line.starts_with(rung)).count(), 3, "{rung}: {tables}");
     }
+    let svg = std::fs::read_to_string(directory.path().join("spike.svg"))?;
+    assert!(svg.contains("+ cache\n"), "{svg}");
     Ok(())
 }
 
@@ -85,20 +88,24 @@ fn the_help_tells_the_classes() -> Outcome {
     let output = spike(Path::new("."), &["--help"])?;
     assert_eq!(output.status.code(), Some(0));
     let help = String::from_utf8(output.stdout)?;
-    for word in ["health check", "paying", "free", "x-class", "--max-waiting", "--cache"] {
+    for word in
+        ["health check", "paying", "free", "x-class", "--max-waiting", "--cache", "--only", "--ladder", "- mutex:"]
+    {
         assert!(help.contains(word), "{word}: {help}");
     }
     Ok(())
 }
 
 #[test]
-fn one_mode_may_run_alone_over_a_database_that_stays() -> Outcome {
+fn a_run_may_have_any_parts_over_a_database_that_stays() -> Outcome {
     let directory = tempfile::tempdir()?;
-    let flags = ["--only", "stanchion", "--seconds", "1", "--from-rate", "20", "--to-rate", "20"];
+    let flags =
+        ["--only", "pool,semaphore", "--only", "cache", "--seconds", "1", "--from-rate", "20", "--to-rate", "20"];
     let output = spike(directory.path(), &[&flags[..], &["--database", "kept.sqlite"]].concat())?;
     assert_eq!(output.status.code(), Some(0), "{}", standard_error(&output));
     let table = String::from_utf8(output.stdout)?;
-    assert!(table.contains("stanchion") && !table.contains("bare"), "{table}");
+    let rows = |name: &str| table.lines().filter(|line| line.starts_with(name)).count();
+    assert_eq!(["semaphore, pool ", "cache ", "bare ", "full "].map(rows), [3, 3, 0, 0], "{table}");
     assert!(directory.path().join("kept.sqlite").exists());
     Ok(())
 }
@@ -106,11 +113,13 @@ fn one_mode_may_run_alone_over_a_database_that_stays() -> Outcome {
 #[test]
 fn bad_flags_exit_with_2() -> Outcome {
     let directory = tempfile::tempdir()?;
-    for flags in [&["--from-rate", "10", "--to-rate", "9"][..], &["--connections", "2"], &["--nonsense"]] {
+    for flags in [&["--from-rate", "10", "--to-rate", "9"][..], &["--connections", "2"], &["--only", "lock"]] {
         let output = spike(directory.path(), flags)?;
         assert_eq!(output.status.code(), Some(2), "{flags:?}");
         assert!(output.stdout.is_empty() && standard_error(&output).contains("error:"), "{flags:?}");
     }
+    let advice = standard_error(&spike(directory.path(), &["--only", "lock"])?);
+    assert!(advice.contains("there is no part lock: choose from semaphore, queue, pool, mutex, cache"), "{advice}");
     Ok(())
 }
 
