@@ -13,17 +13,17 @@ use std::cell::LazyCell;
 use std::future::ready;
 use std::hash::RandomState;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Barrier};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::figures::{self, Figure};
-use common::gate::two_workers;
+use common::gate::{now, two_workers};
+use common::threads::{COUNTS, contend, side_by_side};
 use common::{Dice, Group, compare, testing};
 use contenders::{
     Cache, Cached, Hashlink, Load, LoadAsync, Lru, LruTokio, Moka, MokaFuture, QuickCache, Schnellru, Sharded,
-    Stanchion, now,
+    Stanchion,
 };
 use criterion::{Criterion, SamplingMode, Throughput};
 use rand::SeedableRng;
@@ -79,6 +79,7 @@ fn main() {
     load(criterion);
     size(criterion);
     threads(criterion);
+    threads_that_hit(criterion);
     hits();
     criterion.final_summary();
 }
@@ -120,8 +121,8 @@ fn load(criterion: &mut Criterion) {
 
 /// One thread, and caches of any size.
 fn size(criterion: &mut Criterion) {
-    let sizes = [("10,000", 10_000), ("100,000", 100_000), ("1,000,000", 1_000_000), ("10,000,000", 10_000_000)];
-    for (count, entries) in sizes {
+    let small = [("1,000", 1_000), ("10,000", 10_000), ("100,000", 100_000)];
+    for (count, entries) in small.into_iter().chain([("1,000,000", 1_000_000), ("10,000,000", 10_000_000)]) {
         let (hit_name, insert_name) =
             (format!("lru_cache/size/hit, {count}"), format!("lru_cache/size/insert + evict, {count}"));
         let entries = if testing() { 1_000 } else { entries };
@@ -169,6 +170,24 @@ fn threads(criterion: &mut Criterion) {
         ],
         |group, C| mixed::<C>(group, &spelled, 1, capacity)
     );
+}
+
+/// Threads that ask for popular keys more often, and find them all, in a cache that fits into the processor's.
+fn threads_that_hit(criterion: &mut Criterion) {
+    const ENTRIES: usize = 10_000;
+
+    let most = COUNTS.into_iter().map(|(_, threads)| threads).max().expect("there are some");
+    let traces: Vec<Vec<u64>> = (0..most).map(|thread| zipf(ENTRIES, thread as u64).take(1 << 13).collect()).collect();
+    for (count, threads) in COUNTS {
+        let name = format!("lru_cache/threads/zipf hits, 1 shard, {count}");
+        compare!(criterion, name, [Stanchion<1>, QuickCache<1>, Lru], |group, C| {
+            hit_together::<C>(group, ENTRIES, &traces[..threads])
+        });
+        let name = format!("lru_cache/threads/zipf hits, 16 shards, {count}");
+        compare!(criterion, name, [Stanchion<16>, QuickCache<16>, Sharded<Schnellru>], |group, C| {
+            hit_together::<C>(group, ENTRIES, &traces[..threads])
+        });
+    }
 }
 
 /// How many requests find what they ask for, and how long each takes. Whatever is not there is inserted.
@@ -334,7 +353,8 @@ fn mixed<C: Cache>(group: &mut Group<'_>, traces: &[Vec<C::Key>], threads: usize
             cache
         });
         bencher.iter_custom(|requests| {
-            let time = side_by_side(&traces[..threads], |trace| {
+            let time = side_by_side(threads, |thread| {
+                let trace = &traces[thread];
                 let keys = trace.iter().cycle().skip(done % trace.len()).take(requests as usize);
                 keys.for_each(|key| _ = request(cache, key));
             });
@@ -344,21 +364,14 @@ fn mixed<C: Cache>(group: &mut Group<'_>, traces: &[Vec<C::Key>], threads: usize
     });
 }
 
-/// From the first beginning to the last end.
-fn side_by_side<T: Sync>(parts: &[T], work: impl Fn(&T) + Sync) -> Duration {
-    let barrier = Barrier::new(parts.len());
-    let work = |part| {
-        barrier.wait();
-        let start = Instant::now();
-        work(part);
-        (start, Instant::now())
-    };
-    thread::scope(|scope| {
-        let threads: Vec<_> = parts.iter().map(|part| scope.spawn(move || work(part))).collect();
-        let times: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("a thread panicked")).collect();
-        let (first, last) = (times.iter().map(|time| time.0).min(), times.iter().map(|time| time.1).max());
-        last.zip(first).map_or(Duration::ZERO, |(last, first)| last - first)
-    })
+/// A thread for each trace, all on one cache that holds everything.
+fn hit_together<C: Cache<Key = u64>>(group: &mut Group<'_>, entries: usize, traces: &[Vec<u64>]) {
+    let cache = holding::<C>(entries);
+    contend(group, C::NAME, traces.len(), |thread, times| {
+        for key in traces[thread].iter().cycle().take(times as usize) {
+            black_box(cache.get(key));
+        }
+    });
 }
 
 fn hit_ratio<C: Cache<Key = u64>>(trace: &[u64], capacity: usize) -> Vec<Figure> {

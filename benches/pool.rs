@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use common::figures::{Figure, figures};
 use common::gate::{Crowd, Gate, cancel, claim, counting_waker, crowd, free, free_try, hand_off, two_workers, wait};
+use common::threads::{COUNTS, enough_for_all};
 use common::{Group, compare, testing};
 use criterion::{SamplingMode, Throughput};
 use tokio::runtime::{Builder, Runtime};
@@ -65,8 +66,10 @@ fn main() {
         compare_fixed!(criterion, "pool/queue/hand-off, fixed", |group, P| hand_off::<P>(group, waker));
         compare_fixed!(criterion, "pool/queue/wait + cancel, fixed", |group, P| cancel::<P>(group, waker));
 
-        for (count, waiters) in [("1,000", 1_000), ("100,000", 100_000)] {
-            let waiters = if testing() { 1_000 } else { waiters };
+        let crowds = [("10", 10), ("100", 100), ("1,000", 1_000)];
+        let storms = [("10,000", 10_000), ("100,000", 100_000), ("1,000,000", 1_000_000)];
+        for (count, waiters) in crowds.into_iter().chain(storms) {
+            let waiters = if testing() { waiters.min(1_000) } else { waiters };
             compare_managed!(criterion, format!("pool/storm/{count} give up"), by hand, |group, P| {
                 storm::<P>(group, waiters)
             });
@@ -91,6 +94,11 @@ fn main() {
     for (tasks, objects) in [(8, 2), (32, 8), (100, 10)] {
         let name = format!("pool/runtime/two workers, every other get given up, {tasks} tasks, {objects} objects");
         compare_managed!(criterion, name, |group, P| impatient_crowd::<P>(group, two_workers, tasks, objects));
+    }
+
+    for (count, threads) in COUNTS {
+        let name = format!("pool/threads/as many objects, {count}");
+        compare!(criterion, name, [Managed, Deadpool, HandMade], |group, P| enough_for_all::<P>(group, threads));
     }
 
     for (name, idle) in [("pool/spike/of 50, none idle", 0), ("pool/spike/of 50, 5 idle", 5)] {

@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use common::gate::{claim, counting_waker, two_workers, wait};
+use common::gate::{claim, counting_waker, now, two_workers, wait};
+use common::threads::{COUNTS, contend};
 use common::{Dice, Group, compare, testing};
 use criterion::{SamplingMode, Throughput};
 use tokio::runtime::Runtime;
@@ -27,7 +28,8 @@ fn main() {
     let criterion = &mut common::criterion_measuring_for(Duration::from_millis(200));
 
     for (spread_name, spread) in [("16 priorities", Spread::Sixteen), ("all distinct", Spread::Distinct)] {
-        for (depth_name, depth) in [("0", 0), ("100", 100), ("10,000", 10_000), ("1,000,000", 1_000_000)] {
+        let depths = [("0", 0), ("100", 100), ("1,000", 1_000), ("10,000", 10_000)];
+        for (depth_name, depth) in depths.into_iter().chain([("100,000", 100_000), ("1,000,000", 1_000_000)]) {
             let backlog = Backlog { spread, depth: if testing() { depth.min(1_000) } else { depth } };
             compare!(
                 criterion,
@@ -44,6 +46,10 @@ fn main() {
                 ],
                 |group, Q| push_pop::<Q>(group, backlog)
             );
+            if let 1_000 | 100_000 = depth {
+                // Between the others, to see how push_pop grows.
+                continue;
+            }
             compare!(
                 criterion,
                 format!("priority_queue/push_remove/{spread_name}, depth {depth_name}"),
@@ -78,6 +84,13 @@ fn main() {
                 shared_crowd::<C>(group, runtime, producers, consumers)
             });
         }
+    }
+
+    for (count, threads) in COUNTS {
+        let name = format!("priority_queue/threads/push + pop, {count}");
+        compare!(criterion, name, [Stanchion, NotifyingHeap, PriorityChannel], |group, C| {
+            push_pop_together::<C>(group, threads)
+        });
     }
 
     let waker = &counting_waker();
@@ -323,6 +336,18 @@ async fn pass_through<C: Channel>(senders: Vec<C::Sender>, receivers: Vec<C::Rec
         task.await.expect("a task panicked");
     }
     start.elapsed()
+}
+
+/// Each thread pushes one and pops one, over and over, so that nobody waits for an item.
+fn push_pop_together<C: Channel<Sender: Sync, Receiver: Clone + Sync>>(group: &mut Group<'_>, threads: usize) {
+    let (sender, receiver) = C::channel(ROOM);
+    contend(group, C::NAME, threads, |_, times| {
+        let (mut receiver, mut dice) = (receiver.clone(), Dice::new());
+        for item in 0..times {
+            now(C::push(&sender, Spread::Sixteen.first(&mut dice), item));
+            black_box(now(C::pop(&mut receiver)));
+        }
+    });
 }
 
 type Stanchion = stanchion::PriorityQueue<u64, u64>;

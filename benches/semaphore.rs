@@ -1,5 +1,5 @@
 //! `Semaphore` beside those of tokio, async-lock, futures-intrusive (fair) and mea. See `common/gate.rs` for the works
-//! that a mutex does too; many permits in one request and the storm of waiters are added here.
+//! that a mutex does too; many permits in one request, the storm of waiters and threads are added here.
 
 mod common;
 
@@ -15,7 +15,8 @@ use common::gate::{
     Crowd, Gate, Owned, cancel, claim, counting_waker, crowd, each_crowd, free, free_owned, free_try, gate, hand_off,
     owned, wait,
 };
-use common::{Group, compare};
+use common::threads::{COUNTS, enough_for_all};
+use common::{Group, compare, testing};
 use criterion::{SamplingMode, Throughput};
 
 use async_lock::Semaphore as AsyncLock;
@@ -52,8 +53,16 @@ fn main() {
         compare_all!(criterion, name, |group, G| crowd::<G>(group, runtime, few(size), size));
     });
 
-    for (count, waiters) in [("1,000", 1_000), ("10,000", 10_000), ("100,000", 100_000), ("1,000,000", 1_000_000)] {
+    let crowds = [("10", 10), ("100", 100), ("1,000", 1_000)];
+    let storms = [("10,000", 10_000), ("100,000", 100_000), ("1,000,000", 1_000_000)];
+    for (count, waiters) in crowds.into_iter().chain(storms) {
+        let waiters = if testing() { waiters.min(1_000) } else { waiters };
         compare_all!(criterion, format!("semaphore/storm/{count} waiters"), |group, G| storm::<G>(group, waiters));
+    }
+
+    for (count, threads) in COUNTS {
+        let name = format!("semaphore/threads/as many permits, {count}");
+        compare!(criterion, name, [Stanchion, Tokio, AsyncLock], |group, G| enough_for_all::<G>(group, threads));
     }
 
     criterion.final_summary();

@@ -20,10 +20,11 @@ fn main() {
     for (scheduler, workers, mut builder) in schedulers {
         let runtime = &builder.build().expect("the runtime starts");
         for (yields, yielding) in [("ready at once", false), ("yields once", true)] {
-            for (kind, tasks) in [("round_trip", 1), ("burst", 16), ("burst", 1_000)] {
+            for (kind, tasks) in [("round_trip", 1), ("burst", 16), ("burst", 100), ("burst", 1_000)] {
                 let count = match tasks {
                     1 => "",
                     16 => ", 16 tasks",
+                    100 => ", 100 tasks",
                     _ => ", 1,000 tasks",
                 };
                 let burst = Burst { tasks, yielding };

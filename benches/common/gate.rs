@@ -149,6 +149,15 @@ pub(crate) fn claim<F: Future>(future: Pin<&mut F>, cx: &mut Context<'_>) -> F::
     }
 }
 
+/// Nearly always done at its first poll; among threads it may have to wait for somebody's lock.
+pub(crate) fn now<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => futures::executor::block_on(future),
+    }
+}
+
 /// A waker with a reference count, like those of real executors: a clone, a drop and a wake cost something.
 pub(crate) fn counting_waker() -> Waker {
     struct Counting(AtomicUsize);
@@ -174,7 +183,7 @@ pub(crate) struct Crowd {
     pub(crate) across_a_yield: bool,
 }
 
-/// Puts `measure` to crowds of 2 to 1,000 tasks on tokio's two schedulers; `name` is the group's.
+/// Puts `measure` to crowds of up to 1,000 tasks on tokio's two schedulers; `name` is the group's.
 pub(crate) fn each_crowd(
     criterion: &mut Criterion,
     primitive: &str,
@@ -184,8 +193,11 @@ pub(crate) fn each_crowd(
     for (scheduler, mut builder) in schedulers {
         let runtime = builder.build().expect("the runtime starts");
         for (yields, across_a_yield) in [("held across a yield", true), ("no yield", false)] {
-            for (count, tasks) in [("2", 2), ("16", 16), ("64", 64), ("1,000", 1_000)] {
-                let name = format!("{primitive}/runtime/{scheduler}, {yields}, {count} tasks");
+            // One alone that does not even yield is what `free` measures.
+            let alone = across_a_yield.then_some(("1 task", 1));
+            let crowds = [("2 tasks", 2), ("16 tasks", 16), ("64 tasks", 64), ("1,000 tasks", 1_000)];
+            for (count, tasks) in alone.into_iter().chain(crowds) {
+                let name = format!("{primitive}/runtime/{scheduler}, {yields}, {count}");
                 measure(criterion, name, &runtime, Crowd { tasks, across_a_yield });
             }
         }

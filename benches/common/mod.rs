@@ -5,11 +5,14 @@
 //! through a table unless the work says so, since one such call costs as much as what is measured here.
 //!
 //! A group is named `primitive/kind/work`, and the report makes its tables and charts of the three parts. The kinds are
-//! called so that their alphabetical order is a good order to read: `free`, `queue`, `runtime`, `storm`.
+//! called so that their alphabetical order is a good order to read: `free`, `queue`, `runtime`, `storm`,
+//! `threads`. Works that differ in one number, as `10 waiters` and `100 waiters`, are also points of a curve, if the report
+//! knows it (`scaling.rs` there).
 #![allow(dead_code, unused_imports, unused_macros)] // No bench needs everything.
 
 pub(crate) mod figures;
 pub(crate) mod gate;
+pub(crate) mod threads;
 
 use std::env;
 use std::time::Duration;

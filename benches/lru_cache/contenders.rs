@@ -5,11 +5,11 @@ use std::array;
 use std::convert::Infallible;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 
 use rustc_hash::FxBuildHasher;
 use stanchion::LruCache;
+
+use crate::common::gate::now;
 
 /// A contender. Values are numbers.
 pub(crate) trait Cache: Send + Sync + 'static {
@@ -50,15 +50,6 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Key for K {}
 
 pub(crate) trait Hasher: BuildHasher + Default + Send + Sync + 'static {}
 impl<S: BuildHasher + Default + Send + Sync + 'static> Hasher for S {}
-
-/// Nearly always done at its first poll; in a crowd it may have to wait for a lock.
-pub(crate) fn now<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => futures::executor::block_on(future),
-    }
-}
 
 /// In so many shards.
 pub(crate) struct Stanchion<const SHARDS: usize, K = u64, S = FxBuildHasher>(LruCache<K, u64, S>);

@@ -13,7 +13,7 @@ use crate::summary::{Kind, Peer, Primitive, Ratio};
 use crate::table::nanoseconds;
 use crate::workspace::OURS;
 
-const WIDTH: u32 = 1000;
+pub const WIDTH: u32 = 1000;
 /// Where the columns end or begin: the works' names, our times, and the axis.
 const NAMES: i32 = 12;
 const TIMES: i32 = 438;
@@ -32,16 +32,16 @@ const LANE_HEIGHT: i32 = 6;
 const ROW_GAP: i32 = 9;
 
 /// Font sizes as plotters counts them, five for four pixels.
-const TITLE: i32 = 22;
+pub const TITLE: i32 = 22;
 const KIND: i32 = 17;
-const NORMAL: i32 = 16;
-const SMALL: i32 = 15;
+pub const NORMAL: i32 = 16;
+pub const SMALL: i32 = 15;
 
-const TEXT: RGBColor = RGBColor(117, 125, 135);
-const STRONG: RGBColor = RGBColor(101, 125, 153);
-const LINE: RGBColor = RGBColor(128, 136, 146);
+pub const TEXT: RGBColor = RGBColor(117, 125, 135);
+pub const STRONG: RGBColor = RGBColor(101, 125, 153);
+pub const LINE: RGBColor = RGBColor(128, 136, 146);
 const LOSS: RGBColor = RGBColor(214, 72, 72);
-const COLOURS: [RGBColor; 8] = [
+pub const COLOURS: [RGBColor; 8] = [
     RGBColor(56, 139, 253),
     RGBColor(224, 122, 47),
     RGBColor(46, 160, 87),
@@ -59,7 +59,7 @@ const MARKS: [f64; 17] =
 /// Those that go without a label where there is no room for all.
 const MINOR: [f64; 3] = [0.7, 1.5, 7.0];
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// The picture as SVG. A peer has the same colour in all pictures that are given the same `palette` of names, as far as
 /// there are enough colours.
@@ -201,7 +201,7 @@ impl Axis {
     }
 }
 
-fn text(area: &Area<'_>, text: &str, at: (i32, i32), to: HPos, style: (i32, RGBColor, FontStyle)) -> Result<()> {
+pub fn text(area: &Area<'_>, text: &str, at: (i32, i32), to: HPos, style: (i32, RGBColor, FontStyle)) -> Result<()> {
     let (size, colour, weight) = style;
     let style = ("sans-serif", size, weight).into_text_style(area).color(&colour).pos(Pos::new(to, VPos::Center));
     area.draw(&Text::new(text, at, style))?;

@@ -11,8 +11,45 @@ use anyhow::Result;
 use crate::summary::{Primitive, all_peers};
 use crate::workspace::{OURS, Workspace};
 
-pub fn table(workspace: &Workspace, primitives: &[Primitive]) -> Result<String> {
+/// How much the processor's caches hold, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Caches {
+    /// Of one core.
+    pub l2: f64,
+    /// Of all of them.
+    pub l3: f64,
+}
+
+impl Caches {
+    pub fn find() -> Self {
+        Self::read(|index, field| {
+            fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{index}/{field}")).unwrap_or_default()
+        })
+    }
+
+    /// What is not told is taken to be 1 MiB and 32 MiB.
+    fn read(tell: impl Fn(usize, &str) -> String) -> Self {
+        let size = |level, otherwise| {
+            let index = (0..8).find(|&index| tell(index, "level").trim() == level);
+            let size = index.and_then(|index| tell(index, "size").trim().strip_suffix('K')?.parse::<f64>().ok());
+            1024.0 * size.unwrap_or(otherwise)
+        };
+        Self { l2: size("2", 1024.0), l3: size("3", 32.0 * 1024.0) }
+    }
+}
+
+pub fn mebibytes(bytes: f64) -> String {
+    format!("{} MiB", bytes / 1024.0 / 1024.0)
+}
+
+/// How many threads run at the same time.
+pub fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+pub fn table(workspace: &Workspace, primitives: &[Primitive], caches: Caches) -> Result<String> {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let caches = format!("L2 {} for each core, L3 {} for all", mebibytes(caches.l2), mebibytes(caches.l3));
     let machine = machine(&read("/proc/cpuinfo"), &read("/proc/meminfo"));
     let system = system(&read("/etc/os-release"), &read("/proc/sys/kernel/osrelease"));
     let rounds: Vec<_> = primitives.iter().map(|primitive| (primitive.name.as_str(), primitive.rounds)).collect();
@@ -22,6 +59,7 @@ pub fn table(workspace: &Workspace, primitives: &[Primitive]) -> Result<String> 
 
     let rows = [
         ("machine", machine),
+        ("caches", caches),
         ("system", system),
         ("compiler", compiler()),
         ("measured", version(OURS)),
@@ -48,7 +86,7 @@ fn crates<'a>(peers: &[&'a str]) -> BTreeSet<&'a str> {
 
 fn machine(cpuinfo: &str, meminfo: &str) -> String {
     let model = field(cpuinfo, "model name", ':').unwrap_or(env::consts::ARCH);
-    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let cores = cores();
     let cores = if cores == 1 { "1 core".to_owned() } else { format!("{cores} cores") };
     match field(meminfo, "MemTotal", ':').and_then(|total| total.strip_suffix(" kB")?.trim().parse::<f64>().ok()) {
         Some(kibibytes) => format!("{model}, {cores}, {:.0} GiB of memory", kibibytes / 1024.0 / 1024.0),
@@ -109,6 +147,21 @@ mod tests {
         assert!(machine("", "MemTotal: much").starts_with(&format!("{}, ", env::consts::ARCH)));
         assert_eq!(system("", ""), env::consts::OS);
         assert_eq!(system("PRETTY_NAME=\"A Linux 12\"\n", ""), "A Linux 12");
+    }
+
+    #[test]
+    fn caches() {
+        let told = |index: usize, field: &str| match (index, field) {
+            (0 | 1, "level") => "1\n".to_owned(),
+            (0 | 1, "size") => "32K\n".to_owned(),
+            (_, "level") => index.to_string(),
+            (2, "size") => "2048K\n".to_owned(),
+            _ => String::new(),
+        };
+        let mebibyte = 1024.0 * 1024.0;
+        assert_eq!(Caches::read(told), Caches { l2: 2.0 * mebibyte, l3: 32.0 * mebibyte });
+        let silent = Caches::read(|_, _| String::new());
+        assert_eq!(silent, Caches { l2: mebibyte, l3: 32.0 * mebibyte });
     }
 
     #[test]

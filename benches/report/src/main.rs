@@ -8,7 +8,8 @@
 //!
 //! The way through the files: [`workspace`] asks cargo where things are; [`rounds`] runs the benches; [`results`] reads
 //! what criterion saved, and [`figures`] what benches tell besides; [`summary`] makes medians and ratios of it; [`table`],
-//! [`chart`], [`machine`], [`sizes`] and [`memory`] write them down; [`page`] puts that between the markers of BENCHMARKS.md.
+//! [`chart`], [`machine`], [`sizes`] and [`memory`] write them down, and [`scaling`] shows and explains how they grow; [`page`]
+//! puts all that between the markers of BENCHMARKS.md.
 
 mod chart;
 mod figures;
@@ -17,6 +18,7 @@ mod memory;
 mod page;
 mod results;
 mod rounds;
+mod scaling;
 mod sizes;
 mod summary;
 mod table;
@@ -30,11 +32,17 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use figures::Figures;
+use machine::Caches;
+use scaling::DIMENSIONS;
 use summary::Primitive;
 use workspace::Workspace;
 
 /// Where the charts go, seen from the root of the workspace, which is also where BENCHMARKS.md sees them from.
 const CHARTS: &str = "benches/charts";
+
+/// Sections of BENCHMARKS.md that are written here, besides one for each of the [`DIMENSIONS`].
+const RESULTS: &str = "report";
+const EXPECTED: &str = "expected";
 
 /// Run the benches in rounds and write tables and charts into BENCHMARKS.md.
 #[derive(Parser)]
@@ -67,7 +75,9 @@ fn report(arguments: &Arguments) -> Result<()> {
     let page_path = workspace.root.join("BENCHMARKS.md");
     // Read before the rounds: whatever is wrong with the page should be told now, not in half an hour.
     let page = fs::read_to_string(&page_path).with_context(|| format!("cannot read {}", page_path.display()))?;
-    page::replace(&page, "")?;
+    for name in [RESULTS, EXPECTED].into_iter().chain(DIMENSIONS.iter().map(|dimension| dimension.name)) {
+        page::replace(&page, name, "")?;
+    }
 
     if !arguments.no_run {
         rounds::run(&workspace, arguments.rounds, arguments.filter.as_deref())?;
@@ -75,30 +85,44 @@ fn report(arguments: &Arguments) -> Result<()> {
     let primitives = summary::summarize(&results::read(&workspace.criterion)?);
     let figures = figures::read(&workspace.criterion)?;
 
+    let caches = Caches::find();
+    let scaling = scaling::measure(&primitives, caches, machine::cores());
+
     fs::create_dir_all(workspace.root.join(CHARTS)).with_context(|| format!("cannot make the folder {CHARTS}"))?;
     let peers = summary::all_peers(&primitives);
+    let mut sections = vec![(RESULTS, generated(&workspace, &primitives, &figures, caches)?)];
+    let mut charts = Vec::new();
     for primitive in &primitives {
-        let path = workspace.root.join(chart_of(primitive));
-        let chart = chart::draw(primitive, &peers).context("cannot draw a chart")?;
-        fs::write(&path, chart).with_context(|| format!("cannot write {}", path.display()))?;
+        charts.push((chart_of(&primitive.name), chart::draw(primitive, &peers)));
     }
-    let page = page::replace(&page, &generated(&workspace, &primitives, &figures)?)?;
+    for measured in &scaling {
+        let path = chart_of(&format!("scaling_{}", measured.name()));
+        sections.push((measured.name(), format!("![Measured points beside the model]({path})\n\n{}", measured.text())));
+        sections.extend(measured.expectations().map(|text| (EXPECTED, text)));
+        charts.push((path, measured.chart()));
+    }
+    for (path, chart) in charts {
+        let path = workspace.root.join(path);
+        fs::write(&path, chart.context("cannot draw a chart")?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let page = sections.iter().try_fold(page, |page, (name, text)| page::replace(&page, name, text))?;
     fs::write(&page_path, page).with_context(|| format!("cannot write {}", page_path.display()))?;
     println!("BENCHMARKS.md and {CHARTS}/ are up to date");
     Ok(())
 }
 
-fn chart_of(primitive: &Primitive) -> String {
-    format!("{CHARTS}/{}.svg", primitive.name)
+fn chart_of(name: &str) -> String {
+    format!("{CHARTS}/{name}.svg")
 }
 
-/// What stands between the markers.
-fn generated(workspace: &Workspace, primitives: &[Primitive], figures: &[Figures]) -> Result<String> {
+/// The results, primitive by primitive.
+fn generated(workspace: &Workspace, primitives: &[Primitive], figures: &[Figures], caches: Caches) -> Result<String> {
     let mut text = String::new();
-    writeln!(text, "{}", machine::table(workspace, primitives)?)?;
+    writeln!(text, "{}", machine::table(workspace, primitives, caches)?)?;
     for primitive in primitives {
         writeln!(text, "### {}\n", primitive.name)?;
-        writeln!(text, "![How many times as fast as its peers, work by work]({})\n", chart_of(primitive))?;
+        writeln!(text, "![How many times as fast as its peers, work by work]({})\n", chart_of(&primitive.name))?;
         writeln!(text, "{}", table::table(primitive))?;
         writeln!(text, "{}\n", table::losses(primitive))?;
         text += &figures::tables(&primitive.name, figures);

@@ -44,7 +44,12 @@ pub fn nanoseconds(time: f64) -> String {
     if time < 99.95 {
         return format!("{time:.1}");
     }
-    let digits = format!("{time:.0}");
+    grouped(time)
+}
+
+/// A whole number, thousands apart.
+pub fn grouped(number: f64) -> String {
+    let digits = format!("{number:.0}");
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index) % 3 == 0 {
