@@ -2,7 +2,7 @@
 //! against each break, and writes into TESTING.md which of them noticed.
 //!
 //! A *mutant* is one thing weakened: a memory ordering, a second look, a wake, a drop that belongs after the lock. The
-//! weaker orderings are [found](orderings) in the source; everything else stands in [lists](lists), as text and what it
+//! weaker orderings are [found](orderings) in the source; everything else stands in [lists], as text and what it
 //! is replaced by. To build the crate anew for each of them would take days: all are compiled at once, each behind a
 //! question ([`source::SWITCH`]) that the environment answers when a process starts. Those that overlap cannot stand in
 //! one text; they go to different [layers](source::layers), and there are as many builds as layers.
