@@ -248,6 +248,22 @@ fn an_item_that_gets_another_priority_goes_behind_its_new_equals() {
 }
 
 #[test]
+fn an_item_whose_neighbours_have_all_left_still_finds_its_new_place() {
+    // Priorities enough that the index of them is in several parts, the first of which holds no more than this item.
+    for new in [300, 301] {
+        let queue = Queue::unbounded();
+        let keys: Vec<_> = (0..200).map(|level| queue.try_push(2 * level, level).unwrap()).collect();
+        keys[1..100].iter().for_each(|&key| assert!(queue.remove(key).is_some()));
+        assert!(queue.set_priority(keys[0], new));
+        queue.check();
+        let popped = items(pop_all(&queue));
+        let wanted: Vec<u32> =
+            (151..200).rev().chain(if new == 300 { [150, 0] } else { [0, 150] }).chain((100..150).rev()).collect();
+        assert_eq!(popped, wanted, "to {new}");
+    }
+}
+
+#[test]
 fn the_order_is_that_of_a_sorted_list_whatever_the_mixture() {
     let mut random = StdRng::seed_from_u64(1);
     for round in 0..30 {
@@ -690,6 +706,12 @@ fn what_is_ready_at_the_first_poll_neither_waits_nor_clones_the_waker() {
     queue.try_push(2, 2).unwrap();
     assert_eq!(poll_with(&mut queue.pop_many(&mut Vec::new(), 3), &waker), Poll::Ready(1));
     assert_eq!(poll_with(&mut queue.pop_many(&mut Vec::new(), 0), &waker), Poll::Ready(0));
+    queue.try_push(3, 3).unwrap();
+    let mut parked = queue.push(4, 4);
+    assert!(poll(&mut parked).is_pending());
+    assert_eq!(poll_with(&mut queue.pop(), &waker), Poll::Ready(Some((4, 4))), "past somebody who waits to push");
+    assert!(poll(&mut parked).is_ready());
+    assert_eq!(queue.try_pop(), Ok((3, 3)));
     queue.close();
     assert!(poll_with(&mut queue.push(1, 1), &waker).is_ready());
     assert_eq!(poll_with(&mut queue.pop(), &waker), Poll::Ready(None));

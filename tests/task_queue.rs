@@ -1277,6 +1277,7 @@ fn a_worker_ends_when_the_queue_is_closed_and_drained() {
     assert!(busy.waits());
     let waiting = waiting_worker(&queue);
     let last = queue.try_submit(1, async { 7 }).unwrap();
+    assert!(!queue.is_closed());
     queue.close();
     queue.close();
     assert!(queue.is_closed());
@@ -3445,4 +3446,77 @@ fn a_task_need_not_be_shared_nor_moved() {
     });
     assert!(worker(&queue).waits());
     assert_eq!(outcome(handle.unwrap()).unwrap().get(), 2);
+}
+
+#[test]
+fn the_waker_of_a_worker_may_ask_the_handle_of_its_task() {
+    let queue = unbounded();
+    let (handle, asked) = (Arc::new(OnceLock::<Handle<()>>::new()), Arc::new(Counter::default()));
+    let hook = || {
+        let (handle, asked) = (handle.clone(), asked.clone());
+        move || {
+            if handle.get().is_some_and(|handle| !handle.is_finished()) {
+                std::task::Wake::wake(asked.clone());
+            }
+        }
+    };
+    let waker = || Hostile::new().on_wake(hook()).on_clone(hook()).on_drop(hook()).waker();
+    let mut run = Box::pin(queue.clone().run());
+    assert!(handle.set(queue.try_submit(1, pending::<()>()).unwrap()).is_ok());
+    let (first, second) = (waker(), waker());
+    assert!(poll_with(&mut run, &first).is_pending());
+    assert_eq!(asked.count(), 1, "it was cloned");
+    assert!(poll_with(&mut run, &second).is_pending());
+    assert_eq!(asked.count(), 3, "it was cloned, and took the place of the first");
+    handle.get().unwrap().cancel();
+    assert_eq!(asked.count(), 4, "it was woken");
+    assert!(poll(&mut run).is_pending());
+    assert!(handle.get().unwrap().is_finished());
+}
+
+#[test]
+fn the_waker_of_a_handle_may_let_its_task_end_while_it_is_dropped() {
+    for replaced in [true, false] {
+        let queue = unbounded();
+        let mut handle = queue.try_submit(1, async { 7 }).unwrap();
+        let runner = StdMutex::new(worker(&queue));
+        let waker = Hostile::new().on_drop(move || assert!(runner.lock().unwrap().waits())).waker();
+        assert!(poll_with(&mut handle, &waker).is_pending());
+        if replaced {
+            let wakes = Arc::new(Counter::default());
+            assert!(poll_with(&mut handle, &Waker::from(wakes.clone())).is_pending());
+            assert_eq!((wakes.count(), outcome(handle).unwrap()), (1, 7));
+        } else {
+            drop(handle);
+        }
+        assert_eq!(state(&queue), (0, 0));
+        Driven::new(queue.idle()).output();
+    }
+}
+
+#[test]
+fn the_waker_of_an_idle_may_call_everything() {
+    let queue = unbounded();
+    let intruder = Intruder::of(&queue);
+    let waker = || Hostile::new().on_wake(intruder.hook()).on_clone(intruder.hook()).on_drop(intruder.hook()).waker();
+    let task = queue.try_submit(1, pending::<()>()).unwrap();
+    let last = Arc::new(StdMutex::new(None::<Idle>));
+    let taken = last.clone();
+    // More than are woken at once: the last one leaves with its waker.
+    let first = Hostile::new().on_wake(move || ready(&mut taken.lock().unwrap().take().unwrap())).waker();
+    let mut idles: Vec<_> = (0..20).map(|_| queue.idle()).collect();
+    assert!(poll_with(&mut idles[0], &first).is_pending());
+    for idle in &mut idles[1..] {
+        assert!(poll_with(idle, &waker()).is_pending());
+        assert!(poll_with(idle, &waker()).is_pending());
+    }
+    let before = intruder.calls();
+    drop(idles.swap_remove(5));
+    assert!(intruder.calls() > before, "it was dropped");
+    *last.lock().unwrap() = idles.pop();
+    let before = intruder.calls();
+    task.cancel();
+    assert!(intruder.calls() > before && last.lock().unwrap().is_none());
+    idles.iter_mut().for_each(ready);
+    assert_eq!(state(&queue), (0, 0));
 }

@@ -12,6 +12,7 @@ models![
     2: result_reaches_the_handle,
     2: handle_repolled_racing_settle,
     2: handle_dropped_racing_settle,
+    2: handle_dropped_racing_idle,
     2: cancel_racing_worker,
     2: cancel_wakes_the_worker,
     2: cancel_racing_completion,
@@ -162,6 +163,23 @@ fn handle_dropped_racing_settle() {
     worker.join().unwrap();
     owner.join().unwrap();
     assert!(trace.was_polled() && trace.is_dropped());
+    assert_idle(&tasks);
+}
+
+/// A result that nobody wants any more is gone when the queue is idle. Guards that `settle` looks at the stage, and leaves
+/// the result there, under one lock.
+fn handle_dropped_racing_idle() {
+    let (tasks, trace) = (Tasks::unbounded(), Trace::new());
+    let result = Held(trace.clone());
+    let task = tasks.try_submit(1, async { result }).unwrap();
+    let worker = spawn(&tasks, |tasks| drop(begun(&tasks)));
+    let owner = spawn(&tasks, move |tasks| {
+        drop(task);
+        blocking::wait(tasks.idle());
+        assert!(trace.is_dropped());
+    });
+    worker.join().unwrap();
+    owner.join().unwrap();
     assert_idle(&tasks);
 }
 

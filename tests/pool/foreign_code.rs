@@ -13,7 +13,7 @@ use stanchion::{Get, GetError, Manager, Metrics, Object, Pool, Status};
 use crate::common::hostile::Hostile;
 use crate::common::{self, Check, Clock, Log, Task, assert_numbers, ends, panic_of, poll, poll_with, ready};
 use crate::manager::{CALL, Event, Factory};
-use crate::{Getter, Held, TestPool, all_is_dropped, counts, filled, served, take, waiting, woken};
+use crate::{FEW, Getter, Held, TestPool, all_is_dropped, counts, filled, served, take, waiting, woken};
 
 /// Whether the internal lock is taken right now: `Debug` omits the counts then. Nothing hangs if it is.
 pub(crate) fn is_locked_inside<M: Manager>(pool: &Pool<M>) -> bool {
@@ -924,4 +924,161 @@ fn an_owned_getter_may_be_dropped_at_any_poll_with_all_that_keeps_the_pool() {
         drop((getter, object));
         assert_eq!((factory.alive(), factory.live(), factory.recycles.in_flight()), (0, 0, 0));
     }
+}
+
+#[test]
+fn who_waits_for_the_end_may_leave_with_a_waker_that_uses_the_pool() {
+    ends(|| {
+        let (pool, _) = leaked(1);
+        let object = take(pool);
+        pool.close();
+        let (last, asked) = (Arc::new(StdMutex::new(None)), Arc::new(AtomicUsize::new(0)));
+        let (taken, of_drop) = (last.clone(), asked.clone());
+        // More than are woken at once: the last one leaves before it is woken.
+        let first = Hostile::new().on_wake(move || ready(taken.lock().unwrap().as_mut().unwrap())).waker();
+        let uses = Hostile::new().on_drop(move || {
+            assert!(!is_locked_inside(pool));
+            of_drop.fetch_add(1, Ordering::Relaxed);
+        });
+        let uses = uses.waker();
+        let mut waits: Vec<_> = (0..20).map(|_| pool.closed()).collect();
+        assert!(poll_with(&mut waits[0], &first).is_pending());
+        assert!(waits[1..19].iter_mut().all(|wait| poll(wait).is_pending()));
+        assert!(poll_with(&mut waits[19], &uses).is_pending());
+        *last.lock().unwrap() = waits.pop();
+        drop(object);
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn who_is_turned_away_is_woken_when_what_was_left_behind_is_dropped() {
+    let factory = Factory::default();
+    let pool = factory.pool(2);
+    factory.creates.hold(1);
+    let (seen, creates) = (Arc::new(AtomicUsize::new(0)), factory.creates.clone());
+    let of_wake = seen.clone();
+    let waker = Hostile::new().on_wake(move || of_wake.store(creates.in_flight(), Ordering::Relaxed)).waker();
+    let (leaver, mut stays) = (waiting(&pool), pool.get());
+    assert!(poll_with(&mut stays, &waker).is_pending());
+    drop(leaver);
+    assert_eq!((counts(&pool), factory.creates.in_flight()), ((0, 0, 2, 0), 2));
+    pool.close();
+    assert_eq!(seen.load(Ordering::Relaxed), 1, "its own is still in its hand");
+    drop(stays);
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn a_creation_that_closes_the_pool_and_is_begun_again_leaves_nothing_there() {
+    ends(|| {
+        let factory = Factory::default();
+        let pool: &TestPool = Box::leak(Box::new(factory.builder().max_size(1).min_idle(1).build()));
+        factory.creates.hold(1);
+        factory.creates.fail_at(0, 1);
+        drop(waiting(pool));
+        factory.creates.open();
+        factory.hook(move |event| {
+            if event == Event::Create(0, 1) {
+                pool.close();
+            }
+        });
+        assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
+        assert_eq!((counts(pool), factory.creates.begun(), factory.live()), ((0, 0, 0, 0), 2, 0));
+        factory.unhook();
+    });
+}
+
+#[test]
+fn the_panic_of_a_creation_comes_before_that_of_the_waker_which_its_getter_left() {
+    let factory = Factory::default();
+    let pool = factory.pool(1);
+    factory.creates.hold(1);
+    factory.creates.panic_at(0, 1);
+    let armed = Arc::new(AtomicUsize::new(0));
+    let waker = panics_when_dropped(&armed);
+    let mut getter = pool.get();
+    assert!(poll_with(&mut getter, &waker).is_pending());
+    factory.creates.finish(0);
+    let arms = armed.clone();
+    factory.hook(move |event| {
+        if event == Event::Create(0, 1) {
+            arms.store(1, Ordering::Relaxed);
+        }
+    });
+    assert_eq!(panic_of(|| poll_with(&mut getter, &waker).is_ready()), "call 0 panics");
+    factory.unhook();
+    assert_eq!((armed.load(Ordering::Relaxed), counts(&pool)), (0, (0, 0, 0, 0)), "it was dropped");
+    drop(getter);
+    all_is_dropped(pool, &factory);
+}
+
+/// A waker that counts its drops, those under the lock of the pool for a hundred.
+fn counts_drops(pool: &'static TestPool) -> (Arc<AtomicUsize>, Hostile) {
+    let drops = Arc::new(AtomicUsize::new(0));
+    let of_drop = drops.clone();
+    let waker = Hostile::new().on_drop(move || {
+        of_drop.fetch_add(if is_locked_inside(pool) { 100 } else { 1 }, Ordering::Relaxed);
+        assert!(thread::panicking(), "the drop");
+    });
+    (drops, waker)
+}
+
+#[test]
+fn an_object_that_is_returned_while_a_waker_is_cloned_is_all_that_its_getter_takes() {
+    ends(|| {
+        let (pool, factory) = leaked(2);
+        let object = StdMutex::new(Some(take(pool)));
+        factory.recycles.hold(1);
+        let (drops, waker) = counts_drops(pool);
+        let waker = waker.on_clone(move || drop(object.lock().unwrap().take())).waker();
+        let mut getter = pool.get();
+        assert!(poll_with(&mut getter, &waker).is_pending());
+        std::mem::forget(waker);
+        assert_eq!((drops.load(Ordering::Relaxed), counts(pool), factory.creates.begun()), (1, (0, 1, 0, 0), 1));
+        factory.recycles.open();
+        assert_eq!(ready(&mut getter).unwrap().id, 0);
+    });
+}
+
+#[test]
+fn who_comes_back_to_a_closed_pool_drops_its_waker_without_the_lock() {
+    ends(|| {
+        let (pool, factory) = leaked(1);
+        drop(take(pool));
+        factory.kill(0);
+        factory.hook(move |event| {
+            if event == Event::Drop(0) {
+                pool.close();
+            }
+        });
+        let (drops, waker) = counts_drops(pool);
+        let waker = waker.waker();
+        assert!(matches!(poll_with(&mut pool.get(), &waker), Poll::Ready(Err(GetError::Closed))));
+        std::mem::forget(waker);
+        assert_eq!((drops.load(Ordering::Relaxed), counts(pool)), (1, (0, 0, 0, 0)));
+        factory.unhook();
+    });
+}
+
+#[test]
+fn who_is_served_before_it_is_woken_drops_its_waker_without_the_lock() {
+    ends(|| {
+        let (pool, _) = leaked(1);
+        let _object = take(pool);
+        let last = Arc::new(StdMutex::new(None::<Get<'static, Factory>>));
+        let taken = last.clone();
+        let first = Hostile::new().on_wake(move || assert!(ready(taken.lock().unwrap().as_mut().unwrap()).is_ok()));
+        let first = first.waker();
+        let (drops, waker) = counts_drops(pool);
+        let waker = waker.waker();
+        let mut getters: Vec<_> = (0..FEW).map(|_| pool.get()).collect();
+        assert!(poll_with(&mut getters[0], &first).is_pending());
+        assert!(getters[1..FEW - 1].iter_mut().all(|getter| poll(getter).is_pending()));
+        assert!(poll_with(&mut getters[FEW - 1], &waker).is_pending());
+        std::mem::forget(waker);
+        *last.lock().unwrap() = getters.pop();
+        pool.resize(1 + FEW);
+        assert_eq!(drops.load(Ordering::Relaxed), 1);
+    });
 }

@@ -952,3 +952,34 @@ fn an_item_or_a_priority_that_panics_when_dropped_leaves_the_queue_as_it_should_
         assert_eq!(runs.load(Ordering::Relaxed), 11);
     }
 }
+
+#[test]
+fn a_parked_item_that_panics_when_a_panic_drops_its_push_does_not_abort() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("the item");
+        }
+    }
+    let queue = PriorityQueue::bounded(1);
+    queue.try_push(1, None).unwrap();
+    let message = panic_of(|| {
+        let mut push = queue.push(1, Some(Bomb));
+        assert!(poll(&mut push).is_pending());
+        panic!("the first");
+    });
+    assert_eq!((message.as_str(), queue.len(), queue.waiting_pushes()), ("the first", 1, 0));
+}
+
+#[test]
+fn a_waker_that_closes_the_queue_when_cloned_and_panics_when_dropped_costs_no_item() {
+    let queue = Arc::new(PriorityQueue::bounded(1));
+    queue.try_push(1, "in").unwrap();
+    let inside = queue.clone();
+    let waker =
+        Hostile::new().on_clone(move || inside.close()).on_drop(|| assert!(std::thread::panicking(), "the drop"));
+    let waker = waker.waker();
+    let outcome = poll_with(&mut queue.push(2, "out"), &waker);
+    std::mem::forget(waker);
+    assert_eq!(outcome, Poll::Ready(Err(Closed((2, "out")))));
+}
