@@ -20,7 +20,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 /// No index: the end of a list.
 const NIL: u32 = u32::MAX;
 
-/// Slots that are kept when everything has left: less than 64 KiB of waiters, and no allocation for a population of up to
+/// Slots that are kept when everything has left: less than 100 KiB of waiters, and no allocation for a population of up to
 /// this size that comes and goes. Small under loom and fuzzing, so that they reach what lies beyond.
 const KEEP: usize = if cfg!(any(loom, fuzzing)) { 4 } else { 1024 };
 

@@ -25,7 +25,7 @@ use crate::sync::{self, Condvar, Mutex};
 ///
 /// # Panics
 ///
-/// When the future does.
+/// When the future does, polled or dropped.
 ///
 /// # Examples
 ///
@@ -53,7 +53,7 @@ pub fn wait<F: Future>(future: F) -> F::Output {
 ///
 /// # Panics
 ///
-/// When the future does.
+/// When the future does, polled or dropped.
 ///
 /// # Examples
 ///
@@ -79,7 +79,7 @@ pub fn wait_timeout<F: Future>(future: F, timeout: Duration) -> Result<F::Output
 ///
 /// # Panics
 ///
-/// When the future does.
+/// When the future does, polled or dropped.
 ///
 /// # Examples
 ///

@@ -19,7 +19,8 @@
 //! - **Fair.** The order of service is the order of first polls. Nobody barges, `try_*` included.
 //! - **Cancellation is normal.** Every future may be dropped at any point; what it had been granted goes to the next.
 //! - **Hostile code is expected.** No waker of yours runs under an internal lock: it may re-enter, panic, or drop the
-//!   last handle.
+//!   last handle. Its panic comes out of the call that woke it, after all is done and the others are woken; a call that has
+//!   an item, an object or a value to return keeps it to itself.
 //! - **Safe.** Waiters are linked by index. `unsafe` exists in one place: the data cell behind the mutex guards.
 //! - **Proved.** The code that ships is the code that [loom](https://docs.rs/loom) explores; built with `--cfg loom`
 //!   the primitives take part in the models of a crate that depends on this one.
@@ -43,7 +44,7 @@
 //! | built with | what is different |
 //! |---|---|
 //! | nothing said | nothing: parking_lot's locks, std's atomics |
-//! | `--cfg loom` | locks, atomics and cells are loom's; constructors are not `const`; timeouts end at once if they are zero, else never |
+//! | `--cfg loom` | locks, atomics and cells are loom's; constructors are not `const`; timeouts end at once if they are zero, deadlines if they have passed, else never |
 //! | debug assertions | what must hold is checked as work is done, and hidden `validate()` methods check all of it |
 //!
 //! The minimum supported Rust version is 1.85; raising it is a minor change. `unsafe` code is denied but for one file.

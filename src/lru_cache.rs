@@ -57,8 +57,8 @@ use shard::{Gone, Piece, Shard, Terms};
 /// It is counted in entries, or in what they weigh if there is a [weigher](LruCacheBuilder::weigher), and is never
 /// exceeded, not even for a moment. With several shards each has its share. Memory is taken as entries come, and given
 /// back when they have left; [`clear`](Self::clear) gives all back. A full cache that counts entries takes, beside key
-/// and value, 16 bytes for an entry and up to 15 for its place in the table. Weights take 8 more, and ends 16, and what
-/// grows to no known size has up to as much again in reserve.
+/// and value, 16 bytes for an entry and up to 15 for its place in the table. Weights take 8 more, and ends 16. These grow
+/// by doubling, and so do the entries where a weigher leaves their number open: up to as much again lies in reserve.
 ///
 /// # Fairness
 ///
@@ -70,7 +70,7 @@ use shard::{Gone, Piece, Shard, Terms};
 ///
 /// # Panics
 ///
-/// A panic of foreign code reaches the caller. What ran before the cache was changed (hashing, comparing, weighing,
+/// A panic of foreign code reaches the caller (a waker's does not). What ran before the cache was changed (hashing, comparing, weighing,
 /// cloning, loading) leaves it as it was; after that (a listener, a drop) the change has been made, and what the call
 /// would have returned is lost. A shard with 2<sup>32</sup> - 1 entries panics when it is given one more.
 ///
@@ -169,7 +169,7 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
     /// Into how many shards the cache is divided, each with a lock of its own; 1 unless said otherwise.
     ///
     /// More of them let more threads in at a time. Each has its share of the capacity, to the last entry, and an order
-    /// of its own. There are never more than the capacity at first.
+    /// of its own. There are never more shards than the capacity that the cache is built with.
     ///
     /// # Panics
     ///
@@ -614,7 +614,7 @@ where
     /// Stores a value, and returns the one that it replaces. The key that is there stays.
     ///
     /// Who waits for the key to be loaded is given this value, and what is loaded will not be stored. An entry that is
-    /// heavier than the capacity (of its shard) is dropped, and what it would have replaced is removed.
+    /// heavier than the capacity (of its shard) is dropped, and what it would have replaced is removed and returned.
     ///
     /// # Examples
     ///
@@ -823,8 +823,8 @@ where
     ///
     /// # Errors
     ///
-    /// That of the load, which goes to everybody who waits for it and whose own loader may fail in the same way; the
-    /// others load in its place, one after another. It is not remembered.
+    /// That of the load, which goes to everybody who waits for it and expects errors of the same type. Of the others one
+    /// loads in its place, and the rest wait for that. It is not remembered.
     ///
     /// # Panics
     ///

@@ -108,9 +108,11 @@ pub trait Manager: Send + Sync + 'static {
 
     /// Makes an object fit for its next use, when it has been got out of the pool and before it is handed out.
     ///
-    /// If this fails, or is dropped, because its getter was, the object is discarded; the error is dropped. The getter then
-    /// goes on with another idle object, if there is one, and creates one at the same time. Limit its time in here, well
-    /// below what callers wait: one that gives up meanwhile has rid the pool of one dead object only.
+    /// If this fails, or is dropped, because its getter was, the object is discarded; the error is dropped. (A future of no
+    /// more than a byte that is not ready at its first poll is dropped, and `recycle` called once more: do the work in the
+    /// future, as an `async fn` does.) The getter then goes on with another idle object, if there is one, and creates one at
+    /// the same time. Limit its time in here, well below what callers wait: one that gives up meanwhile has rid the pool of
+    /// one dead object only.
     fn recycle(
         &self,
         object: &mut Self::Object,
@@ -263,8 +265,9 @@ pub enum GetError<E> {
 ///
 /// # Panics
 ///
-/// When it is polled after it was ready. A panic of the manager, or of what the pool drops meanwhile, comes out of the
-/// poll; then the getter has given up its place, and may be polled again as if it were new.
+/// When it is polled after it was ready. A panic of the manager, of the clock, or of what the pool drops meanwhile, comes
+/// out of the poll; then the getter has given up its place (but for a clock that panics as the poll begins), and may be
+/// polled again.
 #[must_use = "futures do nothing unless polled"]
 pub struct Get<'a, M: Manager>(Getting<&'a Pool<M>, M>);
 
@@ -624,7 +627,7 @@ impl<M: Manager> Pool<M> {
         self.change(|state, after| state.resize(max_size, after));
     }
 
-    /// Takes out the idle objects that the predicate does not want to keep.
+    /// Takes out the idle objects that the predicate does not want to keep, and returns them. They leave room for others.
     ///
     /// The predicate runs under the lock of the pool and must not use it.
     ///
@@ -720,7 +723,8 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Panics
     ///
-    /// With the first panic of a waker, after the object was added.
+    /// When [`create`](Manager::create) does; its slot is free then. With the first panic of a waker, after the object was
+    /// added.
     ///
     /// # Examples
     ///

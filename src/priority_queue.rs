@@ -46,8 +46,9 @@ use crate::wait_list::{Panics, Turn, WaitList, WakeBatch};
 /// a form that does not wait. A [bounded](Self::bounded) queue holds back those who push; what they push competes from
 /// the start. An item that waits can be [removed](Self::remove) and [re-prioritised](Self::set_priority) by its [`Key`].
 ///
-/// The cost of a push grows with the logarithm of the number of *distinct* priorities, that of a pop not at all. With a
-/// fixed set of up to 128 priorities nothing is allocated in the steady state, whoever waits.
+/// The cost of a push grows with the logarithm of the number of *distinct* priorities; that of a pop does not, unless
+/// pushes wait: then it finds a place for one of them, too, between equals that were forced in or re-prioritised while it
+/// waited. With a fixed set of up to 128 priorities nothing is allocated in the steady state, whoever waits.
 ///
 /// # Fairness
 ///
@@ -954,9 +955,11 @@ impl<P: Ord, T> State<P, T> {
     }
 
     /// Gives the item `key` another priority, which is exchanged for its former one, and the last place among its equals.
+    /// It is admitted: nobody has the key of a parked one.
     fn set_priority(&mut self, key: arena::Key, priority: &mut Option<P>) -> bool {
         let Some(item) = self.items.get(key) else { return false };
-        let line = if item.push.is_some() { &mut self.parked } else { &mut self.admitted };
+        debug_assert!(item.push.is_none());
+        let line = &mut self.admitted;
         let Some(place) = priority.as_ref().map(|priority| line.find(priority)) else { return false };
         self.arrivals += 1;
         *priority = priority.take().map(|new| line.reprioritise(&mut self.items, key, place, new, self.arrivals));

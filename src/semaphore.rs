@@ -131,6 +131,10 @@ pub struct Acquire<'a>(Acquiring<&'a Semaphore>);
 pub struct AcquireOwned(Acquiring<Arc<Semaphore>>);
 
 /// Permits of a [`Semaphore`], returned all at once when dropped.
+///
+/// # Panics
+///
+/// Dropping it panics where returning its permits would, see [`Semaphore::add_permits`].
 #[must_use = "dropping a permit returns it at once"]
 pub struct SemaphorePermit<'a> {
     semaphore: &'a Semaphore,
@@ -138,6 +142,10 @@ pub struct SemaphorePermit<'a> {
 }
 
 /// Permits of a shared [`Semaphore`], returned all at once when dropped.
+///
+/// # Panics
+///
+/// Dropping it panics where returning its permits would, see [`Semaphore::add_permits`].
 #[must_use = "dropping a permit returns it at once"]
 pub struct OwnedSemaphorePermit {
     semaphore: Arc<Semaphore>,

@@ -130,7 +130,8 @@ mod imp {
         timeout.is_zero().then(Instant::now)
     }
 
-    /// Likewise.
+    /// Likewise: at once if the deadline has passed when the wait begins. Our clock is read for that, so a model's deadline
+    /// is long past or far off.
     pub(crate) fn at(deadline: Instant) -> Option<Instant> {
         Some(deadline).filter(|&deadline| deadline <= Instant::now())
     }

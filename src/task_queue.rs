@@ -388,7 +388,7 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
         self.0.queue.is_empty()
     }
 
-    /// How many tasks have begun and not ended.
+    /// How many tasks have begun and not ended. One whose handle is ready may still be counted for a moment.
     ///
     /// # Examples
     ///
@@ -472,7 +472,8 @@ impl<P> Clone for TaskQueue<P> {
 impl<P: Ord + Send + 'static, R> TaskHandle<P, R> {
     /// Cancels the task: a queued one is dropped now, a running one at once by its worker, instead of its next poll.
     ///
-    /// The handle then resolves to [`TaskError::Cancelled`]. A task that has ended keeps its result.
+    /// The handle then resolves to [`TaskError::Cancelled`], unless the poll that is under way ends the task: one that has
+    /// ended keeps its result.
     ///
     /// # Examples
     ///

@@ -43,10 +43,20 @@ impl<M: Manager> Pooled<M> {
 }
 
 /// An object of a [`Pool`] in use; goes back to the pool when it is dropped.
+///
+/// # Panics
+///
+/// Dropping it panics when [`is_broken`](Manager::is_broken), the clock, the drop of an object that is discarded, or a
+/// waker does, after its slot was taken care of; never while the thread is panicking already.
 #[must_use = "an object that is not held goes back to its pool at once"]
 pub struct Object<'a, M: Manager>(Held<&'a Pool<M>, M>);
 
 /// An object of a [`Pool`] in use that keeps the pool alive; goes back to the pool when it is dropped.
+///
+/// # Panics
+///
+/// Dropping it panics when [`is_broken`](Manager::is_broken), the clock, the drop of an object that is discarded, or a
+/// waker does, after its slot was taken care of; never while the thread is panicking already.
 #[must_use = "an object that is not held goes back to its pool at once"]
 pub struct OwnedObject<M: Manager>(Held<Arc<Pool<M>>, M>);
 

@@ -1,4 +1,5 @@
-//! The plain data under the lock of a pool, and every decision about it. Nothing here calls foreign code or drops any.
+//! The plain data under the lock of a pool, and every decision about it. None of it calls foreign code or drops any: that
+//! is left to the [`Aftermath`], without the lock.
 
 use std::collections::VecDeque;
 use std::mem::{forget, take};

@@ -152,14 +152,20 @@ impl<P> Line<P> {
             run.tail = key;
             items.get_mut(key).expect("it is loose").standing = Standing::Tail { chunk };
         } else {
-            // It was parked while others were given its priority: they stand behind it. A walk past all of them, for want
-            // of a case in which they are many.
-            let mut behind = run.tail;
-            let older = |key| items.get(key).is_some_and(|item| item.arrival < arrival);
-            while items.before(behind) != run.tail && !older(items.before(behind)) {
-                behind = items.before(behind);
-            }
-            let before = items.before(behind);
+            // It was parked while others were given its priority, or forced in with it: they stand behind it. Looked for
+            // from both ends at once, since either side may be long.
+            let newer = |key| items.get(key).is_some_and(|item| item.arrival > arrival);
+            let (mut from_head, mut from_tail) = (items.after(run.tail), run.tail);
+            let before = loop {
+                if newer(from_head) {
+                    break items.before(from_head);
+                }
+                from_tail = items.before(from_tail);
+                if !newer(from_tail) {
+                    break from_tail;
+                }
+                from_head = items.after(from_head);
+            };
             items.join(Some(before), key);
             items.get_mut(key).expect("it is loose").standing = Standing::Follows(priority);
         }
