@@ -1,21 +1,16 @@
 //! The games that the fuzz targets play: sequences of operations, on the real thing and on a plain model.
 //!
 //! They are the crate's own tests: `cargo test` plays them from fixed seeds, the fuzzer looks for sequences that go
-//! where none has gone. From the top folder, with a nightly toolchain:
+//! where none has gone. From the top folder:
 //!
 //! ```text
-//! cargo +nightly fuzz run semaphore -- -max_total_time=600
+//! RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none semaphore -- -max_total_time=600
 //! ```
 //!
-//! and with a stable one:
-//!
-//! ```text
-//! RUSTC_BOOTSTRAP=1 cargo +stable fuzz run semaphore -- -max_total_time=600
-//! ```
-//!
-//! Where the sanitizer is missing, `--sanitizer none` does without: there is next to no `unsafe` for it to watch. An
-//! input that fails is written to `fuzz/artifacts`, and once it is understood belongs to the `REGRESSIONS` of
-//! `tests/sequences.rs` (without its first byte, for `semaphore` and `priority_queue`).
+//! A nightly toolchain needs no `RUSTC_BOOTSTRAP`, and may have the sanitizer; there is next to no `unsafe` for it to
+//! watch. An input that fails is written to `fuzz/artifacts`, and once it is understood belongs to the `REGRESSIONS` of
+//! `tests/sequences.rs` (without its first byte, for `semaphore` and `priority_queue`); for `arena` and `shard`, a test
+//! beside their `sequences`.
 
 #[path = "../../tests/sequences/mod.rs"]
 mod sequences;

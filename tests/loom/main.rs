@@ -9,7 +9,8 @@
 //! three preemptions, four with two (`LOOM_MAX_PREEMPTIONS` overrides that). A model that explores fewer than ten
 //! interleavings does not contend, and fails.
 //!
-//! What loom 0.7 does not explore: spurious failures of a weak compare-and-swap, time, load buffering. Tests see to those.
+//! What loom 0.7 does not explore: spurious failures of a weak compare-and-swap, time, load buffering. TESTING.md says what
+//! sees to those.
 
 #[cfg(loom)]
 mod lru_cache;

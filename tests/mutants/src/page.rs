@@ -58,23 +58,26 @@ pub fn check(page: &str, lists: &Lists, mutants: &[Mutant]) -> Result<()> {
 
 /// What stands between the markers.
 pub fn generated(lists: &Lists, mutants: &[Mutant], results: &Results) -> String {
-    let fates: Vec<(&Mutant, &Fate)> =
-        mutants.iter().filter_map(|mutant| Some((mutant, results.get(mutant)?))).collect();
-    let count = |is: &dyn Fn(&Fate) -> bool| fates.iter().filter(|(_, fate)| is(fate)).count();
-    let by_models = count(&|fate| matches!(fate, Fate::Caught { by: By::Model(_), .. }));
-    let by_tests = count(&|fate| matches!(fate, Fate::Caught { by: By::Tests(..), .. }));
-    let survived = count(&|fate| matches!(fate, Fate::Survived));
+    let fates: Vec<(&Mutant, Option<&Fate>)> = mutants.iter().map(|mutant| (mutant, results.get(mutant))).collect();
+    let count = |is: &dyn Fn(Option<&Fate>) -> bool| fates.iter().filter(|(_, fate)| is(*fate)).count();
+    let by_models = count(&|fate| matches!(fate, Some(Fate::Caught { by: By::Model(_), .. })));
+    let by_tests = count(&|fate| matches!(fate, Some(Fate::Caught { by: By::Tests(..), .. })));
+    let survived = count(&|fate| fate == Some(&Fate::Survived));
     let mut text =
-        format!("{} mutants: {by_models} caught by a model, {by_tests} by a test, {survived} survive.\n", fates.len());
+        format!("{} mutants: {by_models} caught by a model, {by_tests} by a test, {survived} survive", fates.len());
+    match count(&|fate| fate.is_none()) {
+        0 => text += ".\n",
+        missing => writeln!(text, ", {missing} were not run yet.").expect(TAKES),
+    }
     for (index, list) in lists.0.iter().enumerate() {
         writeln!(text, "\n### {}\n\n| # | where | what is weaker | caught by |\n|--:|---|---|---|", list.name)
             .expect(TAKES);
         let of_list = || fates.iter().filter(|(mutant, _)| mutant.list == index);
         for (mutant, fate) in of_list() {
             let (place, what) = (cell(&mutant.place), cell(&mutant.what));
-            writeln!(text, "| {} | {place} | {what} | {} |", mutant.number, catcher(fate)).expect(TAKES);
+            writeln!(text, "| {} | {place} | {what} | {} |", mutant.number, catcher(*fate)).expect(TAKES);
         }
-        let survivors: Vec<_> = of_list().filter(|(_, fate)| **fate == Fate::Survived).collect();
+        let survivors: Vec<_> = of_list().filter(|(_, fate)| *fate == Some(&Fate::Survived)).collect();
         if !survivors.is_empty() {
             writeln!(text, "\nWhy some survive:\n").expect(TAKES);
         }
@@ -88,8 +91,12 @@ pub fn generated(lists: &Lists, mutants: &[Mutant], results: &Results) -> String
 
 const TAKES: &str = "a string takes everything";
 
-fn catcher(fate: &Fate) -> String {
-    let Fate::Caught { by, how } = fate else { return "**survives**".into() };
+fn catcher(fate: Option<&Fate>) -> String {
+    let (by, how) = match fate {
+        Some(Fate::Caught { by, how }) => (by, how),
+        Some(Fate::Survived) => return "**survives**".into(),
+        None => return "not run yet".into(),
+    };
     let how = match how {
         How::Failed => "",
         How::Aborted => ", which aborts",
@@ -125,7 +132,11 @@ mod tests {
         let lists = Lists(vec![List::parse("l".into(), list).unwrap()]);
         let sources = Sources::from([("src/lib.rs".to_owned(), "a; b; d".to_owned())]);
         let mutants = source::mutants(&lists, &sources).unwrap();
-        let folder = std::env::temp_dir().join(format!("stanchion-page-{:?}", std::thread::current().id()));
+        let folder = std::env::temp_dir().join(format!(
+            "stanchion-page-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
         std::fs::create_dir_all(&folder).unwrap();
         let mut results = Results::open(&folder.join("results"), &sources).unwrap();
         let fates = [
@@ -166,6 +177,14 @@ Why some survive:
         check(&page, &lists, &mutants).unwrap();
         let error = check(&page.replace("no d", "no e"), &lists, &mutants).unwrap_err().to_string();
         assert!(error.ends_with("not there: l: lib.rs: no d\ntoo much: l: lib.rs: no e"), "{error}");
+        let mut forgetful = results;
+        forgetful.forget(&[&mutants[2]]);
+        let text = generated(&lists, &mutants, &forgetful);
+        assert!(
+            text.starts_with("3 mutants: 1 caught by a model, 1 by a test, 0 survive, 1 were not run yet.\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("| 3 | lib.rs | no d | not run yet |\n"), "{text}");
         // It is the same when the numbers have moved on.
         check(&page.replace("| 3 |", "| 7 |"), &lists, &mutants).unwrap();
     }
