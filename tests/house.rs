@@ -103,3 +103,19 @@ fn unsafe_code_is_in_the_mutex_alone() {
         code().into_iter().filter(|(_, line)| line.contains("(unsafe_code)")).map(|(module, _)| module).collect();
     assert_eq!(allowed, BTreeSet::from(["mutex".to_owned()]));
 }
+
+#[test]
+fn the_guides_compare_with_the_versions_that_their_examples_are_run_with() {
+    let lock = fs::read_to_string(Path::new(ROOT).join("Cargo.lock")).unwrap();
+    let mut compared = 0;
+    for page in fs::read_dir(Path::new(ROOT).join("src/guide")).unwrap() {
+        let text = fs::read_to_string(page.unwrap().path()).unwrap();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        for at in words.windows(4).filter(|words| words[..2] == ["Compared", "with"]) {
+            let locked = format!("name = \"{}\"\nversion = \"{}.", at[2], at[3].trim_end_matches('.'));
+            assert!(lock.contains(&locked), "{} {} is not what Cargo.lock has", at[2], at[3]);
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 7);
+}
