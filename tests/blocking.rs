@@ -456,3 +456,18 @@ fn a_thread_holds_its_waker_no_longer_than_it_waits() {
     semaphore.add_permits(1);
     assert!(blocking::wait(other).is_ok());
 }
+
+#[test]
+fn who_was_woken_while_it_slept_to_its_deadline_is_polled_once_more() {
+    // Ready at the third poll: the first two come at once, and then the thread sleeps. A machine that is held up for as
+    // long as the timeout does not get there.
+    let ready_in_time = |timeout| {
+        let mut polls = 0;
+        let third = poll_fn(|_| {
+            polls += 1;
+            if polls == 3 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        blocking::wait_timeout(third, timeout).is_ok()
+    };
+    assert!((0..10).any(|attempt| ready_in_time(Duration::from_millis(10 << attempt))));
+}

@@ -2041,3 +2041,16 @@ fn a_semaphore_may_be_used_by_what_it_is_shown_to() {
     std::fmt::Write::write_fmt(&mut looks, format_args!("{semaphore:?}")).unwrap();
     assert!(looks.1 > 0);
 }
+
+#[test]
+fn the_waker_of_an_acquire_that_need_not_wait_after_all_is_dropped_without_the_lock() {
+    let semaphore = Arc::new(Semaphore::new(0));
+    let (giver, looker) = (semaphore.clone(), semaphore.clone());
+    let drops = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let counts = drops.clone();
+    let waker = Hostile::new().on_clone(move || giver.add_permits(1)).on_drop(move || {
+        counts[usize::from(is_locked_inside(&looker))].fetch_add(1, Ordering::Relaxed);
+    });
+    assert!(poll_with(&mut semaphore.acquire(), &waker.waker()).is_ready());
+    assert_eq!(drops.each_ref().map(|count| count.load(Ordering::Relaxed)), [2, 0], "the clone and its original");
+}
