@@ -462,6 +462,6 @@ fn timeouts_end_at_once_or_never() {
     never.expect("it does not elapse").expect("it is not closed").forget();
     releaser.join().unwrap();
     semaphore.validate();
-    assert!(granted <= 2, "{granted}");
+    assert!(granted <= 1, "there is one permit, and who got it still has it");
     assert_eq!((semaphore.available_permits(), semaphore.waiters()), (0, 0));
 }
