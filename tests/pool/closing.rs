@@ -162,23 +162,41 @@ fn who_creates_beside_a_dead_object_is_turned_away_with_empty_hands() {
 }
 
 #[test]
-fn close_comes_before_a_creation_that_ends_in_the_same_moment() {
+fn who_recycles_beside_its_creation_is_served_by_it_after_close() {
     let factory = Factory::default();
-    factory.creates.hold(1);
-    let pool = Arc::new(factory.pool(1));
-    let weak = Arc::downgrade(&pool);
-    factory.hook(move |event| {
-        if event == Event::Create(0, 1) {
-            weak.upgrade().unwrap().close();
+    let pool = filled(&factory, 2, 2);
+    let mut getter = creating_beside_a_dead_object(&factory, &pool);
+    pool.close();
+    factory.creates.finish(2);
+    let object = served(&mut getter);
+    assert_eq!((object.id, counts(&pool)), (2, (0, 1, 0, 0)), "it was granted an object before");
+    drop((object, getter));
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn close_comes_before_a_creation_that_ends_in_the_same_moment() {
+    for is_adopted in [false, true] {
+        let factory = Factory::default();
+        factory.creates.hold(1);
+        let pool = Arc::new(factory.pool(1));
+        let mut getter = waiting(&pool);
+        if is_adopted {
+            getter = Task::new(pool.get());
         }
-    });
-    let mut getter = waiting(&pool);
-    factory.creates.finish(0);
-    is_turned_away(getter.ready());
-    assert_eq!((counts(&pool), factory.dropped()), ((0, 0, 0, 0), vec![0]));
-    drop(getter);
-    factory.unhook();
-    all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
+        factory.creates.finish(0);
+        let weak = Arc::downgrade(&pool);
+        factory.hook(move |event| {
+            if event == Event::Create(0, 1) {
+                weak.upgrade().unwrap().close();
+            }
+        });
+        is_turned_away(getter.ready());
+        assert_eq!((counts(&pool), factory.creates.begun(), factory.dropped()), ((0, 0, 0, 0), 1, vec![0]));
+        drop(getter);
+        factory.unhook();
+        all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
+    }
 }
 
 #[test]

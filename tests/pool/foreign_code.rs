@@ -1082,3 +1082,26 @@ fn who_is_served_before_it_is_woken_drops_its_waker_without_the_lock() {
         assert_eq!(drops.load(Ordering::Relaxed), 1);
     });
 }
+
+#[test]
+fn a_creator_that_is_turned_away_before_it_is_woken_drops_its_waker_without_the_lock() {
+    ends(|| {
+        let (pool, factory) = leaked(FEW);
+        factory.creates.hold(1);
+        let last = Arc::new(StdMutex::new(None::<Get<'static, Factory>>));
+        let taken = last.clone();
+        let first = Hostile::new().on_wake(move || assert!(ready(taken.lock().unwrap().as_mut().unwrap()).is_err()));
+        let first = first.waker();
+        let (drops, waker) = counts_drops(pool);
+        let waker = waker.waker();
+        let mut getters: Vec<_> = (0..FEW).map(|_| pool.get()).collect();
+        assert!(poll_with(&mut getters[0], &first).is_pending());
+        assert!(getters[1..FEW - 1].iter_mut().all(|getter| poll(getter).is_pending()));
+        // Its creation knows its waker as well, and drops that when it is itself.
+        assert!(poll_with(&mut getters[FEW - 1], &waker).is_pending());
+        std::mem::forget(waker);
+        *last.lock().unwrap() = getters.pop();
+        pool.close();
+        assert_eq!(drops.load(Ordering::Relaxed), 2);
+    });
+}

@@ -437,3 +437,20 @@ fn a_dead_object_that_panics_when_dropped_leaves_the_creation_beside_it_to_the_n
     drop((getter, next));
     all_is_dropped(pool, &factory);
 }
+
+#[test]
+fn a_dead_object_that_panics_when_dropped_does_not_cost_the_error_of_the_creation() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 2, 2);
+    let mut getter = creating_beside_a_dead_object(&factory, &pool);
+    factory.creates.fail_at(2, 1);
+    factory.creates.finish(2);
+    assert!(getter.is_pending(), "the other one might be of use");
+    factory.hook(|event| assert_ne!(event, Event::Drop(0), "the drop"));
+    factory.recycles.finish(1);
+    assert_eq!(failed(getter.ready()), 2);
+    factory.unhook();
+    assert_eq!((factory.dropped(), counts(&pool)), (vec![1, 0], (0, 0, 0, 0)));
+    drop(getter);
+    all_is_dropped(pool, &factory);
+}
