@@ -20,6 +20,9 @@ use std::num::{NonZeroU32, NonZeroU64};
 /// No index: the end of a list.
 const NIL: u32 = u32::MAX;
 
+/// So many values at most; few in the crate's own tests, so that they reach it.
+pub(crate) const LIMIT: usize = if cfg!(all(test, not(loom))) { 5_000 } else { NIL as usize };
+
 /// Slots that are kept when everything has left: less than 100 KiB of waiters, and no allocation for a population of up to
 /// this size that comes and goes. Small under loom and fuzzing, so that they reach what lies beyond.
 const KEEP: usize = if cfg!(any(loom, fuzzing)) { 4 } else { 1024 };
@@ -118,7 +121,7 @@ impl<T> Arena<T> {
         let entry = Entry::Occupied { stamp, value };
         let index = match self.vacant.head {
             NIL => {
-                assert!(self.slots.len() < NIL as usize, "an arena holds at most 2^32 - 1 values");
+                assert!(self.slots.len() < LIMIT, "an arena holds at most 2^32 - 1 values");
                 self.slots.push(Slot { prev: NIL, next: NIL, entry });
                 self.slots.len() as u32 - 1
             }
@@ -271,6 +274,12 @@ impl<T> Arena<T> {
     #[inline(always)]
     pub(crate) fn has_vacancy(&self) -> bool {
         !self.vacant.is_empty()
+    }
+
+    /// Whether no other value can be inserted.
+    #[inline(always)]
+    pub(crate) fn is_full(&self) -> bool {
+        self.slots.len() == LIMIT && self.vacant.is_empty()
     }
 
     /// How many slots there are, vacant ones included: every index is lower.

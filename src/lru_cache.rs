@@ -43,7 +43,7 @@ use shard::{Gone, Piece, Shard, Terms};
 /// to look up is best asked for by [`get_or_load`](Self::get_or_load): the first to miss loads it, and everybody else
 /// who wants it meanwhile waits for that one load.
 ///
-/// Values are cloned out, under a lock: keep an [`Arc`] if a clone is not cheap. `Eq` of keys, `Clone`, and the
+/// Values are cloned out, under a lock: keep an [`Arc`] if a clone is not cheap. `Eq` and `Borrow` of keys, `Clone`, and the
 /// predicate of [`retain`](Self::retain) run under that lock and must not use the cache. Hashers, weighers, loaders,
 /// listeners and all drops run without it, and may.
 ///
@@ -56,13 +56,14 @@ use shard::{Gone, Piece, Shard, Terms};
 ///
 /// It is counted in entries, or in what they weigh if there is a [weigher](LruCacheBuilder::weigher), and is never
 /// exceeded, not even for a moment. With several shards each has its share. Memory is taken as entries come, and given
-/// back when they have left; [`clear`](Self::clear) gives all back. A full cache that counts entries takes, beside key
+/// back as they leave; [`clear`](Self::clear) gives all back. A full cache that counts entries takes, beside key
 /// and value, 16 bytes for an entry and up to 15 for its place in the table. Weights take 8 more, and ends 16. These grow
 /// by doubling, and so do the entries where a weigher leaves their number open: up to as much again lies in reserve.
 ///
 /// # Fairness
 ///
-/// Who waits for a load is served all at once. If a load is given up the next one to load is who has waited longest.
+/// All who wait for a load are served at once. If a load is given up, the next one to load is who has waited longest; if
+/// the key was removed or cleared meanwhile, they all ask anew, and the first to run loads.
 ///
 /// # Memory ordering
 ///
@@ -70,9 +71,9 @@ use shard::{Gone, Piece, Shard, Terms};
 ///
 /// # Panics
 ///
-/// A panic of foreign code reaches the caller (a waker's does not). What ran before the cache was changed (hashing, comparing, weighing,
-/// cloning, loading) leaves it as it was; after that (a listener, a drop) the change has been made, and what the call
-/// would have returned is lost. A shard with 2<sup>32</sup> - 1 entries panics when it is given one more.
+/// A panic of foreign code reaches the caller; that of a waker that is woken, only out of the drop of a load. What ran
+/// before the cache was changed (hashing, comparing, weighing, cloning, loading) leaves it as it was; after that (a
+/// listener, a drop) the change has been made, and what the call would have returned is lost.
 ///
 /// # Examples
 ///
@@ -169,7 +170,8 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
     /// Into how many shards the cache is divided, each with a lock of its own; 1 unless said otherwise.
     ///
     /// More of them let more threads in at a time. Each has its share of the capacity, to the last entry, and an order
-    /// of its own. There are never more shards than the capacity that the cache is built with.
+    /// of its own; what weighs more than one share is not stored. There are never more shards than the capacity that the
+    /// cache is built with, but always one.
     ///
     /// # Panics
     ///
@@ -208,7 +210,8 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
 
     /// What an entry weighs; the capacity is in that unit then.
     ///
-    /// It is asked once, before the entry is stored.
+    /// It is asked once, before the entry is stored. What weighs 0 takes no room: there may be any number of it, up to
+    /// 2<sup>32</sup> - 1 entries in a shard.
     ///
     /// # Examples
     ///
@@ -228,7 +231,8 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
     /// How long an entry lives after it was stored; for ever unless said otherwise.
     ///
     /// Nothing happens at the end of that time: one that is over is counted by `len` and `weight` until some call
-    /// meets it, which treats it as if it were not there. With zero nothing is found again.
+    /// meets it, which treats it as if it were not there; [`retain`](LruCache::retain) meets all. With zero nothing is
+    /// found again.
     ///
     /// # Examples
     ///
@@ -247,7 +251,7 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
 
     /// Who is told what left without being asked to, and why. It runs in the call that made it leave, without a lock.
     ///
-    /// What is replaced, removed, cleared or popped is not reported.
+    /// What is replaced, removed, cleared or popped is not reported, nor what is too heavy to be stored.
     ///
     /// # Examples
     ///
@@ -412,6 +416,9 @@ impl<K, V, S> LruCache<K, V, S> {
 
     /// Keeps only what `keep` says, which is asked about each shard's entries from the most to the least recently used.
     ///
+    /// What is being loaded is not asked about, and is stored. What is over its time leaves without being asked about. If
+    /// `keep` panics, nothing has left the shard whose turn it was, nor those that come after it.
+    ///
     /// # Examples
     ///
     /// ```
@@ -425,8 +432,12 @@ impl<K, V, S> LruCache<K, V, S> {
         let mut panics = Panics::default();
         for section in self.sections() {
             let mut gone = Gone::new();
-            section.lock().shard.retain(&mut keep, now, &mut gone);
+            // Caught, since a drop may have panicked before.
+            let is_asked = panics.catch(|| section.lock().shard.retain(&mut keep, now, &mut gone));
             self.bury(gone, &mut panics);
+            if !is_asked {
+                break;
+            }
         }
         panics.resume();
     }
@@ -773,7 +784,7 @@ where
     /// that one load.
     ///
     /// The future that `load` makes is driven by the caller who was first, as part of this future. Inserting the key
-    /// meanwhile gives the waiting that value instead; [removing](Self::remove) or [clearing](Self::clear) it lets
+    /// meanwhile gives those who wait that value instead; [removing](Self::remove) or [clearing](Self::clear) it lets
     /// those who ask later load anew. In both cases what this load yields is returned, and not stored. A value that is
     /// too heavy is not stored either.
     ///
@@ -781,8 +792,8 @@ where
     ///
     /// # Cancel safety
     ///
-    /// If this future is dropped while it loads, the longest waiting caller loads in its place, with its own `load`. If
-    /// it is not polled any more, those who wait go on waiting.
+    /// If this future is dropped while it loads, the longest waiting caller loads in its place, with its own `load`
+    /// (see [Fairness](LruCache#fairness)). If it is not polled any more, those who wait go on waiting.
     ///
     /// # Panics
     ///

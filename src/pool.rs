@@ -55,7 +55,7 @@ pub use self::object::{Metrics, Object, OwnedObject};
 use self::state::{Aftermath, State};
 use crate::arena::Key;
 use crate::sync::{self, Exclusive, MutexGuard};
-use crate::wait_list::{Panics, Turn};
+use crate::wait_list::{Panics, Turn, drop_quietly};
 
 /// Makes the objects of a [`Pool`], and says whether they are still good.
 ///
@@ -901,8 +901,7 @@ impl<M: Manager> Pool<M> {
     /// Drops something, and then frees its slot.
     #[inline(never)]
     fn discard<T>(&self, what: T, (in_use, creating): (usize, usize)) {
-        let mut panics = Panics::default();
-        panics.catch(|| drop(what));
+        let mut panics = Panics::of_drops([what]);
         panics.catch(|| self.release(in_use, creating).resume());
         panics.resume();
     }
@@ -1129,16 +1128,13 @@ impl<M: Manager> Future for PoolClosed<'_, M> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         assert!(!self.done, "a future is not polled after it was ready");
         let pool = self.pool;
-        // Outlives the lock, since it may hold a waker.
-        let mut spare = None;
+        // Outlive the lock, since they may hold wakers.
+        let (mut left, mut spare) = (None, None);
         loop {
             {
                 let mut state = pool.state.lock();
                 match self.waiter {
-                    None if state.is_over() => {
-                        self.done = true;
-                        return Poll::Ready(());
-                    }
+                    None if state.is_over() => break,
                     None => {
                         if let Some(waker) = spare.take() {
                             self.waiter = Some(state.closers.enqueue((), waker));
@@ -1146,11 +1142,10 @@ impl<M: Manager> Future for PoolClosed<'_, M> {
                         }
                     }
                     Some(waiter) => match state.closers.poll(waiter, cx.waker(), &mut spare) {
-                        Turn::Left(left) => {
-                            drop(state);
-                            (self.waiter, self.done) = (None, true);
-                            drop(left);
-                            return Poll::Ready(());
+                        Turn::Left(gone) => {
+                            self.waiter = None;
+                            left = gone.waker;
+                            break;
                         }
                         Turn::Waiting => return Poll::Pending,
                         Turn::NeedsWaker => {}
@@ -1159,6 +1154,9 @@ impl<M: Manager> Future for PoolClosed<'_, M> {
             }
             spare = Some(cx.waker().clone());
         }
+        self.done = true;
+        drop_quietly(left.into_iter().chain(spare));
+        Poll::Ready(())
     }
 }
 
@@ -1166,9 +1164,7 @@ impl<M: Manager> Drop for PoolClosed<'_, M> {
     fn drop(&mut self) {
         if let Some(waiter) = self.waiter {
             let left = self.pool.state.lock().closers.leave(waiter);
-            let mut panics = Panics::default();
-            panics.catch(|| drop(left));
-            panics.resume();
+            Panics::of_drops(left).resume();
         }
     }
 }

@@ -38,7 +38,7 @@ use std::task::{Context, Poll, Waker};
 use self::line::{Item, Line, Place};
 use crate::arena::{self, Arena, List};
 use crate::sync::{self, MutexGuard, const_fn};
-use crate::wait_list::{Panics, Turn, WaitList, WakeBatch};
+use crate::wait_list::{Guarded, Panics, Turn, WaitList, WakeBatch};
 
 /// Serves the most urgent first, and equals in the order of their arrival.
 ///
@@ -678,8 +678,7 @@ impl<P, T> PriorityQueue<P, T> {
             let parked = left.as_ref().is_some_and(|left| left.grant.is_none());
             (left, parked.then(|| state.extract(item)))
         };
-        let mut panics = Panics::default();
-        panics.catch(|| drop(left));
+        let mut panics = Panics::of_drops(left);
         panics.catch(|| drop(taken));
         panics.resume();
     }
@@ -701,10 +700,7 @@ impl<P, T> PriorityQueue<P, T> {
     /// since wakers may do anything. If some panic, the others are woken all the same.
     #[inline(always)]
     fn wake(&self, spare: [Option<Waker>; 2], batch: &mut WakeBatch) -> Panics {
-        let mut panics = Panics::default();
-        for waker in spare.into_iter().flatten() {
-            panics.catch(|| drop(waker));
-        }
+        let mut panics = Panics::of_drops(spare.into_iter().flatten());
         if !batch.is_empty() {
             panics.catch(|| batch.wake(|batch| self.state.lock().take_wakers(batch)));
         }
@@ -734,8 +730,8 @@ impl<P: Ord, T> Push<'_, P, T> {
     #[inline(never)]
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<Key, Closed<(P, T)>>> {
         let mut batch = WakeBatch::default();
-        // Outlive the lock, since they may hold wakers.
-        let mut spare = self.parked.is_none().then(|| cx.waker().clone());
+        // Outlive the lock, since they may hold wakers. A comparison may panic while there is a spare one.
+        let mut spare = Guarded(self.parked.is_none().then(|| cx.waker().clone()));
         let mut left = None;
         let outcome = loop {
             let mut state = self.queue.state.lock();
@@ -747,11 +743,11 @@ impl<P: Ord, T> Push<'_, P, T> {
                     }
                     Err(Refusal::Closed) => break Err(Closed(refused(&mut self.offer))),
                     Err(Refusal::Full) => {
-                        self.parked = Some(state.park(&mut self.offer, &mut spare));
+                        self.parked = Some(state.park(&mut self.offer, &mut spare.0));
                         return Poll::Pending;
                     }
                 },
-                Some((waiter, item)) => match state.pushes.poll(waiter, cx.waker(), &mut spare) {
+                Some((waiter, item)) => match state.pushes.poll(waiter, cx.waker(), &mut spare.0) {
                     Turn::Left(gone) => {
                         self.parked = None;
                         left = gone.waker;
@@ -762,9 +758,9 @@ impl<P: Ord, T> Push<'_, P, T> {
                 },
             }
             drop(state);
-            spare = Some(cx.waker().clone());
+            spare.0 = Some(cx.waker().clone());
         };
-        let panics = self.queue.wake([spare, left], &mut batch);
+        let panics = self.queue.wake([spare.0.take(), left], &mut batch);
         // As in `take`, if the item is given back.
         if outcome.is_ok() {
             panics.resume()
@@ -846,8 +842,8 @@ impl<'a, P, T> Popping<'a, P, T> {
     {
         let mut batch = WakeBatch::default();
         let mut panics = Panics::default();
-        // Outlive the lock, since they may hold wakers.
-        let mut spare = needs_waker.then(|| cx.waker().clone());
+        // As in `Push::wait`.
+        let mut spare = Guarded(needs_waker.then(|| cx.waker().clone()));
         let mut left = None;
         let taken = loop {
             let mut state = self.queue.state.lock();
@@ -875,12 +871,12 @@ impl<'a, P, T> Popping<'a, P, T> {
             match self.waiter {
                 None if state.is_over() => break 0,
                 None => {
-                    if let Some(waker) = spare.take() {
+                    if let Some(waker) = spare.0.take() {
                         self.waiter = Some(state.pops.enqueue((), waker));
                         return Poll::Pending;
                     }
                 }
-                Some(waiter) => match state.pops.poll(waiter, cx.waker(), &mut spare) {
+                Some(waiter) => match state.pops.poll(waiter, cx.waker(), &mut spare.0) {
                     Turn::Left(gone) => {
                         self.waiter = None;
                         left = gone.waker;
@@ -891,11 +887,11 @@ impl<'a, P, T> Popping<'a, P, T> {
                 },
             }
             drop(state);
-            spare = Some(cx.waker().clone());
+            spare.0 = Some(cx.waker().clone());
         };
         self.done = true;
         // As in `take`.
-        self.queue.wake([spare, left], &mut batch).forget();
+        self.queue.wake([spare.0.take(), left], &mut batch).forget();
         panics.resume();
         Poll::Ready(taken)
     }

@@ -451,12 +451,13 @@ impl Semaphore {
     /// assert_eq!(semaphore.available_permits(), 0);
     /// ```
     pub fn reduce_permits(&self, n: usize) {
-        self.locked(|state| {
+        let noted = self.locked(|state| {
             let taken = state.free.min(n);
-            let debt = state.queue.debt.checked_add(n - taken);
-            state.queue.debt = debt.expect("a semaphore owes at most usize::MAX permits");
+            state.queue.debt = state.queue.debt.checked_add(n - taken)?;
             state.free -= taken;
+            Some(())
         });
+        noted.expect("a semaphore owes at most usize::MAX permits");
     }
 
     /// How many permits are free now; it may be more than none while a larger request waits at the head.
@@ -813,7 +814,8 @@ impl Semaphore {
     #[inline(never)]
     fn release_slow(&self, n: usize) {
         let mut batch = WakeBatch::default();
-        self.locked(|state| state.give(n, &mut batch));
+        let fits = self.locked(|state| state.give(n, &mut batch));
+        assert_fits(fits);
         self.wake(&mut batch);
     }
 
@@ -860,15 +862,17 @@ impl Semaphore {
         let mut batch = WakeBatch::default();
         // Outlives the lock, since it takes a waker along.
         let mut left = None;
-        self.locked(|state| {
+        let fits = self.locked(|state| {
             left = state.queue.waiters.leave(key);
-            match &left {
-                Some(Waiter { need, grant: Some(()), .. }) => state.give(*need, &mut batch),
-                // The next may need less than the one that left.
-                _ => state.serve(&mut batch),
+            if let Some(Waiter { need, grant: Some(()), .. }) = &left {
+                return state.give(*need, &mut batch);
             }
+            // The next may need less than the one that left.
+            state.serve(&mut batch);
+            true
         });
         let mut panics = Panics::default();
+        panics.catch(|| assert_fits(fits));
         panics.catch(|| drop(left));
         panics.catch(|| self.wake(&mut batch));
         panics.resume();
@@ -879,15 +883,14 @@ impl Semaphore {
     fn drop_wakers(&self, wakers: [Option<Waker>; 2], permits: usize) {
         if wakers.iter().any(Option::is_some) {
             let held = SemaphorePermit { semaphore: self, permits };
-            drop(wakers);
+            Panics::of_drops(wakers.into_iter().flatten()).resume();
             held.forget();
         }
     }
 
     /// Takes the lock, freezes the word, lets `decide` change the state, thaws the word and unlocks.
     ///
-    /// Should `decide` panic, the word stays frozen, unchanged. That is slow and nothing worse, and the next one to come
-    /// here thaws it. The queue and the debt must be consistent at that moment.
+    /// `decide` does not panic: what a caller did wrong is told without the lock, since a panic hook is foreign code.
     #[inline(always)]
     fn locked<R>(&self, decide: impl FnOnce(&mut State<'_>) -> R) -> R {
         let mut guard = self.queue.lock();
@@ -936,20 +939,20 @@ impl State<'_> {
         Ok(())
     }
 
-    /// Brings `n` permits back: to the debt, then to the waiters, then to the free ones.
+    /// Brings `n` permits back: to the debt, then to the waiters, then to the free ones. Or says that they do not fit.
     #[inline(always)]
-    fn give(&mut self, n: usize, batch: &mut WakeBatch) {
+    #[must_use]
+    fn give(&mut self, n: usize, batch: &mut WakeBatch) -> bool {
         let paid = self.queue.debt.min(n);
         let sum = self.free.checked_add(n - paid);
         let fits =
             sum.is_some_and(|sum| sum <= Semaphore::MAX_PERMITS || self.left_over(sum) <= Semaphore::MAX_PERMITS);
-        if !fits && std::thread::panicking() {
-            return; // lost without a word, since a panic during a panic aborts
+        if fits {
+            self.queue.debt -= paid;
+            self.free += n - paid;
+            self.serve(batch);
         }
-        assert!(fits, "a semaphore holds at most Semaphore::MAX_PERMITS free permits");
-        self.queue.debt -= paid;
-        self.free += n - paid;
-        self.serve(batch);
+        fits
     }
 
     /// What stays free of `free` permits when the queue has been served.
@@ -988,6 +991,13 @@ impl State<'_> {
 #[inline]
 fn assert_askable(permits: usize) {
     assert!(permits <= Semaphore::MAX_PERMITS, "at most Semaphore::MAX_PERMITS permits can be acquired at once");
+}
+
+/// Without the lock, since a panic hook is foreign code.
+#[inline]
+fn assert_fits(fits: bool) {
+    // Otherwise they are lost without a word: a panic during a panic aborts.
+    assert!(fits || std::thread::panicking(), "a semaphore holds at most Semaphore::MAX_PERMITS free permits");
 }
 
 #[cfg(any(test, fuzzing, loom, debug_assertions))]

@@ -39,7 +39,7 @@ use pin_project_lite::pin_project;
 use crate::arena;
 use crate::priority_queue::{Key, PriorityQueue, TryPushError};
 use crate::sync::Mutex;
-use crate::wait_list::{Panics, Turn, WaitList, WakeBatch};
+use crate::wait_list::{Panics, Turn, WaitList, WakeBatch, drop_quietly};
 
 /// Tasks that a worker ends within one poll before it lets others have the thread; as many steps as tokio's budget has.
 const BUDGET: usize = 128;
@@ -353,8 +353,8 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
                 let popped = poll_fn(|cx| anew_if_pending(&mut ended, Pin::new(&mut pop).poll(cx))).await;
                 let Some((priority, mut job)) = popped else { break };
                 poll_fn(|cx| anew_if_pending(&mut ended, job.as_mut().poll(cx))).await;
-                contained(|| drop(job));
-                contained(|| drop(priority));
+                drop_quietly([job]);
+                drop_quietly([priority]);
                 ended += 1;
                 if ended == BUDGET {
                     yield_now().await;
@@ -541,10 +541,10 @@ impl<P, R> Future for TaskHandle<P, R> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // Outlives the lock, since it may hold a waker.
         let mut spare = None;
-        loop {
+        let result = loop {
             let mut outcome = self.outcome.lock();
             match std::mem::replace(&mut outcome.stage, Stage::Taken) {
-                Stage::Settled(result) => return Poll::Ready(result),
+                Stage::Settled(result) => break result,
                 Stage::Taken => panic!("a future is not polled after it was ready"),
                 Stage::Pending => outcome.stage = Stage::Pending,
             }
@@ -553,7 +553,9 @@ impl<P, R> Future for TaskHandle<P, R> {
             }
             drop(outcome);
             spare = Some(cx.waker().clone());
-        }
+        };
+        drop_quietly(spare);
+        Poll::Ready(result)
     }
 }
 
@@ -561,9 +563,11 @@ impl<P, R> Drop for TaskHandle<P, R> {
     fn drop(&mut self) {
         // Nobody asks any more; what is there is dropped after the lock.
         let mut outcome = self.outcome.lock();
-        let dropped = (std::mem::replace(&mut outcome.stage, Stage::Taken), outcome.handle.take());
+        let (stage, waker) = (std::mem::replace(&mut outcome.stage, Stage::Taken), outcome.handle.take());
         drop(outcome);
-        drop(dropped);
+        let mut panics = Panics::of_drops([stage]);
+        panics.catch(|| drop(waker));
+        panics.resume();
     }
 }
 
@@ -582,8 +586,7 @@ impl Future for Idle {
         let Self { activity, waiter, done } = self.get_mut();
         assert!(!*done, "a future is not polled after it was ready");
         // Outlive the lock, since they may hold wakers.
-        let mut spare = None;
-        let _left;
+        let (mut left, mut spare) = (None, None);
         loop {
             let mut counts = activity.0.lock();
             match *waiter {
@@ -595,9 +598,9 @@ impl Future for Idle {
                     }
                 }
                 Some(key) => match counts.idlers.poll(key, cx.waker(), &mut spare) {
-                    Turn::Left(left) => {
+                    Turn::Left(gone) => {
                         *waiter = None;
-                        _left = left;
+                        left = gone.waker;
                         break;
                     }
                     Turn::Waiting => return Poll::Pending,
@@ -608,6 +611,7 @@ impl Future for Idle {
             spare = Some(cx.waker().clone());
         }
         *done = true;
+        drop_quietly(left.into_iter().chain(spare));
         Poll::Ready(())
     }
 }
@@ -616,7 +620,7 @@ impl Drop for Idle {
     fn drop(&mut self) {
         if let Some(waiter) = self.waiter {
             let left = self.activity.0.lock().idlers.leave(waiter);
-            drop(left);
+            Panics::of_drops(left).resume();
         }
     }
 }
@@ -667,7 +671,7 @@ impl<F: Future> Work<F> {
                 forget(payload); // the first panic counts
             } else {
                 let lost = std::mem::replace(&mut result, Err(TaskError::Panicked(payload)));
-                contained(|| drop(lost));
+                drop_quietly([lost]);
             }
         }
         this.report.settle(result);
@@ -716,7 +720,7 @@ impl<R> Report<R> {
             };
             (detached, outcome.worker.take(), outcome.handle.take())
         };
-        contained(|| drop(detached));
+        drop_quietly(detached);
         let mut batch = WakeBatch::default();
         {
             let mut counts = self.activity.0.lock();
@@ -729,8 +733,7 @@ impl<R> Report<R> {
             }
         }
         // Nobody here can answer for a waker that panics.
-        let mut panics = Panics::default();
-        panics.catch(|| drop(worker));
+        let mut panics = Panics::of_drops(worker);
         panics.catch(|| handle.into_iter().for_each(Waker::wake));
         panics.catch(|| batch.wake(|batch| self.activity.0.lock().idlers.take_wakers(batch)));
         panics.forget();
@@ -745,13 +748,6 @@ fn register(slot: &mut Option<Waker>, waker: &Waker, spare: &mut Option<Waker>) 
         return true;
     }
     slot.as_ref().is_some_and(|held| held.will_wake(waker))
-}
-
-/// Runs foreign code whose panics are nobody's concern here.
-fn contained(foreign: impl FnOnce()) {
-    let mut panics = Panics::default();
-    panics.catch(foreign);
-    panics.forget();
 }
 
 /// Begins to count anew what a worker does within one poll if that poll is over.

@@ -325,6 +325,16 @@ impl WakeBatch {
 pub(crate) struct Panics(Option<Box<dyn Any + Send>>);
 
 impl Panics {
+    /// Those of dropping all of these, one by one.
+    #[inline(always)]
+    pub(crate) fn of_drops<T>(useless: impl IntoIterator<Item = T>) -> Self {
+        let mut panics = Self::default();
+        for useless in useless {
+            panics.catch(|| drop(useless));
+        }
+        panics
+    }
+
     /// Whether `foreign` went through without a panic.
     pub(crate) fn catch(&mut self, foreign: impl FnOnce()) -> bool {
         match catch_unwind(AssertUnwindSafe(foreign)) {
@@ -359,5 +369,21 @@ impl Panics {
     /// Lets the panics be, and the rest of what they carry: its drop is foreign code too.
     pub(crate) fn forget(self) {
         forget(self.0);
+    }
+}
+
+/// Drops what nobody has a use for. A panic of that shall not cost the caller what it has in hand.
+#[inline(always)]
+pub(crate) fn drop_quietly<T>(useless: impl IntoIterator<Item = T>) {
+    Panics::of_drops(useless).forget();
+}
+
+/// Something that an unwinding may drop: if its drop panicked as well, that would abort.
+pub(crate) struct Guarded<T>(pub(crate) Option<T>);
+
+impl<T> Drop for Guarded<T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        Panics::of_drops(self.0.take()).resume();
     }
 }

@@ -845,17 +845,36 @@ fn a_cache_gives_back_what_was_removed() {
 }
 
 #[test]
-fn a_cache_that_has_shrunk_gives_memory_back_as_entries_come() {
+fn a_cache_gives_memory_back_though_a_few_stay() {
+    let ways: [fn(&Cache); 4] = [
+        |cache| cache.set_capacity(100),
+        |cache| cache.retain(|&key, _| key >= AS_A_MILLION - 100),
+        |cache| (0..AS_A_MILLION - 100).for_each(|key| _ = cache.remove(&key)),
+        |cache| (0..AS_A_MILLION - 100).for_each(|_| _ = cache.pop_lru()),
+    ];
+    for leave in ways {
+        let left = measure(|| {
+            let cache = Cache::new(AS_A_MILLION as usize);
+            (0..AS_A_MILLION).for_each(|key| _ = cache.insert(key, key));
+            leave(&cache);
+            assert_eq!(cache.len(), 100);
+            std::mem::forget(cache);
+        });
+        // Room for a thousand is kept, each with key and value.
+        assert!(left.bytes_current < 3 * SMALL, "{} bytes are kept", left.bytes_current);
+    }
+}
+
+#[test]
+fn a_cache_whose_entries_are_outweighed_gives_memory_back_as_others_come() {
     let left = measure(|| {
-        let cache = Cache::new(AS_A_MILLION as usize);
-        (0..AS_A_MILLION).for_each(|key| _ = cache.insert(key, key));
-        // Who stays lies at the very end; who comes drifts down, a slot at a time at worst.
-        cache.set_capacity(100);
-        (0..AS_A_MILLION).for_each(|key| _ = cache.insert(AS_A_MILLION + key, key));
+        let cache = LruCache::<u64, u64>::builder(AS_A_MILLION as usize).weigher(|_, &weight| weight).build();
+        (0..AS_A_MILLION).for_each(|key| _ = cache.insert(key, 1));
+        // Who comes drifts down, a slot at a time at worst.
+        (0..AS_A_MILLION).for_each(|key| _ = cache.insert(AS_A_MILLION + key, AS_A_MILLION / 100));
         assert_eq!(cache.len(), 100);
         std::mem::forget(cache);
     });
-    // Room for a thousand is kept, each with key and value.
     assert!(left.bytes_current < 3 * SMALL, "{} bytes are kept", left.bytes_current);
 }
 

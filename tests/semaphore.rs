@@ -2054,3 +2054,62 @@ fn the_waker_of_an_acquire_that_need_not_wait_after_all_is_dropped_without_the_l
     assert!(poll_with(&mut semaphore.acquire(), &waker.waker()).is_ready());
     assert_eq!(drops.each_ref().map(|count| count.load(Ordering::Relaxed)), [2, 0], "the clone and its original");
 }
+
+#[test]
+fn two_wakers_that_panic_when_dropped_at_the_collecting_poll_do_not_abort() {
+    common::survives("two_wakers_that_panic_when_dropped_at_the_collecting_poll_do_not_abort", || {
+        let semaphore = shared(0);
+        let giver = semaphore.clone();
+        let outcome = common::poll_with_two_wakers(|| semaphore.clone().acquire_owned(), move || giver.add_permits(21));
+        assert!(outcome.is_err());
+        assert_eq!(state(&semaphore), (21, 0), "no permit is lost");
+    });
+}
+
+#[test]
+fn a_permit_that_does_not_fit_and_a_waker_that_panics_when_its_holder_leaves_do_not_abort() {
+    common::survives("a_permit_that_does_not_fit_and_a_waker_that_panics_when_its_holder_leaves_do_not_abort", || {
+        let semaphore = shared(0);
+        let armed = Arc::new(AtomicUsize::new(0));
+        let last = Arc::new(StdMutex::new(None::<AcquireOwned>));
+        let (filled, taken, arms) = (semaphore.clone(), last.clone(), armed.clone());
+        // More than are woken at once: the last one leaves with its waker.
+        let first = Hostile::new().on_wake(move || {
+            filled.add_permits(MAX);
+            arms.store(1, Ordering::Relaxed);
+            let leaves = taken.lock().unwrap().take();
+            assert!(panic_of(|| drop(leaves)).contains("MAX_PERMITS"));
+            assert_eq!(arms.load(Ordering::Relaxed), 0, "its waker was dropped");
+        });
+        let mut futures: Vec<_> = (0..20).map(|_| semaphore.clone().acquire_owned()).collect();
+        assert!(poll_with(&mut futures[0], &first.waker()).is_pending());
+        assert!(futures[1..19].iter_mut().all(|future| poll(future).is_pending()));
+        assert!(poll_with(&mut futures[19], &panics_when_dropped(&armed)).is_pending());
+        *last.lock().unwrap() = futures.pop();
+        semaphore.add_permits(20);
+        assert!(last.lock().unwrap().is_none());
+        semaphore.forget_permits(19);
+        futures.iter_mut().for_each(|future| drop(ready(future).unwrap()));
+        assert_eq!(state(&semaphore), (MAX, 0));
+    });
+}
+
+/// A panic hook is foreign code.
+#[test]
+fn a_panic_hook_may_call_everything() {
+    common::survives("a_panic_hook_may_call_everything", || {
+        let full = shared(MAX);
+        let owing = shared(0);
+        owing.reduce_permits(usize::MAX);
+        let calls = Arc::new(AtomicUsize::new(0));
+        let (semaphores, counts) = ([full.clone(), owing.clone()], calls.clone());
+        std::panic::set_hook(Box::new(move |_| {
+            semaphores.iter().for_each(call_everything);
+            counts.fetch_add(1, Ordering::Relaxed);
+        }));
+        assert!(panic_of(|| full.add_permits(1)).contains("MAX_PERMITS"));
+        assert!(panic_of(|| owing.reduce_permits(1)).contains("usize::MAX"));
+        drop(std::panic::take_hook());
+        assert_eq!(calls.load(Ordering::Relaxed), 2);
+    });
+}

@@ -3520,3 +3520,52 @@ fn the_waker_of_an_idle_may_call_everything() {
     idles.iter_mut().for_each(ready);
     assert_eq!(state(&queue), (0, 0));
 }
+
+#[test]
+fn a_clone_in_vain_that_panics_when_dropped_does_not_cost_the_result() {
+    let queue = unbounded();
+    let mut handle = queue.try_submit(1, async { 7 }).unwrap();
+    let runner = StdMutex::new(worker(&queue));
+    let (armed, drops) = (Arc::new(AtomicBool::new(true)), Arc::new(Counter::default()));
+    let counts = drops.clone();
+    let waker = Hostile::new().on_clone(move || assert!(runner.lock().unwrap().waits())).on_drop(move || {
+        std::task::Wake::wake(counts.clone());
+        assert!(!armed.swap(false, Ordering::SeqCst), "the drop");
+    });
+    let waker = waker.waker();
+    assert!(matches!(poll_with(&mut handle, &waker), Poll::Ready(Ok(7))));
+    assert_eq!(drops.count(), 1);
+}
+
+#[test]
+fn two_wakers_of_an_idle_that_panic_when_dropped_do_not_abort() {
+    survives("two_wakers_of_an_idle_that_panic_when_dropped_do_not_abort", || {
+        let queue = unbounded();
+        let task = queue.try_submit(1, pending::<()>()).unwrap();
+        let outcome = common::poll_with_two_wakers(|| queue.idle(), move || task.cancel());
+        assert!(outcome.is_ok_and(|poll| poll.is_ready()));
+    });
+}
+
+#[test]
+fn wakers_that_panic_when_a_handle_and_an_idle_leave_in_an_unwinding_do_not_abort() {
+    survives("wakers_that_panic_when_a_handle_and_an_idle_leave_in_an_unwinding_do_not_abort", || {
+        let queue = unbounded();
+        let drops = Arc::new(Counter::default());
+        let message = panic_of(|| {
+            let mut handle = queue.try_submit(1, pending::<()>()).unwrap();
+            let mut idle = queue.idle();
+            let waker = || {
+                let drops = drops.clone();
+                Hostile::new().on_drop(move || {
+                    std::task::Wake::wake(drops.clone());
+                    assert!(!thread::panicking(), "the drop");
+                })
+            };
+            assert!(poll_with(&mut handle, &waker().waker()).is_pending());
+            assert!(poll_with(&mut idle, &waker().waker()).is_pending());
+            panic!("the first");
+        });
+        assert_eq!((message.as_str(), drops.count()), ("the first", 4), "two, and two that were clones of them");
+    });
+}

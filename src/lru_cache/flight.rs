@@ -34,7 +34,7 @@ use super::shard::{Gone, Piece, spread, trim};
 use super::{Locked, LruCache, Place, Section};
 use crate::arena::{Arena, Key};
 use crate::sync::ThreadId;
-use crate::wait_list::{Panics, Turn, WaitList, WakeBatch};
+use crate::wait_list::{Panics, Turn, WaitList, WakeBatch, drop_quietly};
 
 /// The flights of a shard.
 pub(super) struct Flights<K, V> {
@@ -244,7 +244,7 @@ where
             if !gone.is_empty() || matches!(seating, Seating::Hit(_) | Seating::Seat(_)) {
                 // Made in vain, or about to be dropped beside a panic of a report.
                 gone.extend(own_key.take().map(Piece::Key));
-                drop_quietly([own_waker.take()]);
+                drop_quietly(own_waker.take());
             }
             match self.settle(gone, seating) {
                 Seating::Hit(value) => return Err(value),
@@ -293,7 +293,7 @@ impl<K, V, S> Seat<'_, K, V, S> {
                         (_, None) if self.flight.is_some() => Outcome::Lead,
                         (_, None) => Outcome::Afresh,
                     };
-                    drop_quietly([left.waker, spare.take()]);
+                    drop_quietly(left.waker.into_iter().chain(spare.take()));
                     return Poll::Ready(self.cache.settle(gone, outcome));
                 }
             }
@@ -365,21 +365,11 @@ impl<K, V, S> Drop for Seat<'_, K, V, S> {
             flights.leave(flight, &mut gone);
             left
         };
-        let mut panics = Panics::default();
-        panics.catch(|| drop(left));
+        let mut panics = Panics::of_drops(left);
         self.cache.bury(gone, &mut panics);
         wake(self.section, flight, batch, &mut panics);
         panics.resume();
     }
-}
-
-/// Drops wakers. What they panic with is their own affair: there is something in hand.
-fn drop_quietly<const N: usize>(wakers: [Option<Waker>; N]) {
-    let mut panics = Panics::default();
-    for waker in wakers.into_iter().flatten() {
-        panics.catch(|| drop(waker));
-    }
-    panics.forget();
 }
 
 /// Wakes those who are to be woken of a flight.

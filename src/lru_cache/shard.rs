@@ -105,6 +105,7 @@ impl<K, V> Shard<K, V> {
         let found = found?;
         if self.is_over(found, now) {
             self.evict(found, now, gone);
+            self.close_ranks();
             return None;
         }
         Some(found)
@@ -169,7 +170,7 @@ impl<K, V> Shard<K, V> {
     /// it.
     #[inline(always)]
     fn make_room(&mut self, room: u64, hash: NonZeroU32, entry: (K, V), terms: Terms, gone: &mut Gone<K, V>) -> Key {
-        while self.weight > room {
+        while self.weight > room || self.entries.is_full() {
             let oldest = self.entries.back(&self.order).expect("who weighs is there");
             // Vacant slots are used first: entries drift down in the arena, so that what a crowd has left can be cut
             // off.
@@ -195,7 +196,7 @@ impl<K, V> Shard<K, V> {
     /// is half full; like this it grows when it is seven tenths full of entries.
     #[cold]
     fn rebuild_table(&mut self) {
-        let len = self.table.len();
+        let len = self.order.len();
         let hash_of = |&index: &u32| spread(hash_at(&self.entries, index));
         self.table.clear();
         self.table.reserve(len + len / 4 + 1, hash_of);
@@ -207,7 +208,9 @@ impl<K, V> Shard<K, V> {
     /// Takes an entry out.
     pub(super) fn remove(&mut self, found: Key) -> (K, V) {
         self.forget(found);
-        self.take(found)
+        let entry = self.take(found);
+        self.close_ranks();
+        entry
     }
 
     /// Takes the least recently used live entry out.
@@ -230,10 +233,12 @@ impl<K, V> Shard<K, V> {
             if self.is_over(at, now) {
                 self.evict(at, now, gone);
             } else {
-                let (key, value) = self.remove(at);
+                self.forget(at);
+                let (key, value) = self.take(at);
                 gone.push(Piece::Entry(key, value, None));
             }
         }
+        self.close_ranks();
     }
 
     /// Copies of the live entries, the most recently used first, behind those in `copies`. What is over is taken out.
@@ -268,6 +273,7 @@ impl<K, V> Shard<K, V> {
         while let Some(oldest) = self.entries.back(&self.order).filter(|_| capacity == 0) {
             self.evict(oldest, now, gone);
         }
+        self.close_ranks();
     }
 
     /// What the others may weigh beside one entry; `None` if it does not fit at all.
@@ -322,6 +328,31 @@ impl<K, V> Shard<K, V> {
         cut(&mut self.ends, slots);
         trim(&mut self.table, |&index| spread(hash_at(&self.entries, index)));
         entry
+    }
+
+    /// Lets go of the memory of a crowd that has left, though a few have stayed, who may be anywhere. Those whom the caller
+    /// has found have other keys then.
+    #[inline(always)]
+    fn close_ranks(&mut self) {
+        if self.entries.slots() > KEEP && self.len() <= self.entries.slots() / 8 {
+            self.move_together();
+        }
+    }
+
+    #[cold]
+    fn move_together(&mut self) {
+        let mut crowd = std::mem::replace(self, Self { stats: self.stats, ..Self::new(self.capacity) });
+        while let Some(oldest) = crowd.entries.back(&crowd.order) {
+            let hash = hash_at(&crowd.entries, oldest.index());
+            let entry = crowd.entries.remove(oldest, |_| Some(&mut crowd.order)).expect("who is the oldest is there");
+            let new = self.entries.insert_stamped(hash, entry);
+            self.entries.link_front(&mut self.order, new);
+            let was_at = oldest.index() as usize;
+            crowd.weights.get(was_at).into_iter().for_each(|&weight| note(&mut self.weights, new, weight));
+            crowd.ends.get(was_at).into_iter().for_each(|&end| note(&mut self.ends, new, end));
+        }
+        self.weight = crowd.weight;
+        self.rebuild_table();
     }
 
     #[inline(always)]

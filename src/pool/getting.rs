@@ -23,7 +23,7 @@ use super::state::{Aftermath, Grant, State};
 use super::{GetError, Leaving, Manager, Pool};
 use crate::arena::Key;
 use crate::sync::Exclusive;
-use crate::wait_list::{Panics, Turn};
+use crate::wait_list::{Panics, Turn, drop_quietly};
 
 /// The body of `Get` and `GetOwned`.
 pub(super) struct Getting<H: Deref<Target = Pool<M>>, M: Manager> {
@@ -438,9 +438,7 @@ impl<M: Manager> Getter<M> {
                     self.place = Place::Nowhere;
                     let left = state.waiting.leave(key);
                     drop(state);
-                    let mut panics = Panics::default();
-                    panics.catch(|| drop(left));
-                    return panics;
+                    return Panics::of_drops(left);
                 }
             }
             let granted = self.leave(&mut state, &mut after);
@@ -474,15 +472,5 @@ impl<M: Manager> Getter<M> {
         let left = state.creators.leave(place)?;
         after.wakers[1] = left.waker;
         left.grant
-    }
-}
-
-/// Drops what is of no use. A panic of that shall not cost the getter what it has in hand.
-#[inline(always)]
-fn drop_quietly<T>(useless: impl IntoIterator<Item = T>) {
-    for useless in useless {
-        let mut panics = Panics::default();
-        panics.catch(|| drop(useless));
-        panics.forget();
     }
 }

@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 
 use super::object::Pooled;
 use super::{Leaving, Manager, Pool};
-use crate::wait_list::Panics;
+use crate::wait_list::Guarded;
 
 /// The memory in which an object is recycled, and what runs there.
 pub(super) struct Recycling<M: Manager>(Pin<Box<dyn Recycle<M>>>);
@@ -77,21 +77,11 @@ async fn recycle<M: Manager>(
     manager: Arc<M>,
     pooled: Box<Pooled<M>>,
 ) -> (Arc<M>, Box<Pooled<M>>, Result<(), M::Error>) {
+    // It is dropped if `recycle` panics.
     let mut guarded = Guarded(Some(pooled));
     let Pooled { object, metrics, .. } = guarded.0.as_deref_mut().expect("it is there until it is recycled");
     let outcome = manager.recycle(object, metrics).await;
     (manager, guarded.0.take().expect("it is there until it is recycled"), outcome)
-}
-
-/// An object that may be dropped because `recycle` panics. If its drop panicked, too, that would abort.
-struct Guarded<M: Manager>(Option<Box<Pooled<M>>>);
-
-impl<M: Manager> Drop for Guarded<M> {
-    fn drop(&mut self) {
-        let mut panics = Panics::default();
-        panics.catch(|| drop(self.0.take()));
-        panics.resume();
-    }
 }
 
 trait Recycle<M: Manager>: Send {

@@ -73,10 +73,7 @@ impl<M: Manager> Aftermath<M> {
     /// Call it without the lock, as the last thing. Foreign code that panics is survived.
     #[inline(always)]
     pub(super) fn happen(mut self, pool: &Pool<M>) -> Panics {
-        let mut panics = Panics::default();
-        for waker in self.wakers.iter_mut().filter_map(Option::take) {
-            panics.catch(|| drop(waker));
-        }
+        let mut panics = Panics::of_drops(self.wakers.iter_mut().filter_map(Option::take));
         if !self.refuse.is_empty() {
             self.dispose(pool, &mut panics);
         }

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::process::Command;
 use std::sync::Mutex as StdMutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -247,6 +247,51 @@ pub(crate) fn survives(name: &str, body: impl FnOnce()) {
     let (stdout, stderr) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
     assert!(child.status.success(), "{}\n{stdout}\n{stderr}", child.status);
     assert!(stdout.contains("1 passed"), "no test has this name: {name}");
+}
+
+/// The last poll of a future that has two wakers to drop, both of which panic then: the one of its poll before, since it
+/// has been served and was not woken yet, and a clone that was not needed.
+///
+/// `wait` makes futures that wait for what `serve` does.
+pub(crate) fn poll_with_two_wakers<F: Future + Unpin>(
+    wait: impl Fn() -> F,
+    serve: impl FnOnce() + Send + 'static,
+) -> thread::Result<Poll<F::Output>> {
+    let (begun, armed) = (mpsc::channel(), Arc::new(AtomicUsize::new(0)));
+    let (first_is_woken, polled) = (StdMutex::new(begun.0), Arc::new(Barrier::new(2)));
+    let waits = polled.clone();
+    // Those beyond the first batch are not woken as long as the first is.
+    let first = hostile::Hostile::new().on_wake(move || {
+        first_is_woken.lock().unwrap().send(()).unwrap();
+        waits.wait();
+    });
+    let mut others: Vec<F> = (0..20).map(|_| wait()).collect();
+    assert!(poll_with(&mut others[0], &first.waker()).is_pending());
+    assert!(others[1..].iter_mut().all(|future| poll(future).is_pending()));
+
+    let panics_when_dropped = || {
+        let armed = armed.clone();
+        hostile::Hostile::new().on_drop(move || assert_eq!(armed.load(Ordering::SeqCst), 0, "the drop"))
+    };
+    let mut last = wait();
+    assert!(poll_with(&mut last, &panics_when_dropped().waker()).is_pending());
+    let (server, is_served) = (StdMutex::new(Some(serve)), StdMutex::new(begun.1));
+    let thread = Arc::new(StdMutex::new(None));
+    let serves = thread.clone();
+    let waker = panics_when_dropped().on_clone(move || {
+        if let Some(serve) = server.lock().unwrap().take() {
+            *serves.lock().unwrap() = Some(thread::spawn(serve));
+            is_served.lock().unwrap().recv().unwrap();
+        }
+    });
+    let waker = waker.waker();
+    armed.store(1, Ordering::SeqCst);
+    let outcome = catch_unwind(AssertUnwindSafe(|| poll_with(&mut last, &waker)));
+    armed.store(0, Ordering::SeqCst);
+    polled.wait();
+    let serves = thread.lock().unwrap().take().expect("it was cloned");
+    serves.join().unwrap();
+    outcome
 }
 
 /// Runs `body`, and aborts with a word about `shared` if nothing has moved for a long time: a lost wake-up is silent.

@@ -671,3 +671,28 @@ fn a_loader_that_is_not_needed_and_panics_when_dropped_costs_no_value() {
     assert_eq!(cache.flights(), 0);
     cache.check();
 }
+
+#[test]
+fn a_predicate_that_panics_after_a_drop_did_ends_retain_with_the_first_panic() {
+    struct Bomb(bool);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(!self.0, "the drop");
+        }
+    }
+    let cache = LruCache::builder(2).shards(2).build();
+    let mut keys = 0..;
+    while cache.len() < 2 {
+        cache.insert(keys.next().unwrap(), Arc::new(Bomb(false)));
+    }
+    let in_first_shard = cache.entries()[0].0;
+    cache.insert(in_first_shard, Arc::new(Bomb(true)));
+    let message = common::panic_of(|| {
+        cache.retain(|&key, _| {
+            assert_eq!(key, in_first_shard, "the predicate");
+            false
+        });
+    });
+    assert!(message.contains("the drop"), "{message}");
+    assert_eq!(cache.len(), 1, "nothing left the other shard");
+}

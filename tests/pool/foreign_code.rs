@@ -1105,3 +1105,14 @@ fn a_creator_that_is_turned_away_before_it_is_woken_drops_its_waker_without_the_
         assert_eq!(drops.load(Ordering::Relaxed), 2);
     });
 }
+
+#[test]
+fn two_wakers_of_who_waits_for_the_end_that_panic_when_dropped_do_not_abort() {
+    common::survives("foreign_code::two_wakers_of_who_waits_for_the_end_that_panic_when_dropped_do_not_abort", || {
+        let (pool, _) = leaked(1);
+        let object = take(pool);
+        pool.close();
+        let outcome = common::poll_with_two_wakers(|| pool.closed(), move || drop(object));
+        assert!(outcome.is_ok_and(|poll| poll.is_ready()));
+    });
+}

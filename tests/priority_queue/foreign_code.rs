@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::cmp::Ordering as Order;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, Weak};
 use std::task::{Poll, Waker};
 
@@ -982,4 +982,62 @@ fn a_waker_that_closes_the_queue_when_cloned_and_panics_when_dropped_costs_no_it
     let outcome = poll_with(&mut queue.push(2, "out"), &waker);
     std::mem::forget(waker);
     assert_eq!(outcome, Poll::Ready(Err(Closed((2, "out")))));
+}
+
+/// Comparisons and drops of wakers panic as soon as it is set.
+static HOSTILE: AtomicBool = AtomicBool::new(false);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Touchy(u32);
+
+impl PartialOrd for Touchy {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Touchy {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        assert!(!HOSTILE.load(Ordering::SeqCst), "the comparison");
+        self.0.cmp(&other.0)
+    }
+}
+
+#[test]
+fn a_comparison_that_panics_when_a_waker_was_cloned_in_vain_that_panics_too_does_not_abort() {
+    let name = "foreign_code::a_comparison_that_panics_when_a_waker_was_cloned_in_vain_that_panics_too_does_not_abort";
+    common::survives(name, || {
+        let turn = |act: Box<dyn Fn() + Send + Sync>| {
+            let waker = Hostile::new().on_clone(move || {
+                act();
+                HOSTILE.store(true, Ordering::SeqCst);
+            });
+            waker.on_drop(|| assert!(!HOSTILE.load(Ordering::SeqCst), "the drop")).waker()
+        };
+        // A push that finds room when it has brought its waker.
+        let queue = Arc::new(PriorityQueue::<Touchy, ()>::bounded(2));
+        for priority in [1, 2] {
+            queue.try_push(Touchy(priority), ()).unwrap();
+        }
+        let of_clone = queue.clone();
+        let waker = turn(Box::new(move || drop(of_clone.try_pop())));
+        let mut push = queue.push(Touchy(3), ());
+        assert_eq!(panic_of(|| poll_with(&mut push, &waker).is_ready()), "the comparison");
+        HOSTILE.store(false, Ordering::SeqCst);
+        assert!(ready(&mut push).is_ok() && queue.len() == 2);
+
+        // A pop that finds an item, and one that is parked.
+        let queue: &PriorityQueue<Touchy, ()> = Box::leak(Box::new(PriorityQueue::bounded(1)));
+        let parked = StdMutex::new(None);
+        let waker = turn(Box::new(move || {
+            queue.try_push(Touchy(1), ()).unwrap();
+            let mut push = queue.push(Touchy(2), ());
+            assert!(poll(&mut push).is_pending());
+            *parked.lock().unwrap() = Some(push);
+        }));
+        let mut pop = queue.pop();
+        assert_eq!(panic_of(|| poll_with(&mut pop, &waker).is_ready()), "the comparison");
+        HOSTILE.store(false, Ordering::SeqCst);
+        assert!(ready(&mut pop).is_some_and(|(priority, ())| priority.0 == 2));
+    });
 }

@@ -368,8 +368,81 @@ impl Game {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    /// A shard with entries that weigh and end, and their keys, the least recently used first.
+    fn crowd(entries: u32) -> (Shard<u32, u32>, Instant) {
+        let now = Instant::now();
+        let mut shard = Shard::new(usize::MAX);
+        for key in 0..entries {
+            let (weight, end) = (u64::from(key % 7), now + Duration::from_secs((key % 5).into()));
+            let terms = Terms { weight: Some(weight), now: Some(now), end: Some(end) };
+            let mut gone = Gone::new();
+            assert_eq!(shard.insert(None, hash_of(key, false), (key, !key), terms, &mut gone), None);
+            gone.into_iter().for_each(drop);
+        }
+        (shard, now)
+    }
+
+    fn keys(shard: &Shard<u32, u32>) -> Vec<u32> {
+        shard.entries.iter(&shard.order).map(|&(key, _)| key).collect()
+    }
+
+    #[test]
+    fn those_who_stay_of_a_crowd_are_who_they_were_in_fewer_slots() {
+        const CROWD: u32 = 4 * KEEP as u32;
+        let left = CROWD / 8;
+        type Way = fn(&mut Shard<u32, u32>, u32, &mut Gone<u32, u32>);
+        let ways: [Way; 3] = [
+            |shard, oldest, gone| shard.retain(|&key, _| key >= oldest, None, gone),
+            |shard, oldest, gone| while shard.pop(None, gone).is_some_and(|(key, _)| key + 1 < oldest) {},
+            |shard, oldest, _| {
+                (0..oldest).for_each(|key| _ = shard.remove(shard.find(hash_of(key, false), &key).unwrap()));
+            },
+        ];
+        for way in ways {
+            let (mut shard, now) = crowd(CROWD);
+            assert_eq!(shard.entries.slots(), CROWD as usize);
+            way(&mut shard, CROWD - left, &mut Gone::new());
+            shard.validate();
+            assert_eq!(shard.entries.slots(), left as usize, "the newest had the last slots");
+            assert_eq!(keys(&shard), (CROWD - left..CROWD).rev().collect::<Vec<_>>());
+            for key in CROWD - left..CROWD {
+                let found = shard.find(hash_of(key, false), &key).expect("it has stayed");
+                assert_eq!((shard.get(found), shard.weight_of(found)), (!key, u64::from(key % 7)));
+                assert!(
+                    !shard
+                        .is_over(found, Some(now + Duration::from_secs(u64::from(key % 5)) - Duration::from_nanos(1)))
+                );
+                assert!(shard.is_over(found, Some(now + Duration::from_secs((key % 5).into()))));
+            }
+            assert_eq!(shard.stats.insertions, CROWD.into(), "nobody came anew");
+        }
+        // And where the capacity takes the room.
+        let (mut shard, _) = crowd(CROWD);
+        let mut gone = Gone::new();
+        shard.set_capacity(100, None, &mut gone);
+        shard.validate();
+        assert_eq!(shard.entries.slots(), shard.len());
+        assert_eq!(keys(&shard), (CROWD - shard.len() as u32..CROWD).rev().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_shard_that_has_no_slot_left_sends_the_least_recently_used_away() {
+        const ALL: u32 = crate::arena::LIMIT as u32;
+        let (mut shard, now) = crowd(ALL);
+        assert!(shard.entries.is_full() && shard.stats.evictions == 0);
+        let terms = Terms { weight: Some(0), now: Some(now), end: None };
+        let mut gone = Gone::new();
+        shard.insert(None, hash_of(ALL, false), (ALL, 0), terms, &mut gone);
+        shard.validate();
+        assert_eq!((shard.len(), shard.stats.expirations + shard.stats.evictions), (ALL as usize, 1));
+        assert_eq!(keys(&shard), (1..=ALL).rev().collect::<Vec<_>>());
+        assert!(matches!(gone.into_iter().next(), Some(Piece::Entry(0, _, Some(_)))));
+    }
+
     #[test]
     fn sequences() {
-        crate::arena::sequence::play(super::run);
+        crate::arena::sequence::play(run);
     }
 }
