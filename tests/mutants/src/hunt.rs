@@ -42,6 +42,8 @@ struct Ground<'h> {
     logs: PathBuf,
     lists: &'h Lists,
     known: BTreeMap<Witness, Known>,
+    /// How many mutants of a list each has caught so far.
+    catches: Mutex<BTreeMap<(String, Witness), u32>>,
 }
 
 /// Finds out the fate of each of `meant` that has none yet, layer after layer.
@@ -127,7 +129,7 @@ impl<'h> Ground<'h> {
         let logs = workspace.work().join("logs");
         fs::create_dir_all(&logs).with_context(|| format!("cannot make the folder {}", logs.display()))?;
         let build = Build::new(workspace, sources, has_models, &targets)?;
-        let mut ground = Self { build, logs, lists, known: BTreeMap::new() };
+        let mut ground = Self { build, logs, lists, known: BTreeMap::new(), catches: Mutex::default() };
 
         let bar = progress("without a mutant", witnesses.len());
         let mut known = BTreeMap::new();
@@ -156,10 +158,11 @@ impl<'h> Ground<'h> {
 
     fn hunt(&self, mutant: &Mutant) -> Result<Fate> {
         let mut slow = None;
-        for witness in self.witnesses(self.lists.of(mutant)) {
+        let list = self.lists.of(mutant);
+        for witness in self.witnesses(list) {
             let known = &self.known[&witness];
             // Generous: what it does while it is broken may take longer, and other mutants run beside it.
-            let limit = Duration::from_secs(30) + 8 * known.took;
+            let limit = Duration::from_secs(30) + 4 * known.took;
             let Trial { end, printed, .. } = self.ask(&witness, mutant.number, limit)?;
             let how = match end {
                 End::Passed => continue,
@@ -167,26 +170,32 @@ impl<'h> Ground<'h> {
                 End::Aborted => How::Aborted,
                 End::Hung => How::Hung,
             };
-            match witness {
-                Witness::Model(_) if printed.contains(IDLE) => {}
+            let by = match &witness {
+                Witness::Model(_) if printed.contains(IDLE) => continue,
                 // Models notice who waits for ever. One that takes too long may only have more to explore.
-                Witness::Model(name) if how == How::Hung => slow = slow.or(Some(By::Model(name))),
-                Witness::Model(name) => return Ok(Fate::Caught { by: By::Model(name), how }),
-                Witness::Test(name) => {
-                    let by = By::Tests(builds::split(&name).0.to_owned(), blamed(&printed, how, &known.tests));
-                    return Ok(Fate::Caught { by, how });
+                Witness::Model(name) if how == How::Hung => {
+                    slow = slow.or(Some(By::Model(name.clone())));
+                    continue;
                 }
-            }
+                Witness::Model(name) => By::Model(name.clone()),
+                Witness::Test(name) => By::Tests(builds::split(name).0.to_owned(), blamed(&printed, how, &known.tests)),
+            };
+            *self.catches.lock().expect("nobody panics with it").entry((list.name.clone(), witness)).or_default() += 1;
+            return Ok(Fate::Caught { by, how });
         }
         Ok(slow.map_or(Fate::Survived, |by| Fate::Caught { by, how: How::Hung }))
     }
 
-    /// Those of a list, the quickest first.
+    /// Those of a list: first who is quick, or often right.
     fn witnesses(&self, list: &List) -> Vec<Witness> {
         let models = |file: &String| models(&self.build.root, file).unwrap_or_default().into_iter().map(Witness::Model);
         let mut witnesses: Vec<Witness> = list.models.iter().flat_map(models).collect();
         witnesses.extend(list.tests.iter().cloned().map(Witness::Test));
-        witnesses.sort_by_key(|witness| self.known[witness].took);
+        let catches = self.catches.lock().expect("nobody panics with it");
+        witnesses.sort_by_cached_key(|witness| {
+            let caught = catches.get(&(list.name.clone(), witness.clone())).copied().unwrap_or(0);
+            self.known[witness].took / (1 + caught)
+        });
         witnesses
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 
 use crate::source::VARIABLES;
 
@@ -43,27 +43,32 @@ pub fn run(mut command: Command, number: usize, limit: Duration, log: &Path) -> 
         .stderr(file)
         .spawn()
         .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
-    let status = loop {
+    let printed = || Ok::<_, Error>(String::from_utf8_lossy(&fs::read(log)?).into_owned());
+    let mut seen = 0;
+    let end = loop {
         if let Some(status) = child.try_wait()? {
-            break Some(status);
+            break end(status);
         }
-        if begun.elapsed() > limit {
+        let is_late = begun.elapsed() > limit;
+        let size = fs::metadata(log)?.len();
+        // The first test that fails is enough.
+        let has_failed = size > seen && tests(&printed()?).any(|(_, passed)| !passed);
+        if is_late || has_failed {
             child.kill()?;
             child.wait()?;
-            break None;
+            break if has_failed { End::Failed } else { End::Hung };
         }
-        thread::sleep(Duration::from_millis(10));
+        seen = size;
+        thread::sleep(Duration::from_millis(20));
     };
-    let printed = String::from_utf8_lossy(&fs::read(log)?).into_owned();
-    Ok(Trial { end: end(status), took: begun.elapsed(), printed })
+    Ok(Trial { end, took: begun.elapsed(), printed: printed()? })
 }
 
-fn end(status: Option<ExitStatus>) -> End {
-    match status.map(|status| (status.success(), status.code())) {
-        None => End::Hung,
-        Some((true, _)) => End::Passed,
-        Some((_, Some(_))) => End::Failed,
-        Some((_, None)) => End::Aborted,
+fn end(status: ExitStatus) -> End {
+    match (status.success(), status.code()) {
+        (true, _) => End::Passed,
+        (_, Some(_)) => End::Failed,
+        (_, None) => End::Aborted,
     }
 }
 
@@ -102,6 +107,8 @@ mod tests {
         assert_eq!(end("exit 3", 60).end, End::Failed);
         assert_eq!(end("kill -KILL $$", 60).end, End::Aborted);
         assert_eq!(end("exec sleep 600", 0).end, End::Hung);
+        let failed = end("echo 'test a ... ok'; echo 'test b ... FAILED'; exec sleep 600", 60);
+        assert_eq!((failed.end, failed.printed.as_str()), (End::Failed, "test a ... ok\ntest b ... FAILED\n"));
         fs::remove_file(log).unwrap();
     }
 }
