@@ -186,7 +186,7 @@ pub trait Manager: Send + Sync + 'static {
 /// }
 /// ```
 ///
-/// Both end when the pool is closed, and at once if it has neither a lifetime nor an idle timeout.
+/// Both end at their next turn after the pool is closed, and at once if it has neither a lifetime nor an idle timeout.
 ///
 /// # Memory ordering
 ///

@@ -14,7 +14,7 @@ use anyhow::Result;
 
 use crate::machine::{Caches, mebibytes};
 use crate::summary::{Peer, Primitive, Work};
-use crate::table::{grouped, nanoseconds};
+use crate::table::{factor, grouped, nanoseconds};
 use crate::workspace::OURS;
 use model::{Fit, Model, Term};
 
@@ -443,7 +443,7 @@ impl Measured {
             let (mut before, mut peer_before) = (None, None);
             for point in &curve.points {
                 let model = curve.fit.as_ref().map(|fit| fit.model.at(point.n));
-                let ratio = point.peer.map(|peer| format!("{:.2}×", peer.ratio.median));
+                let ratio = point.peer.map(|peer| format!("{}×", factor(peer.ratio.median)));
                 let peer = point.peer.map(|peer| peer.nanoseconds);
                 row(
                     &mut text,

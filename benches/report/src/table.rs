@@ -27,12 +27,18 @@ fn row(name: &str, ours: String, peers: impl Iterator<Item = String>) -> String 
     format!("| {name} | {ours} |{cells}\n")
 }
 
+/// Two decimals; or three, where two would say little.
+pub fn factor(ratio: f64) -> String {
+    let decimals = if ratio < 0.1 { 3 } else { 2 };
+    format!("{ratio:.decimals$}")
+}
+
 /// `33.1 · **1.98×** (1.92–2.05)`: the peer's time, the ratio, and how far it ranged over the rounds.
 fn cell(peer: Option<Peer>) -> String {
     let Some(Peer { nanoseconds: time, ratio }) = peer else { return "–".into() };
     let mark = if ratio.is_loss() { format!("{LOSS} ") } else { String::new() };
-    let mut cell = format!("{} · **{mark}{:.2}×**", nanoseconds(time), ratio.median);
-    let (min, max) = (format!("{:.2}", ratio.min), format!("{:.2}", ratio.max));
+    let mut cell = format!("{} · **{mark}{}×**", nanoseconds(time), factor(ratio.median));
+    let (min, max) = (factor(ratio.min), factor(ratio.max));
     if min != max {
         write!(cell, " ({min}–{max})").expect("a string takes everything");
     }
@@ -75,7 +81,7 @@ pub fn losses(primitive: &Primitive) -> String {
 fn loss(kind: &Kind, work: &Work, names: &[String]) -> Option<String> {
     let faster = names.iter().zip(&work.peers).filter_map(|(name, peer)| {
         let ratio = peer.as_ref()?.ratio;
-        ratio.is_loss().then(|| format!("{name} {:.2}×", ratio.median))
+        ratio.is_loss().then(|| format!("{name} {}×", factor(ratio.median)))
     });
     let faster: Vec<String> = faster.collect();
     if faster.is_empty() { None } else { Some(format!("- {}/{}: {}", kind.name, work.name, faster.join(", "))) }
