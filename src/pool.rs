@@ -55,7 +55,7 @@ pub use self::object::{Metrics, Object, OwnedObject};
 use self::state::{Aftermath, State};
 use crate::arena::Key;
 use crate::sync::{self, Exclusive, MutexGuard};
-use crate::wait_list::{Panics, Turn, drop_quietly};
+use crate::wait_list::{Guarded, Panics, Turn, drop_quietly};
 
 /// Makes the objects of a [`Pool`], and says whether they are still good.
 ///
@@ -261,7 +261,8 @@ pub enum GetError<E> {
 /// # Cancel safety
 ///
 /// Dropping it gives up the place in the line. An object that it was granted goes to the next; one that was being recycled
-/// is discarded; a creation that was begun is left to the pool.
+/// is discarded; a creation that was begun is left to the pool. Forgetting it, or keeping it without polling it on, may hold
+/// an object back, and its creation holds up others who would create.
 ///
 /// # Panics
 ///
@@ -590,7 +591,7 @@ impl<M: Manager> Pool<M> {
     /// assert_eq!(pool.add("new"), Ok(()));
     /// ```
     pub fn add(&self, object: M::Object) -> Result<(), M::Object> {
-        let mut pooled = Box::new(Pooled::new(object, 0, self.now()));
+        let mut pooled = self.boxed(object, 0);
         let refused = self.change(|state, after| {
             if state.closed || state.size() >= state.max_size {
                 return Some(pooled);
@@ -680,7 +681,7 @@ impl<M: Manager> Pool<M> {
     /// A creation that was left behind is dropped, too, when it has been seen resting for an idle timeout.
     ///
     /// The answer is `None` when nothing will ever have to be discarded: the pool has neither a lifetime nor an idle timeout,
-    /// or is closed.
+    /// or is closed. It is at once if one of these is zero.
     ///
     /// # Panics
     ///
@@ -711,7 +712,8 @@ impl<M: Manager> Pool<M> {
 
     /// Creates objects, one after another, until [`min_idle`](PoolBuilder::min_idle) are idle or the pool is full.
     ///
-    /// Also the way to fill the pool before it is first used. It leaves creating to those who wait, if there are any.
+    /// Also the way to fill the pool before it is first used. It leaves creating to those who wait, if there are any, and
+    /// what others create already counts as idle. Each call creates one at a time, whatever getters create beside it.
     ///
     /// # Cancel safety
     ///
@@ -935,6 +937,14 @@ impl<M: Manager> Pool<M> {
             result
         };
         (result, after.happen(self))
+    }
+
+    /// An object that is new here.
+    fn boxed(&self, object: M::Object, generation: u64) -> Box<Pooled<M>> {
+        // The clock may panic.
+        let mut object = Guarded(Some(object));
+        let now = self.now();
+        Box::new(Pooled::new(object.0.take().expect("it was just put there"), generation, now))
     }
 
     #[inline(always)]

@@ -690,21 +690,23 @@ impl<R> Report<R> {
     fn may_run(&mut self, waker: &Waker) -> bool {
         // Outlives the lock, since it may hold a waker.
         let mut spare = None;
-        loop {
+        let may_run = loop {
             let mut outcome = self.outcome.lock();
             if outcome.cancelled {
-                return false;
+                break false;
             }
             if register(&mut outcome.worker, waker, &mut spare) {
-                break;
+                break true;
             }
             drop(outcome);
             spare = Some(waker.clone());
-        }
-        if !std::mem::replace(&mut self.running, true) {
+        };
+        // A panic of that shall not end the worker, and the task with it.
+        drop_quietly(spare);
+        if may_run && !std::mem::replace(&mut self.running, true) {
             self.activity.0.lock().running += 1;
         }
-        true
+        may_run
     }
 
     /// Publishes the result, takes the task out of the counts, and then wakes those who wait for either.

@@ -3569,3 +3569,36 @@ fn wakers_that_panic_when_a_handle_and_an_idle_leave_in_an_unwinding_do_not_abor
         assert_eq!((message.as_str(), drops.count()), ("the first", 4), "two, and two that were clones of them");
     });
 }
+
+#[test]
+fn a_waker_that_a_worker_has_no_use_for_and_that_panics_when_dropped_costs_no_task() {
+    let queue = unbounded();
+    let drops = Arc::new(Counter::default());
+    let panics_when_dropped = || {
+        let drops = drops.clone();
+        Hostile::new().on_drop(move || {
+            std::task::Wake::wake(drops.clone());
+            assert!(drops.count() > 2, "the drop");
+        })
+    };
+    // One that is replaced.
+    let mut polls = 0..2;
+    let body = poll_fn(move |_| if polls.next().is_some() { Poll::Pending } else { Poll::Ready(7) });
+    let task = queue.try_submit(1, body).unwrap();
+    let mut run = queue.clone().run();
+    let replaced = panics_when_dropped().waker();
+    assert!(poll_with(&mut run, &replaced).is_pending());
+    assert!(poll(&mut run).is_pending());
+    assert_eq!((drops.count(), task.is_finished()), (1, false));
+    assert!(poll(&mut run).is_pending());
+    assert_eq!(outcome(task).unwrap(), 7);
+    // One that was cloned in vain, since the task was cancelled meanwhile.
+    let task = Arc::new(OnceLock::new());
+    assert!(task.set(queue.try_submit(1, pending::<()>()).unwrap()).is_ok());
+    assert!(poll(&mut run).is_pending());
+    let cancelled = task.clone();
+    let waker = panics_when_dropped().on_clone(move || cancelled.get().unwrap().cancel()).waker();
+    assert!(poll_with(&mut run, &waker).is_pending());
+    assert!(task.get().unwrap().is_finished());
+    assert_eq!((drops.count(), state(&queue)), (2, (0, 0)));
+}

@@ -13,7 +13,7 @@ type Creating<M> = dyn Future<Output = Result<<M as Manager>::Object, <M as Mana
 
 /// One slot, counted as `creating`. Whoever holds it polls it, or hands it on.
 pub(super) struct Creation<M: Manager> {
-    /// The generation that the object will belong to.
+    /// The generation that the object will belong to, once it is begun.
     pub(super) generation: u64,
     begun: Option<Pin<Box<Creating<M>>>>,
     /// It was begun by another, and not polled since.
@@ -32,17 +32,12 @@ pub(super) enum Progress<M: Manager> {
 }
 
 impl<M: Manager> Creation<M> {
-    pub(super) fn new(generation: u64) -> Self {
-        Self { generation, begun: None, adopted: false, rests_since: None }
+    pub(super) fn new() -> Self {
+        Self { generation: 0, begun: None, adopted: false, rests_since: None }
     }
 
     pub(super) fn has_begun(&self) -> bool {
         self.begun.is_some()
-    }
-
-    /// A right that was not used yet is as good as a new one.
-    pub(super) fn renewed(self, generation: u64) -> Self {
-        if self.has_begun() { self } else { Self { generation, ..self } }
     }
 
     pub(super) fn adopted(self) -> Self {
@@ -55,7 +50,7 @@ impl<M: Manager> Creation<M> {
         let Poll::Ready(outcome) = leaving.what().poll(pool, cx) else { return Progress::Pending(leaving.stays()) };
         let Self { generation, adopted, .. } = *leaving.what();
         leaving.what().begun = None;
-        let outcome = outcome.map(|object| Box::new(Pooled::new(object, generation, pool.now())));
+        let outcome = outcome.map(|object| pool.boxed(object, generation));
         leaving.stays();
         match outcome {
             Ok(mut pooled) if adopted => {
@@ -70,19 +65,22 @@ impl<M: Manager> Creation<M> {
     /// A failure that nobody looked at when it happened may be an old one: then the creation is begun afresh, instead of
     /// letting the one who adopted it pay for it.
     fn poll(&mut self, pool: &Pool<M>, cx: &mut Context<'_>) -> Poll<Result<M::Object, M::Error>> {
-        let outcome = self.create(&pool.manager, cx);
+        let outcome = self.create(pool, cx);
         if self.adopted && matches!(outcome, Poll::Ready(Err(_))) {
-            let generation = pool.state.lock().generation;
-            *self = Self::new(generation);
-            return self.create(&pool.manager, cx);
+            *self = Self::new();
+            return self.create(pool, cx);
         }
         self.adopted &= outcome.is_ready();
         outcome
     }
 
-    fn create(&mut self, manager: &Arc<M>, cx: &mut Context<'_>) -> Poll<Result<M::Object, M::Error>> {
+    fn create(&mut self, pool: &Pool<M>, cx: &mut Context<'_>) -> Poll<Result<M::Object, M::Error>> {
+        if self.begun.is_none() {
+            // Only now: the pool may have been cleared since this right was given.
+            self.generation = pool.state.lock().generation;
+        }
         let begun = self.begun.get_or_insert_with(|| {
-            let manager = Arc::clone(manager);
+            let manager = Arc::clone(&pool.manager);
             Box::pin(async move { manager.create().await })
         });
         begun.as_mut().poll(cx)

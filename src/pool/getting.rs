@@ -173,7 +173,8 @@ impl<M: Manager> Getter<M> {
                 }
                 Fitness::Unfit(lost) => {
                     if let Some(error) = self.failure.get_mut().take() {
-                        drop_quietly([Leaving::in_use(pool, lost)]);
+                        drop_lost(lost).forget();
+                        pool.release(1, 0).forget();
                         return Poll::Ready(Err(GetError::Create(*error)));
                     }
                     served = self.or_leave_all(pool, |this| this.come_back(pool, cx, lost))?;
@@ -274,8 +275,8 @@ impl<M: Manager> Getter<M> {
     #[inline(never)]
     fn come_back(&mut self, pool: &Pool<M>, cx: &mut Context<'_>, lost: Recycled<M>) -> MaybeServed<M> {
         let failed = lost.1.is_err();
-        let mut leaving = Leaving::in_use(pool, Some(lost));
-        drop(leaving.what().take());
+        let leaving = Leaving::in_use(pool, ());
+        drop_lost(lost).resume();
         let waker = cx.waker().clone();
         leaving.stays();
         pool.change_quietly(|state, after| {
@@ -326,7 +327,7 @@ impl<M: Manager> Getter<M> {
                                 Some(Grant::Object(pooled)) => break Some(Some(pooled)),
                                 Some(Grant::Creation(place, creation)) => {
                                     self.place = Place::Creator(place);
-                                    *self.creation.get_mut() = Some(creation.renewed(state.generation));
+                                    *self.creation.get_mut() = Some(creation);
                                 }
                             }
                         }
@@ -473,4 +474,10 @@ impl<M: Manager> Getter<M> {
         after.wakers[1] = left.waker;
         left.grant
     }
+}
+
+fn drop_lost<M: Manager>((pooled, outcome): Recycled<M>) -> Panics {
+    let mut panics = Panics::of_drops([pooled]);
+    panics.catch(|| drop(outcome));
+    panics
 }

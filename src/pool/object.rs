@@ -56,7 +56,8 @@ pub struct Object<'a, M: Manager>(Held<&'a Pool<M>, M>);
 /// # Panics
 ///
 /// Dropping it panics when [`is_broken`](Manager::is_broken), the clock, the drop of an object that is discarded, or a
-/// waker does, after its slot was taken care of; never while the thread is panicking already.
+/// waker does, after its slot was taken care of; never while the thread is panicking already (unless the pool goes with it,
+/// whose last owner it was, and something in that panics).
 #[must_use = "an object that is not held goes back to its pool at once"]
 pub struct OwnedObject<M: Manager>(Held<Arc<Pool<M>>, M>);
 

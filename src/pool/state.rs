@@ -176,7 +176,8 @@ impl<M: Manager> State<M> {
 
     /// The right to begin a creation.
     pub(super) fn claim_new(&mut self, settings: &Settings) -> Option<Creation<M>> {
-        let few = self.creating < FEW.max(self.idle.len() + self.in_use);
+        // Nobody works on those left behind: they hold up no one who must not wait for them.
+        let few = self.creating - self.left_behind.len() < FEW.max(self.idle.len() + self.in_use);
         if few { self.grow(settings) } else { None }
     }
 
@@ -185,7 +186,7 @@ impl<M: Manager> State<M> {
             return None;
         }
         self.creating += 1;
-        Some(Creation::new(self.generation))
+        Some(Creation::new())
     }
 
     /// A creation for the sake of `min_idle`, if nobody waits who would be better served.

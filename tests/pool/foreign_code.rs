@@ -1116,3 +1116,26 @@ fn two_wakers_of_who_waits_for_the_end_that_panic_when_dropped_do_not_abort() {
         assert!(outcome.is_ok_and(|poll| poll.is_ready()));
     });
 }
+
+#[test]
+fn a_clock_and_an_object_that_panic_do_not_abort() {
+    common::survives("foreign_code::a_clock_and_an_object_that_panic_do_not_abort", || {
+        let factory = Factory::default();
+        let (clock, fuse) = (Clock::new(), Arc::new(AtomicUsize::new(usize::MAX)));
+        let (source, lit) = (clock.source(), fuse.clone());
+        let source = move || {
+            assert_ne!(lit.fetch_sub(1, Ordering::Relaxed), 0, "the clock");
+            source()
+        };
+        let pool = factory.builder().max_size(1).idle_timeout(Duration::from_secs(1)).clock(source).build();
+        factory.hook(|event| assert!(!matches!(event, Event::Drop(_)), "the drop"));
+        // As a `get` begins it is read once.
+        fuse.store(1, Ordering::Relaxed);
+        assert!(panic_of(|| drop(poll(&mut pool.get()))).contains("the clock"));
+        assert_eq!((counts(&pool), factory.dropped()), ((0, 0, 0, 0), vec![0]));
+        fuse.store(0, Ordering::Relaxed);
+        assert!(panic_of(|| pool.add(factory.thing(100)).is_ok()).contains("the clock"));
+        assert_eq!((counts(&pool), factory.dropped()), ((0, 0, 0, 0), vec![100]));
+        factory.unhook();
+    });
+}

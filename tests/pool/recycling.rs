@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use stanchion::{Object, Order, OwnedObject, Pool};
 
-use crate::common::{Clock, Task, panic_of, ready};
+use crate::common::{Clock, Task, panic_of, ready, survives};
 use crate::creating::failed;
 use crate::manager::{CALL, Event, Factory};
 use crate::{FEW, Getter, TestPool, all_is_dropped, counts, filled, served, take, waiting, woken};
@@ -439,18 +439,81 @@ fn a_dead_object_that_panics_when_dropped_leaves_the_creation_beside_it_to_the_n
 }
 
 #[test]
-fn a_dead_object_that_panics_when_dropped_does_not_cost_the_error_of_the_creation() {
+fn a_dead_object_and_its_error_that_panic_when_dropped_do_not_cost_the_error_of_the_creation() {
+    let name = "recycling::a_dead_object_and_its_error_that_panic_when_dropped_do_not_cost_the_error_of_the_creation";
+    survives(name, || {
+        let factory = Factory::default();
+        let pool = filled(&factory, 2, 2);
+        let mut getter = creating_beside_a_dead_object(&factory, &pool);
+        factory.creates.fail_at(2, 1);
+        factory.creates.finish(2);
+        assert!(getter.is_pending(), "the other one might be of use");
+        factory.hook(|event| assert!(![Event::Drop(0), Event::ErrorDropped(1)].contains(&event), "the drop"));
+        factory.recycles.finish(1);
+        assert_eq!(failed(getter.ready()), 2);
+        factory.unhook();
+        assert_eq!((factory.dropped(), counts(&pool)), (vec![1, 0], (0, 0, 0, 0)));
+        drop(getter);
+        all_is_dropped(pool, &factory);
+    });
+}
+
+#[test]
+fn a_dead_object_and_its_error_that_panic_when_dropped_do_not_abort() {
+    survives("recycling::a_dead_object_and_its_error_that_panic_when_dropped_do_not_abort", || {
+        let factory = Factory::default();
+        let pool = filled(&factory, 1, 1);
+        factory.kill(0);
+        factory.hook(|event| match event {
+            Event::Drop(0) => panic!("the object"),
+            Event::ErrorDropped(0) => panic!("its error"),
+            _ => {}
+        });
+        assert_eq!(panic_of(|| ready(&mut pool.get()).is_ok()), "the object");
+        factory.unhook();
+        assert_eq!((factory.dropped(), counts(&pool)), (vec![0], (0, 0, 0, 0)));
+        assert_eq!(take(&pool).id, 1);
+        all_is_dropped(pool, &factory);
+    });
+}
+
+#[test]
+fn creations_that_nobody_works_on_hold_up_nobody_who_has_met_a_dead_object() {
+    const IDLE: usize = 5;
     let factory = Factory::default();
-    let pool = filled(&factory, 2, 2);
-    let mut getter = creating_beside_a_dead_object(&factory, &pool);
-    factory.creates.fail_at(2, 1);
-    factory.creates.finish(2);
-    assert!(getter.is_pending(), "the other one might be of use");
-    factory.hook(|event| assert_ne!(event, Event::Drop(0), "the drop"));
-    factory.recycles.finish(1);
-    assert_eq!(failed(getter.ready()), 2);
-    factory.unhook();
-    assert_eq!((factory.dropped(), counts(&pool)), (vec![1, 0], (0, 0, 0, 0)));
+    let pool = factory.pool(4 * FEW);
+    let objects: Vec<_> = (0..IDLE).map(|_| take(&pool)).collect();
+    factory.creates.hold(1);
+    drop((0..FEW).map(|_| waiting(&pool)).collect::<Vec<_>>());
+    drop(objects);
+    (0..IDLE).for_each(|id| factory.kill(id));
+    factory.recycles.hold(1);
+    assert_eq!((counts(&pool), factory.creates.begun()), ((IDLE, 0, FEW, 0), IDLE + FEW));
+    let mut getter = waiting(&pool);
+    factory.recycles.finish(0);
+    assert!(getter.is_pending());
+    assert_eq!((counts(&pool), factory.creates.begun()), ((IDLE - 2, 1, FEW + 1, 0), IDLE + FEW + 1));
+    factory.creates.finish(IDLE + FEW);
+    assert_eq!((served(&mut getter).id, factory.recycles.begun()), (IDLE + FEW, 2));
     drop(getter);
     all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn what_is_created_after_a_clear_stays_though_the_right_to_it_was_given_before() {
+    let factory = Factory::default();
+    let pool = Arc::new(filled(&factory, 2, 2));
+    (0..2).for_each(|id| factory.kill(id));
+    let weak = Arc::downgrade(&pool);
+    // The first dead one gives the right; the second one, tried in the same poll, shows that all are dead.
+    factory.hook(move |event| {
+        if let Event::Recycle(1, 0) = event {
+            weak.upgrade().expect("somebody recycles").clear();
+        }
+    });
+    drop(take(&pool));
+    factory.unhook();
+    assert_eq!((counts(&pool), factory.dropped()), ((1, 0, 0, 0), vec![1, 0]));
+    assert_eq!(take(&pool).id, 2);
+    all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
 }

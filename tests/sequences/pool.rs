@@ -543,7 +543,8 @@ impl Model {
 
     fn claim_new(&mut self) -> Option<Creation> {
         let Status { size, creating, idle, in_use, .. } = self.status();
-        let may_grow = self.creates && !self.closed && size < self.max_size && creating < FEW.max(idle + in_use);
+        let in_hand = creating - self.orphans.len();
+        let may_grow = self.creates && !self.closed && size < self.max_size && in_hand < FEW.max(idle + in_use);
         may_grow.then_some(Creation::NEW)
     }
 
