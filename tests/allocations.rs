@@ -549,6 +549,19 @@ fn a_storm_of_parked_pushes_and_waiting_pops_leaves_little() {
 }
 
 #[test]
+fn priorities_that_are_gone_give_their_memory_back_though_a_few_stay() {
+    const ALL: u64 = 50_000;
+    let queue = PriorityQueue::<u64, ()>::unbounded();
+    let keys: Vec<_> = (0..ALL).map(|priority| queue.try_push(priority, ()).unwrap()).collect();
+    // One stays of fifty, here and there.
+    let left =
+        measure(|| keys.iter().enumerate().filter(|(at, _)| at % 50 > 0).for_each(|(_, &key)| _ = queue.remove(key)));
+    assert_eq!(queue.len() as u64, ALL / 50);
+    let per_priority = -left.bytes_current / ALL as i64;
+    assert!(per_priority >= 16, "{per_priority} bytes each are given back");
+}
+
+#[test]
 fn a_dropped_queue_gives_everything_back() {
     let info = measure(|| {
         let queue = deep(Queue::bounded(1_000), 1_000);
@@ -692,6 +705,17 @@ fn a_pool_without_a_recycle_of_its_own_allocates_nothing() {
     for order in [Order::Lifo, Order::Fifo] {
         allocates_nothing(Pool::builder(AtOnce).max_size(SIZE).order(order).build());
     }
+}
+
+/// Memory in which to recycle is for those who recycle.
+#[test]
+fn an_object_that_is_not_recycled_has_no_memory_for_that() {
+    fn of_first_use_again<M: Manager<Object = u64, Error = Infallible>>(manager: M) -> u64 {
+        let pool = Pool::builder(manager).max_size(1).build();
+        drop(soon(pool.get()).unwrap());
+        measure(|| drop(soon(pool.get()).unwrap())).count_total
+    }
+    assert_eq!((of_first_use_again(AtOnce), of_first_use_again(Careful)), (0, 1));
 }
 
 #[test]
@@ -863,6 +887,23 @@ fn a_cache_gives_memory_back_though_a_few_stay() {
         // Room for a thousand is kept, each with key and value.
         assert!(left.bytes_current < 3 * SMALL, "{} bytes are kept", left.bytes_current);
     }
+}
+
+#[test]
+fn a_cache_whose_entries_are_found_to_be_over_gives_their_memory_back() {
+    let (clock, second) = (common::Clock::new(), Duration::from_secs(1));
+    let left = measure(|| {
+        let builder = LruCache::<u64, u64>::builder(2 * AS_A_MILLION as usize).time_to_live(2 * second);
+        let cache = builder.clock(clock.source()).build();
+        (0..AS_A_MILLION).for_each(|key| _ = cache.insert(key, key));
+        clock.advance(second);
+        (0..100).for_each(|key| _ = cache.insert(AS_A_MILLION + key, key));
+        clock.advance(second);
+        (0..AS_A_MILLION).for_each(|key| assert_eq!(cache.get(&key), None));
+        assert_eq!(cache.len(), 100);
+        std::mem::forget(cache);
+    });
+    assert!(left.bytes_current < 3 * SMALL, "{} bytes are kept", left.bytes_current);
 }
 
 #[test]

@@ -2113,3 +2113,26 @@ fn a_panic_hook_may_call_everything() {
         assert_eq!(calls.load(Ordering::Relaxed), 2);
     });
 }
+
+#[test]
+fn a_payload_that_panics_when_dropped_does_not_abort_an_unwinding() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("the payload");
+        }
+    }
+    common::survives("a_payload_that_panics_when_dropped_does_not_abort_an_unwinding", || {
+        let semaphore = Semaphore::new(1);
+        let permit = semaphore.try_acquire().unwrap();
+        let mut waits = semaphore.acquire();
+        let waker = Hostile::new().on_wake(|| std::panic::panic_any(Bomb)).waker();
+        assert!(poll_with(&mut waits, &waker).is_pending());
+        let message = panic_of(|| {
+            let _permit = permit;
+            panic!("the first");
+        });
+        assert_eq!(message, "the first");
+        assert!(ready(&mut waits).is_ok());
+    });
+}

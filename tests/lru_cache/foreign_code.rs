@@ -696,3 +696,26 @@ fn a_predicate_that_panics_after_a_drop_did_ends_retain_with_the_first_panic() {
     assert!(message.contains("the drop"), "{message}");
     assert_eq!(cache.len(), 1, "nothing left the other shard");
 }
+
+#[test]
+fn a_listener_that_panics_in_an_unwinding_costs_no_value() {
+    struct Inserts<'a>(&'a LruCache<u32, &'static str>, &'a Cell<Option<&'static str>>);
+    impl Drop for Inserts<'_> {
+        fn drop(&mut self) {
+            self.1.set(self.0.insert(3, "heavy"));
+        }
+    }
+    common::survives("foreign_code::a_listener_that_panics_in_an_unwinding_costs_no_value", || {
+        let builder = LruCache::builder(10).weigher(|_, &value| if value == "heavy" { 8 } else { 4 });
+        let cache = builder.on_evict(|_, _, _| panic!("the listener")).build();
+        cache.insert(2, "evicted");
+        cache.insert(3, "old");
+        let replaced = Cell::new(None);
+        let message = common::panic_of(|| {
+            let _inserts = Inserts(&cache, &replaced);
+            panic!("the first");
+        });
+        assert_eq!(message, "the first");
+        assert_eq!(replaced.get(), Some("old"));
+    });
+}

@@ -200,6 +200,29 @@ fn close_comes_before_a_creation_that_ends_in_the_same_moment() {
 }
 
 #[test]
+fn who_is_granted_an_object_before_the_close_and_ends_its_creation_then_is_served_by_that() {
+    let factory = Factory::default();
+    let pool = Arc::new(factory.pool(2));
+    let object = StdMutex::new(ready(&mut pool.clone().get_owned()).ok());
+    factory.creates.hold(1);
+    let mut getter = waiting(&pool);
+    let weak = Arc::downgrade(&pool);
+    // All in the poll that ends the creation.
+    factory.hook(move |event| {
+        if event == Event::Create(1, 1) {
+            drop(object.lock().unwrap().take());
+            weak.upgrade().unwrap().close();
+        }
+    });
+    factory.creates.finish(1);
+    let created = served(&mut getter);
+    factory.unhook();
+    assert_eq!((created.id, counts(&pool), factory.dropped()), (1, (0, 1, 0, 0), vec![0]));
+    drop((created, getter));
+    all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
+}
+
+#[test]
 fn who_was_served_before_close_and_leaves_discards_its_object() {
     let factory = Factory::default();
     let pool = filled(&factory, 1, 1);

@@ -1062,25 +1062,31 @@ fn who_comes_back_to_a_closed_pool_drops_its_waker_without_the_lock() {
 }
 
 #[test]
-fn who_is_served_before_it_is_woken_drops_its_waker_without_the_lock() {
-    ends(|| {
-        let (pool, _) = leaked(1);
-        let _object = take(pool);
-        let last = Arc::new(StdMutex::new(None::<Get<'static, Factory>>));
-        let taken = last.clone();
-        let first = Hostile::new().on_wake(move || assert!(ready(taken.lock().unwrap().as_mut().unwrap()).is_ok()));
-        let first = first.waker();
-        let (drops, waker) = counts_drops(pool);
-        let waker = waker.waker();
-        let mut getters: Vec<_> = (0..FEW).map(|_| pool.get()).collect();
-        assert!(poll_with(&mut getters[0], &first).is_pending());
-        assert!(getters[1..FEW - 1].iter_mut().all(|getter| poll(getter).is_pending()));
-        assert!(poll_with(&mut getters[FEW - 1], &waker).is_pending());
-        std::mem::forget(waker);
-        *last.lock().unwrap() = getters.pop();
-        pool.resize(1 + FEW);
-        assert_eq!(drops.load(Ordering::Relaxed), 1);
-    });
+fn who_is_served_or_leaves_before_it_is_woken_drops_its_waker_without_the_lock() {
+    for leaves in [false, true] {
+        ends(move || {
+            let (pool, _) = leaked(1);
+            let _object = take(pool);
+            let last = Arc::new(StdMutex::new(None::<Get<'static, Factory>>));
+            let taken = last.clone();
+            let first = Hostile::new().on_wake(move || {
+                let mut last = taken.lock().unwrap().take().unwrap();
+                assert!(leaves || ready(&mut last).is_ok());
+            });
+            let first = first.waker();
+            let (drops, waker) = counts_drops(pool);
+            let waker = waker.waker();
+            let mut getters: Vec<_> = (0..FEW).map(|_| pool.get()).collect();
+            assert!(poll_with(&mut getters[0], &first).is_pending());
+            assert!(getters[1..FEW - 1].iter_mut().all(|getter| poll(getter).is_pending()));
+            assert!(poll_with(&mut getters[FEW - 1], &waker).is_pending());
+            std::mem::forget(waker);
+            *last.lock().unwrap() = getters.pop();
+            drops.store(0, Ordering::Relaxed);
+            assert_eq!(catch_unwind(|| pool.resize(1 + FEW)).is_err(), leaves, "what a leaver's waker panics with");
+            assert_eq!(drops.load(Ordering::Relaxed), 1);
+        });
+    }
 }
 
 #[test]
