@@ -1145,3 +1145,28 @@ fn a_clock_and_an_object_that_panic_do_not_abort() {
         factory.unhook();
     });
 }
+
+#[test]
+fn who_is_granted_a_creation_and_an_object_before_it_is_woken_drops_its_waker_without_the_lock() {
+    ends(|| {
+        let (pool, _) = leaked(FEW);
+        let objects = StdMutex::new((0..FEW).map(|_| take(pool)).collect::<Vec<_>>());
+        let last = Arc::new(StdMutex::new(None::<Get<'static, Factory>>));
+        let taken = last.clone();
+        let first = Hostile::new().on_wake(move || {
+            objects.lock().unwrap().clear();
+            assert!(ready(taken.lock().unwrap().take().as_mut().unwrap()).is_ok());
+        });
+        let first = first.waker();
+        let (drops, waker) = counts_drops(pool);
+        let waker = waker.waker();
+        let mut getters: Vec<_> = (0..FEW).map(|_| pool.get()).collect();
+        assert!(poll_with(&mut getters[0], &first).is_pending());
+        assert!(getters[1..FEW - 1].iter_mut().all(|getter| poll(getter).is_pending()));
+        assert!(poll_with(&mut getters[FEW - 1], &waker).is_pending());
+        std::mem::forget(waker);
+        *last.lock().unwrap() = getters.pop();
+        pool.resize(2 * FEW);
+        assert_eq!(drops.load(Ordering::Relaxed), 1);
+    });
+}

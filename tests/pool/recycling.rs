@@ -8,7 +8,7 @@ use stanchion::{Object, Order, OwnedObject, Pool};
 use crate::common::{Clock, Task, panic_of, ready, survives};
 use crate::creating::failed;
 use crate::manager::{CALL, Event, Factory};
-use crate::{FEW, Getter, TestPool, all_is_dropped, counts, filled, served, take, waiting, woken};
+use crate::{FEW, Getter, TestPool, all_is_dropped, counts, fill, filled, served, take, waiting, woken};
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -516,4 +516,28 @@ fn what_is_created_after_a_clear_stays_though_the_right_to_it_was_given_before()
     assert_eq!((counts(&pool), factory.dropped()), ((1, 0, 0, 0), vec![1, 0]));
     assert_eq!(take(&pool).id, 2);
     all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
+}
+
+#[test]
+fn who_may_create_nothing_new_tries_what_is_idle_before_it_goes_on_with_what_was_left_behind() {
+    let factory = Factory::default();
+    let pool = factory.builder().max_size(4 * FEW).min_idle(3 * FEW).build();
+    fill(&pool, 2);
+    (0..2).for_each(|id| factory.kill(id));
+    factory.creates.hold(1);
+    factory.recycles.hold(1);
+    // They make more than getters may make at a time.
+    let mut replenishing: Vec<_> = (0..2 * FEW).map(|_| Task::waiting(Box::pin(pool.replenish()))).collect();
+    drop(replenishing.remove(0));
+    let mut getter = waiting(&pool);
+    factory.recycles.finish(0);
+    assert!(getter.is_pending());
+    assert_eq!((factory.recycles.begun(), factory.creates.polls(2)), (2, 1), "it has another one to try");
+    factory.recycles.finish(1);
+    assert!(getter.is_pending());
+    assert_eq!(factory.creates.polls(2), 2, "now there is nothing else");
+    factory.creates.open();
+    assert_eq!(served(&mut getter).id, 2);
+    drop((getter, replenishing));
+    all_is_dropped(pool, &factory);
 }

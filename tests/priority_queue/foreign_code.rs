@@ -1041,3 +1041,18 @@ fn a_comparison_that_panics_when_a_waker_was_cloned_in_vain_that_panics_too_does
         assert!(ready(&mut pop).is_some_and(|(priority, ())| priority.0 == 2));
     });
 }
+
+#[test]
+fn the_panic_of_a_pop_that_is_woken_comes_out_of_the_push_that_was_admitted_at_its_second_look() {
+    let queue: &PriorityQueue<u32, ()> = Box::leak(Box::new(PriorityQueue::bounded(1)));
+    let (mut first, mut second) = (queue.pop(), queue.pop());
+    assert!(poll(&mut first).is_pending());
+    assert!(poll_with(&mut second, &Hostile::new().on_wake(|| panic!("the wake")).waker()).is_pending());
+    queue.try_push(1, ()).unwrap();
+    // The first one makes room while the push brings its waker.
+    let first = StdMutex::new(Some(first));
+    let waker = Hostile::new().on_clone(move || _ = first.lock().unwrap().take().map(|mut first| ready(&mut first)));
+    let mut push = queue.push(2, ());
+    assert_eq!(panic_of(|| poll_with(&mut push, &waker.waker()).is_ready()), "the wake");
+    assert_eq!(ready(&mut second), Some((2, ())));
+}

@@ -14,6 +14,7 @@ use crate::workspace::{Workspace, cargo};
 /// How the unit tests in `src` are called among the targets.
 pub const UNIT_TESTS: &str = "lib";
 const MODELS: &str = "loom";
+const BROKEN: &str = "the mutants do not build: a list has an entry that does not compile, or touches its neighbour";
 
 /// What was built: the models, and each test target by its name.
 pub struct Build {
@@ -23,13 +24,17 @@ pub struct Build {
 }
 
 impl Build {
+    /// Whether the library builds of these sources, which takes seconds.
+    pub fn check(workspace: &Workspace, sources: &Sources) -> Result<()> {
+        let mut command = cargo();
+        command.current_dir(copied(workspace, sources)?).args(["check", "--package", "stanchion", "--lib"]);
+        let status = command.env("CARGO_TARGET_DIR", &workspace.target).status().context("cannot start cargo")?;
+        if status.success() { Ok(()) } else { bail!(BROKEN) }
+    }
+
     /// Copies the workspace, with other sources, and builds its models and some of its tests.
     pub fn new(workspace: &Workspace, sources: &Sources, models: bool, tests: &BTreeSet<&str>) -> Result<Self> {
-        let root = workspace.work().join("copy");
-        let changed = sources.iter().map(|(file, text)| (workspace.root.join(file), text.as_str())).collect();
-        copy(&workspace.root, &root, &changed)?;
-
-        let mut build = Self { root, models: None, tests: BTreeMap::new() };
+        let mut build = Self { root: copied(workspace, sources)?, models: None, tests: BTreeMap::new() };
         if models {
             let mut command = build.cargo();
             command.args(["--release", "--test", MODELS]);
@@ -86,7 +91,7 @@ pub fn split(test: &str) -> (&str, Option<&str>) {
 fn executables(mut command: Command) -> Result<BTreeMap<String, PathBuf>> {
     let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     if !output.status.success() {
-        bail!("the mutants do not build: a list has an entry that does not compile, or touches its neighbour");
+        bail!(BROKEN);
     }
     let mut executables = BTreeMap::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
@@ -98,6 +103,14 @@ fn executables(mut command: Command) -> Result<BTreeMap<String, PathBuf>> {
         executables.insert(name.to_owned(), PathBuf::from(path));
     }
     Ok(executables)
+}
+
+/// A copy of the workspace with other sources, and where it is.
+fn copied(workspace: &Workspace, sources: &Sources) -> Result<PathBuf> {
+    let root = workspace.work().join("copy");
+    let changed = sources.iter().map(|(file, text)| (workspace.root.join(file), text.as_str())).collect();
+    copy(&workspace.root, &root, &changed)?;
+    Ok(root)
 }
 
 /// Makes `to` what `from` is, but for files that are `changed`. What is the same already stays untouched, so that cargo

@@ -42,8 +42,15 @@ struct Ground<'h> {
     logs: PathBuf,
     lists: &'h Lists,
     known: BTreeMap<Witness, Known>,
-    /// How many mutants of a list each has caught so far.
-    catches: Mutex<BTreeMap<(String, Witness), u32>>,
+    /// By list and witness.
+    catches: Mutex<BTreeMap<(String, Witness), Catches>>,
+}
+
+/// How often a witness was asked about mutants of a list, and noticed.
+#[derive(Clone, Copy, Default)]
+struct Catches {
+    asked: u32,
+    caught: u32,
 }
 
 /// Finds out the fate of each of `meant` that has none yet, layer after layer.
@@ -52,13 +59,20 @@ pub fn run(
     lists: &Lists,
     sources: &Sources,
     meant: &[&Mutant],
+    hints: &BTreeMap<usize, By>,
     results: &mut Results,
     jobs: Option<usize>,
 ) -> Result<()> {
     let jobs = jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1);
     // Only what is left is compiled: an entry that does not build spoils no other list's run.
-    let left: Vec<&Mutant> = meant.iter().copied().filter(|mutant| results.get(mutant).is_none()).collect();
+    let mut left: Vec<&Mutant> = meant.iter().copied().filter(|mutant| results.get(mutant).is_none()).collect();
+    // Those take longest of which nothing is known, or that everybody has to be asked about.
+    left.sort_by_key(|mutant| (mutant.survives.is_some(), !hints.contains_key(&mutant.number)));
     let layers = source::layers(&left);
+    // What does not compile should be told now, not in an hour.
+    for layer in &layers {
+        Build::check(workspace, &source::with(sources, layer))?;
+    }
     for (index, layer) in layers.iter().enumerate() {
         println!("layer {} of {}: {} mutants", index + 1, layers.len(), layer.len());
         let ground = Ground::new(workspace, lists, &source::with(sources, layer), layer, jobs)?;
@@ -66,7 +80,10 @@ pub fn run(
         side_by_side(
             layer,
             jobs,
-            |mutant| ground.hunt(mutant),
+            |mutant| match hints.get(&mutant.number).map(|by| ground.ask_again(mutant, by)).transpose()? {
+                Some(Some(fate)) => Ok(fate),
+                _ => ground.hunt(mutant),
+            },
             |mutant, fate| {
                 if fate == Fate::Survived && mutant.survives.is_none() {
                     bar.suspend(|| println!("{} survives: {}: {}", mutant.number, mutant.place, mutant.what));
@@ -156,6 +173,31 @@ impl<'h> Ground<'h> {
         trial::run(command, number, limit, &self.logs.join(format!("{number}-{}.txt", name.replace(':', "-"))))
     }
 
+    /// Asks those who have noticed a mutant before, and nobody else.
+    fn ask_again(&self, mutant: &Mutant, by: &By) -> Result<Option<Fate>> {
+        let name = format!("{}-again.txt", mutant.number);
+        let ask = |command| trial::run(command, mutant.number, Duration::from_secs(60), &self.logs.join(name));
+        let (trial, by) = match by {
+            By::Model(model) if self.known.contains_key(&Witness::Model(model.clone())) => {
+                (ask(self.build.model(model)?)?, by.clone())
+            }
+            By::Tests(target, names) => {
+                let is_there = |name: &&String| self.known.values().any(|known| known.tests.contains(*name));
+                let names: Vec<String> = names.iter().filter(is_there).cloned().collect();
+                let (false, Ok(mut command)) = (names.is_empty(), self.build.test(target)) else { return Ok(None) };
+                command.arg("--exact").args(&names);
+                (ask(command)?, By::Tests(target.clone(), names))
+            }
+            By::Model(_) => return Ok(None),
+        };
+        Ok(match trial.end {
+            End::Failed if !trial.printed.contains(IDLE) => Some(Fate::Caught { by, how: How::Failed }),
+            End::Aborted => Some(Fate::Caught { by, how: How::Aborted }),
+            // Who only takes long is asked again beside the others.
+            _ => None,
+        })
+    }
+
     fn hunt(&self, mutant: &Mutant) -> Result<Fate> {
         let mut slow = None;
         let list = self.lists.of(mutant);
@@ -164,6 +206,13 @@ impl<'h> Ground<'h> {
             // Generous: what it does while it is broken may take longer, and other mutants run beside it.
             let limit = Duration::from_secs(30) + 4 * known.took;
             let Trial { end, printed, .. } = self.ask(&witness, mutant.number, limit)?;
+            let note = |caught: bool| {
+                let mut catches = self.catches.lock().expect("nobody panics with it");
+                let of_list = catches.entry((list.name.clone(), witness.clone())).or_default();
+                of_list.asked += u32::from(!caught);
+                of_list.caught += u32::from(caught);
+            };
+            note(false);
             let how = match end {
                 End::Passed => continue,
                 End::Failed => How::Failed,
@@ -180,21 +229,24 @@ impl<'h> Ground<'h> {
                 Witness::Model(name) => By::Model(name.clone()),
                 Witness::Test(name) => By::Tests(builds::split(name).0.to_owned(), blamed(&printed, how, &known.tests)),
             };
-            *self.catches.lock().expect("nobody panics with it").entry((list.name.clone(), witness)).or_default() += 1;
+            note(true);
             return Ok(Fate::Caught { by, how });
         }
         Ok(slow.map_or(Fate::Survived, |by| Fate::Caught { by, how: How::Hung }))
     }
 
-    /// Those of a list: first who is quick, or often right.
+    /// Those of a list: first who is quick, and often right.
     fn witnesses(&self, list: &List) -> Vec<Witness> {
         let models = |file: &String| models(&self.build.root, file).unwrap_or_default().into_iter().map(Witness::Model);
         let mut witnesses: Vec<Witness> = list.models.iter().flat_map(models).collect();
         witnesses.extend(list.tests.iter().cloned().map(Witness::Test));
         let catches = self.catches.lock().expect("nobody panics with it");
         witnesses.sort_by_cached_key(|witness| {
-            let caught = catches.get(&(list.name.clone(), witness.clone())).copied().unwrap_or(0);
-            self.known[witness].took / (1 + caught)
+            let Catches { asked, caught } =
+                catches.get(&(list.name.clone(), witness.clone())).copied().unwrap_or_default();
+            // Of models only a few concern any mutant, of tests many do.
+            let guess = if matches!(witness, Witness::Model(_)) { 20 } else { 2 };
+            self.known[witness].took * (asked + guess) / (caught + 1)
         });
         witnesses
     }

@@ -98,7 +98,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
 
     // Read before the hunt: whatever is wrong with the page should be told now, not in an hour.
-    page::replace(&page()?, "")?;
+    let hints = page::hints(&page()?, &lists, &mutants)?;
     let mut results = Results::open(&workspace.work().join("results.json"), &sources)?;
     // Who survived without an explanation may be caught by now.
     let is_stale = |mutant: &&&Mutant| {
@@ -106,7 +106,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
     let stale: Vec<&Mutant> = meant.iter().filter(is_stale).copied().collect();
     results.forget(&stale);
-    hunt::run(&workspace, &lists, &sources, &meant, &mut results, arguments.jobs)?;
+    hunt::run(&workspace, &lists, &sources, &meant, &hints, &mut results, arguments.jobs)?;
 
     let page = page::replace(&page()?, &page::generated(&lists, &mutants, &results))?;
     fs::write(&page_path, page).with_context(|| format!("cannot write {}", page_path.display()))?;

@@ -1,6 +1,6 @@
 //! TESTING.md is written by hand except for what stands between two markers; that is replaced.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use anyhow::{Result, bail};
@@ -13,6 +13,9 @@ const BEGIN: &str = "<!-- mutants:begin -->";
 const END: &str = "<!-- mutants:end -->";
 /// More than these of those who noticed are only counted.
 const NAMED: usize = 2;
+/// What stands where the fate of a mutant is not known, or not understood.
+const NOT_RUN: &str = "not run yet";
+const NOT_EXPLAINED: &str = "not explained yet";
 
 fn split(page: &str) -> Result<(&str, &str, &str)> {
     let Some((before, rest)) = page.split_once(BEGIN) else { bail!("TESTING.md has no line `{BEGIN}`") };
@@ -26,33 +29,58 @@ pub fn replace(page: &str, generated: &str) -> Result<String> {
     Ok(format!("{before}{BEGIN}\n\n{}\n\n{END}{after}", generated.trim()))
 }
 
+/// Who has noticed each mutant according to the page, by number: the first to ask.
+pub fn hints(page: &str, lists: &Lists, mutants: &[Mutant]) -> Result<BTreeMap<usize, By>> {
+    let (_, between, _) = split(page)?;
+    let told: BTreeMap<String, &str> = rows(between).collect();
+    let hint = |mutant: &Mutant| Some((mutant.number, caught_by(told.get(&row(lists, mutant))?)?));
+    Ok(mutants.iter().filter_map(hint).collect())
+}
+
+/// The rows of the tables, and who has noticed. A row is known by what it tells of, without the number, which may change
+/// by itself.
+fn rows(between: &str) -> impl Iterator<Item = (String, &str)> {
+    let mut list = "";
+    between.lines().filter_map(move |line| {
+        list = line.strip_prefix("### ").unwrap_or(list);
+        match line.split(" | ").collect::<Vec<&str>>()[..] {
+            [number, place, what, catcher] if number.trim_start_matches("| ").parse::<usize>().is_ok() => {
+                Some((format!("{list}: {place}: {what}"), catcher.trim_end_matches(" |")))
+            }
+            _ => None,
+        }
+    })
+}
+
+fn row(lists: &Lists, mutant: &Mutant) -> String {
+    format!("{}: {}: {}", lists.name(mutant), cell(&mutant.place), cell(&mutant.what))
+}
+
+/// What [`catcher`] was written of, as far as it names them.
+fn caught_by(catcher: &str) -> Option<By> {
+    let (whose, names) = catcher.split_once('`')?;
+    let mut names = names.split('`').step_by(2).map(str::to_owned).take_while(|name| !name.contains(' '));
+    match whose.trim().strip_suffix(':') {
+        None => Some(By::Model(names.next()?)),
+        Some(target) => Some(By::Tests(target.to_owned(), names.collect())),
+    }
+}
+
 /// Whether the page tells of the mutants that there are, and of no others.
 pub fn check(page: &str, lists: &Lists, mutants: &[Mutant]) -> Result<()> {
     let (_, between, _) = split(page)?;
-    let mut told: BTreeSet<String> = BTreeSet::new();
-    let mut list = "";
-    for line in between.lines() {
-        list = line.strip_prefix("### ").unwrap_or(list);
-        // Without the number and who noticed: these may change by themselves.
-        let cells: Vec<&str> = line.split(" | ").collect();
-        match cells[..] {
-            [number, place, what, _] if number.trim_start_matches("| ").parse::<usize>().is_ok() => {
-                told.insert(format!("{list}: {place}: {what}"));
-            }
-            _ => {}
-        }
-    }
-    let row = |mutant: &Mutant| format!("{}: {}: {}", lists.name(mutant), cell(&mutant.place), cell(&mutant.what));
-    let made: BTreeSet<String> = mutants.iter().map(row).collect();
+    let told: BTreeSet<String> = rows(between).map(|(row, _)| row).collect();
+    let made: BTreeSet<String> = mutants.iter().map(|mutant| row(lists, mutant)).collect();
     let (missing, gone) = (made.difference(&told), told.difference(&made));
-    let differences: Vec<String> =
-        missing.map(|row| format!("not there: {row}")).chain(gone.map(|row| format!("too much: {row}"))).collect();
-    if differences.is_empty() {
+    let missing = missing.map(|row| format!("not there: {row}"));
+    let gone = gone.map(|row| format!("too much: {row}"));
+    let wrong: Vec<String> = missing.chain(gone).collect();
+    if wrong.is_empty() {
         return Ok(());
     }
     bail!(
         "TESTING.md tells of other mutants than there are; `cargo run --release -p mutants` runs those that are new:\n{}",
-        differences.join("\n")
+        wrong.join("\n")
     );
 }
 
@@ -67,7 +95,7 @@ pub fn generated(lists: &Lists, mutants: &[Mutant], results: &Results) -> String
         format!("{} mutants: {by_models} caught by a model, {by_tests} by a test, {survived} survive", fates.len());
     match count(&|fate| fate.is_none()) {
         0 => text += ".\n",
-        missing => writeln!(text, ", {missing} were not run yet.").expect(TAKES),
+        missing => writeln!(text, ", {missing} {NOT_RUN}.").expect(TAKES),
     }
     for (index, list) in lists.0.iter().enumerate() {
         writeln!(text, "\n### {}\n\n| # | where | what is weaker | caught by |\n|--:|---|---|---|", list.name)
@@ -82,7 +110,7 @@ pub fn generated(lists: &Lists, mutants: &[Mutant], results: &Results) -> String
             writeln!(text, "\nWhy some survive:\n").expect(TAKES);
         }
         for (mutant, _) in survivors {
-            let why = mutant.survives.as_deref().unwrap_or("not explained yet").trim();
+            let why = mutant.survives.as_deref().unwrap_or(NOT_EXPLAINED).trim();
             writeln!(text, "- {}: {why}", mutant.number).expect(TAKES);
         }
     }
@@ -95,7 +123,7 @@ fn catcher(fate: Option<&Fate>) -> String {
     let (by, how) = match fate {
         Some(Fate::Caught { by, how }) => (by, how),
         Some(Fate::Survived) => return "**survives**".into(),
-        None => return "not run yet".into(),
+        None => return NOT_RUN.into(),
     };
     let how = match how {
         How::Failed => "",
@@ -180,11 +208,11 @@ Why some survive:
         let mut forgetful = results;
         forgetful.forget(&[&mutants[2]]);
         let text = generated(&lists, &mutants, &forgetful);
-        assert!(
-            text.starts_with("3 mutants: 1 caught by a model, 1 by a test, 0 survive, 1 were not run yet.\n"),
-            "{text}"
-        );
+        assert!(text.starts_with("3 mutants: 1 caught by a model, 1 by a test, 0 survive, 1 not run yet.\n"), "{text}");
         assert!(text.ends_with("| 3 | lib.rs | no d | not run yet |\n"), "{text}");
+        let hints = hints(&page, &lists, &mutants).unwrap();
+        let tests = ["x", "y"].map(str::to_owned).into();
+        assert_eq!(hints, BTreeMap::from([(1, By::Model("m".into())), (2, By::Tests("t".into(), tests))]));
         // It is the same when the numbers have moved on.
         check(&page.replace("| 3 |", "| 7 |"), &lists, &mutants).unwrap();
     }
