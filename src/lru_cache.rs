@@ -56,9 +56,10 @@ use shard::{Gone, Piece, Shard, Terms};
 ///
 /// It is counted in entries, or in what they weigh if there is a [weigher](LruCacheBuilder::weigher), and is never
 /// exceeded, not even for a moment. With several shards each has its share. Memory is taken as entries come, and given
-/// back as they leave; [`clear`](Self::clear) gives all back. A full cache that counts entries takes, beside key
-/// and value, 16 bytes for an entry and up to 15 for its place in the table. Weights take 8 more, and ends 16. These grow
-/// by doubling, and so do the entries where a weigher leaves their number open: up to as much again lies in reserve.
+/// back as they leave, but for room for some thousand; [`clear`](Self::clear) gives all back. A full cache that counts
+/// entries takes, beside key and value, 16 bytes for an entry and up to 15 for its place in the table. Weights take 8
+/// more, and ends 16. These grow by doubling, and so do the entries where a weigher leaves their number open: up to as
+/// much again lies in reserve.
 ///
 /// # Fairness
 ///

@@ -681,7 +681,7 @@ impl<M: Manager> Pool<M> {
     /// A creation that was left behind is dropped, too, when it has been seen resting for an idle timeout.
     ///
     /// The answer is `None` when nothing will ever have to be discarded: the pool has neither a lifetime nor an idle timeout,
-    /// or is closed. It is at once if one of these is zero.
+    /// or is closed. If one of these is zero, more is always due at once: do not loop then.
     ///
     /// # Panics
     ///

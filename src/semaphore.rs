@@ -890,7 +890,7 @@ impl Semaphore {
 
     /// Takes the lock, freezes the word, lets `decide` change the state, thaws the word and unlocks.
     ///
-    /// `decide` does not panic: what a caller did wrong is told without the lock, since a panic hook is foreign code.
+    /// `decide` tells what a caller did wrong by what it returns: a panic hook, which is foreign code, runs without the lock.
     #[inline(always)]
     fn locked<R>(&self, decide: impl FnOnce(&mut State<'_>) -> R) -> R {
         let mut guard = self.queue.lock();

@@ -1728,6 +1728,22 @@ fn the_waker_of_a_handle_that_panics_when_woken_spares_the_worker() {
 }
 
 #[test]
+fn the_waker_of_who_waits_for_the_end_that_panics_when_woken_spares_the_worker() {
+    let queue = unbounded();
+    let waker = Hostile::new().on_wake(|| resume_unwind(Box::new("waker"))).waker();
+    let mut worker = worker(&queue);
+    for result in [7, 8] {
+        let task = queue.try_submit(1, async move { result }).unwrap();
+        let (mut idle, mut other) = (queue.idle(), Driven::new(queue.idle()));
+        assert!(poll_with(&mut idle, &waker).is_pending() && other.waits());
+        assert!(worker.waits());
+        assert_eq!((outcome(task).unwrap(), state(&queue)), (result, (0, 0)));
+        other.output();
+        ready(&mut idle);
+    }
+}
+
+#[test]
 fn the_waker_of_a_handle_that_panics_when_its_queued_task_is_cancelled_loses_nothing() {
     let queue = unbounded();
     let gate = Gate::new();

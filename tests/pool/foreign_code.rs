@@ -1061,28 +1061,37 @@ fn who_comes_back_to_a_closed_pool_drops_its_waker_without_the_lock() {
     });
 }
 
+/// More getters than are woken at once. As the first is woken, `act` is given the last; counted are the drops of the last
+/// one's waker, as [`counts_drops`] does.
+fn as_the_first_is_woken(
+    pool: &'static TestPool,
+    act: impl Fn(Get<'static, Factory>) + Send + Sync + 'static,
+) -> (Vec<Get<'static, Factory>>, Arc<AtomicUsize>) {
+    let last = Arc::new(StdMutex::new(None));
+    let taken = last.clone();
+    let first = Hostile::new().on_wake(move || {
+        let last = taken.lock().unwrap().take().expect("the first is woken once");
+        act(last);
+    });
+    let (drops, waker) = counts_drops(pool);
+    let (first, waker) = (first.waker(), waker.waker());
+    let mut getters: Vec<_> = (0..FEW).map(|_| pool.get()).collect();
+    assert!(poll_with(&mut getters[0], &first).is_pending());
+    assert!(getters[1..FEW - 1].iter_mut().all(|getter| poll(getter).is_pending()));
+    assert!(poll_with(&mut getters[FEW - 1], &waker).is_pending());
+    std::mem::forget(waker);
+    *last.lock().unwrap() = getters.pop();
+    (getters, drops)
+}
+
 #[test]
 fn who_is_served_or_leaves_before_it_is_woken_drops_its_waker_without_the_lock() {
     for leaves in [false, true] {
         ends(move || {
             let (pool, _) = leaked(1);
             let _object = take(pool);
-            let last = Arc::new(StdMutex::new(None::<Get<'static, Factory>>));
-            let taken = last.clone();
-            let first = Hostile::new().on_wake(move || {
-                let mut last = taken.lock().unwrap().take().unwrap();
-                assert!(leaves || ready(&mut last).is_ok());
-            });
-            let first = first.waker();
-            let (drops, waker) = counts_drops(pool);
-            let waker = waker.waker();
-            let mut getters: Vec<_> = (0..FEW).map(|_| pool.get()).collect();
-            assert!(poll_with(&mut getters[0], &first).is_pending());
-            assert!(getters[1..FEW - 1].iter_mut().all(|getter| poll(getter).is_pending()));
-            assert!(poll_with(&mut getters[FEW - 1], &waker).is_pending());
-            std::mem::forget(waker);
-            *last.lock().unwrap() = getters.pop();
-            drops.store(0, Ordering::Relaxed);
+            let act = move |mut last: Get<'static, Factory>| assert!(leaves || ready(&mut last).is_ok());
+            let (_getters, drops) = as_the_first_is_woken(pool, act);
             assert_eq!(catch_unwind(|| pool.resize(1 + FEW)).is_err(), leaves, "what a leaver's waker panics with");
             assert_eq!(drops.load(Ordering::Relaxed), 1);
         });
@@ -1094,21 +1103,24 @@ fn a_creator_that_is_turned_away_before_it_is_woken_drops_its_waker_without_the_
     ends(|| {
         let (pool, factory) = leaked(FEW);
         factory.creates.hold(1);
-        let last = Arc::new(StdMutex::new(None::<Get<'static, Factory>>));
-        let taken = last.clone();
-        let first = Hostile::new().on_wake(move || assert!(ready(taken.lock().unwrap().as_mut().unwrap()).is_err()));
-        let first = first.waker();
-        let (drops, waker) = counts_drops(pool);
-        let waker = waker.waker();
-        let mut getters: Vec<_> = (0..FEW).map(|_| pool.get()).collect();
-        assert!(poll_with(&mut getters[0], &first).is_pending());
-        assert!(getters[1..FEW - 1].iter_mut().all(|getter| poll(getter).is_pending()));
-        // Its creation knows its waker as well, and drops that when it is itself.
-        assert!(poll_with(&mut getters[FEW - 1], &waker).is_pending());
-        std::mem::forget(waker);
-        *last.lock().unwrap() = getters.pop();
+        let (_getters, drops) = as_the_first_is_woken(pool, |mut last: Get<_>| assert!(ready(&mut last).is_err()));
         pool.close();
-        assert_eq!(drops.load(Ordering::Relaxed), 2);
+        assert_eq!(drops.load(Ordering::Relaxed), 2, "its creation knew it, too");
+    });
+}
+
+#[test]
+fn who_is_granted_a_creation_and_an_object_before_it_is_woken_drops_its_waker_without_the_lock() {
+    ends(|| {
+        let (pool, _) = leaked(FEW);
+        let objects = StdMutex::new((0..FEW).map(|_| take(pool)).collect::<Vec<_>>());
+        let act = move |mut last: Get<'static, Factory>| {
+            objects.lock().unwrap().clear();
+            assert!(ready(&mut last).is_ok());
+        };
+        let (_getters, drops) = as_the_first_is_woken(pool, act);
+        pool.resize(2 * FEW);
+        assert_eq!(drops.load(Ordering::Relaxed), 1);
     });
 }
 
@@ -1143,30 +1155,5 @@ fn a_clock_and_an_object_that_panic_do_not_abort() {
         assert!(panic_of(|| pool.add(factory.thing(100)).is_ok()).contains("the clock"));
         assert_eq!((counts(&pool), factory.dropped()), ((0, 0, 0, 0), vec![100]));
         factory.unhook();
-    });
-}
-
-#[test]
-fn who_is_granted_a_creation_and_an_object_before_it_is_woken_drops_its_waker_without_the_lock() {
-    ends(|| {
-        let (pool, _) = leaked(FEW);
-        let objects = StdMutex::new((0..FEW).map(|_| take(pool)).collect::<Vec<_>>());
-        let last = Arc::new(StdMutex::new(None::<Get<'static, Factory>>));
-        let taken = last.clone();
-        let first = Hostile::new().on_wake(move || {
-            objects.lock().unwrap().clear();
-            assert!(ready(taken.lock().unwrap().take().as_mut().unwrap()).is_ok());
-        });
-        let first = first.waker();
-        let (drops, waker) = counts_drops(pool);
-        let waker = waker.waker();
-        let mut getters: Vec<_> = (0..FEW).map(|_| pool.get()).collect();
-        assert!(poll_with(&mut getters[0], &first).is_pending());
-        assert!(getters[1..FEW - 1].iter_mut().all(|getter| poll(getter).is_pending()));
-        assert!(poll_with(&mut getters[FEW - 1], &waker).is_pending());
-        std::mem::forget(waker);
-        *last.lock().unwrap() = getters.pop();
-        pool.resize(2 * FEW);
-        assert_eq!(drops.load(Ordering::Relaxed), 1);
     });
 }
