@@ -592,6 +592,18 @@ fn an_object_that_panics_when_dropped_leaves_the_pool_as_it_should_be() {
 }
 
 #[test]
+fn the_panic_of_an_object_comes_before_that_of_the_waker_of_who_is_next() {
+    let factory = Factory::default();
+    let pool = factory.pool(1);
+    let object = take(&pool);
+    let mut next = pool.get();
+    assert!(poll_with(&mut next, &panics_when_woken()).is_pending());
+    factory.hook(|event| assert_ne!(event, Event::Drop(0), "the drop"));
+    assert!(panic_of(|| Object::discard(object)).contains("the drop"));
+    assert_eq!(ready(&mut next).unwrap().id, 1);
+}
+
+#[test]
 fn the_others_are_dropped_though_one_panics_when_the_pool_is() {
     let factory = Factory::default();
     let pool = filled(&factory, 5, 5);
