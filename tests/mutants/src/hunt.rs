@@ -254,10 +254,10 @@ impl<'h> Ground<'h> {
 
 /// The tests that failed, or were still running.
 fn blamed(printed: &str, how: How, all: &BTreeSet<String>) -> Vec<String> {
-    let failed: Vec<String> =
-        trial::tests(printed).filter(|(_, passed)| !passed).map(|(name, _)| name.to_owned()).collect();
+    // A test that runs itself again in a process of its own fails twice.
+    let failed: BTreeSet<&str> = trial::tests(printed).filter(|(_, passed)| !passed).map(|(name, _)| name).collect();
     if how == How::Failed || !failed.is_empty() {
-        return failed;
+        return failed.into_iter().map(str::to_owned).collect();
     }
     let ended: BTreeSet<&str> = trial::tests(printed).map(|(name, _)| name).collect();
     all.iter().filter(|name| !ended.contains(name.as_str())).cloned().collect()

@@ -42,7 +42,7 @@ struct Arguments {
     /// Only those of lists of these names, or whose place or description contains one of these.
     filters: Vec<String>,
 
-    /// Run nothing: only see that each mutant can be made, and that TESTING.md knows them all.
+    /// Run nothing: only see that each mutant can be made, and that TESTING.md tells how it ended.
     #[arg(long, conflicts_with_all = ["filters", "list", "fresh"])]
     check: bool,
 
@@ -79,7 +79,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let page = || fs::read_to_string(&page_path).with_context(|| format!("cannot read {}", page_path.display()));
     if arguments.check {
         page::check(&page()?, &lists, &mutants)?;
-        println!("{} mutants: each can be made, and TESTING.md knows them all", mutants.len());
+        println!("{} mutants: each can be made, and TESTING.md tells how each ended", mutants.len());
         return Ok(());
     }
 
