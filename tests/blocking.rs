@@ -141,6 +141,17 @@ fn a_wait_that_nobody_ends_elapses() {
 }
 
 #[test]
+fn who_waits_for_a_deadline_sleeps_and_is_not_polled_for_nothing() {
+    let polls = Cell::new(0);
+    let never = poll_fn(|_| {
+        polls.set(polls.get() + 1);
+        Poll::<()>::Pending
+    });
+    assert_eq!(blocking::wait_timeout(never, Duration::from_millis(5)).unwrap_err(), Elapsed);
+    assert!(polls.get() <= 3, "without a waker, with one, after its time: not {} times", polls.get());
+}
+
+#[test]
 fn a_huge_timeout_waits() {
     let huge =
         [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_secs(u64::MAX / 2), Duration::from_secs(1 << 40)];
