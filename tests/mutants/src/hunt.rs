@@ -177,25 +177,30 @@ impl<'h> Ground<'h> {
     fn ask_again(&self, mutant: &Mutant, by: &By) -> Result<Option<Fate>> {
         let name = format!("{}-again.txt", mutant.number);
         let ask = |command| trial::run(command, mutant.number, Duration::from_secs(60), &self.logs.join(name));
-        let (trial, by) = match by {
+        let (trial, names) = match by {
             By::Model(model) if self.known.contains_key(&Witness::Model(model.clone())) => {
-                (ask(self.build.model(model)?)?, by.clone())
+                (ask(self.build.model(model)?)?, BTreeSet::new())
             }
             By::Tests(target, names) => {
                 let is_there = |name: &&String| self.known.values().any(|known| known.tests.contains(*name));
-                let names: Vec<String> = names.iter().filter(is_there).cloned().collect();
+                let names: BTreeSet<String> = names.iter().filter(is_there).cloned().collect();
                 let (false, Ok(mut command)) = (names.is_empty(), self.build.test(target)) else { return Ok(None) };
                 command.arg("--exact").args(&names);
-                (ask(command)?, By::Tests(target.clone(), names))
+                (ask(command)?, names)
             }
             By::Model(_) => return Ok(None),
         };
-        Ok(match trial.end {
-            End::Failed if !trial.printed.contains(IDLE) => Some(Fate::Caught { by, how: How::Failed }),
-            End::Aborted => Some(Fate::Caught { by, how: How::Aborted }),
+        let how = match trial.end {
+            End::Failed if !trial.printed.contains(IDLE) => How::Failed,
+            End::Aborted => How::Aborted,
             // Who only takes long is asked again beside the others.
-            _ => None,
-        })
+            _ => return Ok(None),
+        };
+        let by = match by {
+            By::Model(_) => by.clone(),
+            By::Tests(target, _) => By::Tests(target.clone(), blamed(&trial.printed, how, &names)),
+        };
+        Ok(Some(Fate::Caught { by, how }))
     }
 
     fn hunt(&self, mutant: &Mutant) -> Result<Fate> {
