@@ -9,11 +9,11 @@
 //!
 //! A nightly toolchain needs no `RUSTC_BOOTSTRAP`, and may have the sanitizer; there is next to no `unsafe` for it to
 //! watch. An input that fails is written to `fuzz/artifacts`, and once it is understood belongs to the `REGRESSIONS` of
-//! `tests/sequences.rs` (without its first byte, for `semaphore` and `priority_queue`); for `arena` and `shard`, a test
+//! `tests/model/main.rs` (without its first byte, for `semaphore` and `priority_queue`); for `arena` and `shard`, a test
 //! beside their `sequences`.
 
-#[path = "../../tests/sequences/mod.rs"]
-mod sequences;
+#[path = "../../tests/model/mod.rs"]
+mod model;
 
 /// The private arena, against queues.
 pub fn arena(data: &[u8]) {
@@ -23,27 +23,27 @@ pub fn arena(data: &[u8]) {
 /// The semaphore, against two integers and a queue; the first byte says whether its wakers re-enter.
 pub fn semaphore(data: &[u8]) {
     match data {
-        [first, rest @ ..] if first % 2 == 0 => sequences::semaphore::run(rest),
-        [_, rest @ ..] => sequences::semaphore_reentrant::run(rest),
+        [first, rest @ ..] if first % 2 == 0 => model::semaphore::run(rest),
+        [_, rest @ ..] => model::semaphore_reentrant::run(rest),
         [] => {}
     }
 }
 
 /// The mutex, against a flag and a queue.
 pub fn mutex(data: &[u8]) {
-    sequences::mutex::run(data);
+    model::mutex::run(data);
 }
 
 /// The pool, against lists.
 pub fn pool(data: &[u8]) {
-    sequences::pool::run(data);
+    model::pool::run(data);
 }
 
 /// The priority queue, against a list; the first byte says whether foreign code re-enters.
 pub fn priority_queue(data: &[u8]) {
     match data {
-        [first, rest @ ..] if first % 2 == 0 => sequences::priority_queue::run(rest),
-        [_, rest @ ..] => sequences::priority_queue_reentrant::run(rest),
+        [first, rest @ ..] if first % 2 == 0 => model::priority_queue::run(rest),
+        [_, rest @ ..] => model::priority_queue_reentrant::run(rest),
         [] => {}
     }
 }
@@ -55,5 +55,5 @@ pub fn shard(data: &[u8]) {
 
 /// The cache, against a list per shard.
 pub fn lru_cache(data: &[u8]) {
-    sequences::lru_cache::run(data);
+    model::lru_cache::run(data);
 }

@@ -1,8 +1,6 @@
 //! Keys, values, errors, callbacks, loaders and wakers that panic, re-enter the cache, or do not know who they are.
 
-#[path = "foreign_code/deeds.rs"]
 mod deeds;
-#[path = "foreign_code/world.rs"]
 mod world;
 
 use std::cell::{Cell, RefCell};

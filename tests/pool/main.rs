@@ -3,24 +3,16 @@
 
 #![cfg(not(loom))]
 
-#[path = "pool/closing.rs"]
 mod closing;
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "pool/creating.rs"]
 mod creating;
-#[path = "pool/foreign_code.rs"]
 mod foreign_code;
-#[path = "pool/lifetimes.rs"]
 mod lifetimes;
-#[path = "pool/manager.rs"]
 mod manager;
-#[path = "pool/recycling.rs"]
 mod recycling;
-#[path = "pool/resizing.rs"]
 mod resizing;
-#[path = "pool/scripts.rs"]
 mod scripts;
-#[path = "pool/serving.rs"]
 mod serving;
 
 use std::fmt;

@@ -2,12 +2,10 @@
 
 #![cfg(not(loom))]
 
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "priority_queue/comparisons.rs"]
 mod comparisons;
-#[path = "priority_queue/foreign_code.rs"]
 mod foreign_code;
-#[path = "priority_queue/ranked.rs"]
 mod ranked;
 
 use std::cmp::{Ordering as Order, Reverse};

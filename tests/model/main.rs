@@ -4,11 +4,11 @@
 
 #![cfg(not(loom))]
 
-#[path = "sequences/mod.rs"]
-mod sequences;
+#[path = "mod.rs"]
+mod model;
 
+use model::{lru_cache, mutex, pool, priority_queue, priority_queue_reentrant, semaphore, semaphore_reentrant};
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
-use sequences::{lru_cache, mutex, pool, priority_queue, priority_queue_reentrant, semaphore, semaphore_reentrant};
 
 /// Plays the sequence that the bytes stand for.
 type Game = fn(&[u8]);

@@ -3,28 +3,18 @@
 
 #![cfg(not(loom))]
 
-#[path = "lru_cache/building.rs"]
 mod building;
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "lru_cache/foreign_code.rs"]
 mod foreign_code;
-#[path = "lru_cache/lifetimes.rs"]
 mod lifetimes;
-#[path = "lru_cache/listener.rs"]
 mod listener;
-#[path = "lru_cache/order.rs"]
 mod order;
-#[path = "lru_cache/resizing.rs"]
 mod resizing;
-#[path = "lru_cache/shards.rs"]
 mod shards;
-#[path = "lru_cache/single_flight.rs"]
 mod single_flight;
-#[path = "lru_cache/statistics.rs"]
 mod statistics;
-#[path = "lru_cache/stress.rs"]
 mod stress;
-#[path = "lru_cache/weights.rs"]
 mod weights;
 
 use std::convert::Infallible;
