@@ -10,17 +10,18 @@
 //! | parked | the waiter of its push | `parked` | admitted or popped (its push completes); taken out by its push: dropped, or failed by `close` |
 //!
 //! **Reservations.** A waiting pop is granted no item but the right to one. It takes the most urgent item at the moment
-//! it runs, so what becomes urgent in the meantime is not overtaken. Reserved items are nobody's in particular; that is
-//! why those who have no reservation succeed only while there are more items than reservations, and why reservations are
-//! revoked, the newest first, when items are taken away from under them.
+//! it runs, so an item that becomes urgent in the meantime is not overtaken. A reservation is for no particular item; that
+//! is why a pop without one succeeds only while there are more items than reservations, and why reservations are
+//! revoked, the newest first, when items are taken away from under them. Parked items count: they can be popped.
 //!
-//! **Who wakes whom.** Whatever changes the number of admitted items ends in `settle`, unless there is nobody to serve:
+//! **Who wakes whom.** Whatever changes the number of items ends in `settle`, unless there is no pop to serve:
 //! more items than reservations serve the longest waiting pops, fewer put the newest reserved ones back at the front. A
 //! dropped pop settles too, since its reservation is free again. Whatever makes room admits the most urgent parked item,
 //! whose push it thereby completes. All are woken after the lock is released.
 //!
-//! Invariants, whenever the lock is free: reservations <= admitted items <= capacity; if a pop waits, every item is
-//! reserved; if a push waits, the queue is full; once it is closed no push waits, and no pop once it is empty as well.
+//! Invariants, whenever the lock is free: reservations <= items, admitted and parked; admitted items <= capacity; if a pop
+//! waits, every item is reserved; if a push waits, the queue is full; once it is closed no push waits, and no pop once it
+//! is empty as well.
 //!
 //! **Comparisons are foreign code.** `Ord` is asked when an item takes its place in a line, which includes a parked item
 //! that is admitted, and when the heads of both lines are compared. All that is done, in a `Plan`, before
@@ -31,6 +32,7 @@ mod line;
 use std::cmp::Ordering;
 use std::fmt;
 use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -123,12 +125,16 @@ pub struct PriorityQueue<P, T> {
     state: sync::Mutex<State<P, T>>,
 }
 
-/// Names an item in a [`PriorityQueue`] for as long as it is there.
+/// A name for one item of one [`PriorityQueue`].
 ///
-/// A key of an item that has left is stale and finds nothing, also when others have come since; 2^32 - 1 pushes
-/// later, at the earliest, it could name another one.
+/// It carries 64 bits that start at a random point in each queue and count its items. So a key whose item has left, or
+/// that is used on another queue, finds nothing, whatever is pushed later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key(arena::Key);
+pub struct Key {
+    /// The slot of the item.
+    index: u32,
+    id: u64,
+}
 
 struct State<P, T> {
     items: Arena<Item<P, T>>,
@@ -136,13 +142,15 @@ struct State<P, T> {
     /// When the queue is closed, what is left in here belongs to the pushes that have failed.
     parked: Line<P>,
     arrivals: u64,
+    /// The id of an item is the number of its first arrival, counted on from here. Drawn at the first arrival.
+    first_id: u64,
     /// Each needs an item and is granted its entry in `reservations`.
     pops: WaitList<(), arena::Key>,
     /// The waiters in `pops` that have a reservation, the oldest first.
     reservations: Arena<arena::Key>,
     reserved: List,
-    /// Each needs room for its item, whose key it holds.
-    pushes: WaitList<arena::Key, ()>,
+    /// Each needs room for its item, and is granted the item's key once that is admitted or popped.
+    pushes: WaitList<arena::Key, Key>,
     closed: bool,
 }
 
@@ -224,7 +232,7 @@ pub enum TryPushError<T> {
 /// Why a `try_pop` got nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TryPopError {
-    /// There is no item that is not reserved for somebody who waited for it.
+    /// There is no item that is not reserved for a pop that waited for it.
     Empty,
     /// The queue is closed and drained.
     Closed,
@@ -463,7 +471,7 @@ impl<P: Ord, T> PriorityQueue<P, T> {
     /// ```
     pub fn remove(&self, key: Key) -> Option<(P, T)> {
         let state = self.state.lock();
-        let plan = state.plan(key.0)?;
+        let plan = state.plan(state.resolve(key)?)?;
         Some(self.take(state, plan))
     }
 
@@ -486,10 +494,35 @@ impl<P: Ord, T> PriorityQueue<P, T> {
         // Dropped after the lock: the new priority if nobody wants it, or the old one.
         let mut priority = Some(priority);
         let mut state = self.state.lock();
-        state.set_priority(key.0, &mut priority)
+        let item = state.resolve(key);
+        item.is_some_and(|item| state.set_priority(item, &mut priority))
     }
 
-    /// The priority of the item that a pop would take now; `None` if there is none.
+    /// Returns the priority of the item that `key` names; `None` if it has left already.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::PriorityQueue;
+    ///
+    /// let queue = PriorityQueue::unbounded();
+    /// let key = queue.try_push(1, "job").unwrap();
+    /// assert_eq!(queue.priority(key), Some(1));
+    /// queue.set_priority(key, 2);
+    /// assert_eq!(queue.priority(key), Some(2));
+    /// ```
+    pub fn priority(&self, key: Key) -> Option<P>
+    where
+        P: Clone,
+    {
+        let state = self.state.lock();
+        let item = state.resolve(key)?;
+        Some(state.admitted.priority(&state.items, item).clone())
+    }
+
+    /// Returns the priority of the item that a pop would take now; `None` if there is none.
+    ///
+    /// Items whose pushes wait are looked at, too: a pop may take one of those.
     ///
     /// # Examples
     ///
@@ -503,9 +536,9 @@ impl<P: Ord, T> PriorityQueue<P, T> {
     /// ```
     pub fn peek_priority(&self) -> Option<P>
     where
-        P: Copy,
+        P: Clone,
     {
-        self.state.lock().most_urgent().map(|(&priority, _)| priority)
+        self.state.lock().most_urgent().map(|(priority, _)| priority.clone())
     }
 
     /// Takes out all admitted items, most urgent first, the reserved ones included.
@@ -672,14 +705,19 @@ impl<P, T> PriorityQueue<P, T> {
     /// A push is dropped: takes its item out if that is still parked.
     #[inline(never)]
     fn abandon(&self, waiter: arena::Key, item: arena::Key) {
+        let mut batch = WakeBatch::default();
         let (left, taken) = {
             let mut state = self.state.lock();
             let left = state.pushes.leave(waiter);
             let parked = left.as_ref().is_some_and(|left| left.grant.is_none());
-            (left, parked.then(|| state.extract(item)))
+            let taken = parked.then(|| state.extract(item));
+            // A pop may have a reservation for it.
+            state.settle(&mut batch);
+            (left, taken)
         };
         let mut panics = Panics::of_drops(left);
         panics.catch(|| drop(taken));
+        panics.catch(|| self.wake([None, None], &mut batch).resume());
         panics.resume();
     }
 
@@ -744,6 +782,10 @@ impl<P: Ord, T> Push<'_, P, T> {
                     Err(Refusal::Closed) => break Err(Closed(refused(&mut self.offer))),
                     Err(Refusal::Full) => {
                         self.parked = Some(state.park(&mut self.offer, &mut spare.0));
+                        // A pop that waits is entitled to what has parked.
+                        state.settle(&mut batch);
+                        drop(state);
+                        self.queue.wake([None, None], &mut batch).resume();
                         return Poll::Pending;
                     }
                 },
@@ -751,7 +793,10 @@ impl<P: Ord, T> Push<'_, P, T> {
                     Turn::Left(gone) => {
                         self.parked = None;
                         left = gone.waker;
-                        break if gone.grant.is_some() { Ok(Key(item)) } else { Err(Closed(state.extract(item))) };
+                        break match gone.grant {
+                            Some(key) => Ok(key),
+                            None => Err(Closed(state.extract(item))),
+                        };
                     }
                     Turn::Waiting => return Poll::Pending,
                     Turn::NeedsWaker => {}
@@ -924,7 +969,8 @@ impl<P: Ord, T> State<P, T> {
             return Err(Refusal::Full);
         }
         let place = self.admitted.find(offered(offer));
-        Ok(Key(self.enlist(false, place, offer)))
+        let item = self.enlist(false, place, offer);
+        Ok(self.key(item))
     }
 
     /// Keeps what is offered until there is room; `waker` is taken, to be woken then.
@@ -941,23 +987,22 @@ impl<P: Ord, T> State<P, T> {
         let (least, victim) = self.admitted.last().expect("a full queue is not empty");
         if offered(offer).cmp(least).is_le() {
             // A key is due all the same: one that is stale.
-            let (priority, value) = refused(offer);
-            let key = self.items.insert(Item::new(value, 0));
-            return (Key(key), Some((priority, self.expel(key))));
+            self.arrive();
+            return (Key { index: victim.index(), id: self.next_id() }, Some(refused(offer)));
         }
         let place = self.admitted.find(offered(offer));
-        let key = self.enlist(false, place, offer);
-        (Key(key), Some(self.extract(victim)))
+        let item = self.enlist(false, place, offer);
+        (self.key(item), Some(self.extract(victim)))
     }
 
     /// Gives the item `key` another priority, which is exchanged for its former one, and the last place among its equals.
-    /// It is admitted: nobody has the key of a parked one.
+    /// It is admitted: the key of a parked one is not known yet.
     fn set_priority(&mut self, key: arena::Key, priority: &mut Option<P>) -> bool {
-        let Some(item) = self.items.get(key) else { return false };
-        debug_assert!(item.push.is_none());
+        debug_assert!(self.item(key).push.is_none());
         let line = &mut self.admitted;
         let Some(place) = priority.as_ref().map(|priority| line.find(priority)) else { return false };
-        self.arrivals += 1;
+        self.arrive();
+        let line = &mut self.admitted;
         *priority = priority.take().map(|new| line.reprioritise(&mut self.items, key, place, new, self.arrivals));
         true
     }
@@ -1000,6 +1045,7 @@ impl<P, T> State<P, T> {
             admitted: Line::new(),
             parked: Line::new(),
             arrivals: 0,
+            first_id: 0,
             pops: WaitList::new(),
             reservations: Arena::new(),
             reserved: List::new(),
@@ -1008,10 +1054,43 @@ impl<P, T> State<P, T> {
         }
     }
 
-    /// How many items may be popped without overtaking anybody.
+    /// Counts an arrival: of an item, or of one at its new priority.
+    #[inline(always)]
+    fn arrive(&mut self) {
+        if self.arrivals == 0 {
+            self.first_id = random();
+        }
+        self.arrivals += 1;
+    }
+
+    /// The id of an item that has just arrived.
+    #[inline(always)]
+    fn next_id(&self) -> u64 {
+        self.first_id.wrapping_add(self.arrivals)
+    }
+
+    /// The public key of an item.
+    #[inline(always)]
+    fn key(&self, item: arena::Key) -> Key {
+        Key { index: item.index(), id: self.item(item).id }
+    }
+
+    /// The item that `key` names, if it is here still, and of this queue.
+    fn resolve(&self, key: Key) -> Option<arena::Key> {
+        let item = arena::Key::new(key.index, self.items.stamp_at(key.index)?);
+        Some(item).filter(|&item| self.item(item).id == key.id)
+    }
+
+    /// How many items there are for pops: the admitted, and the parked while the queue is open.
+    #[inline(always)]
+    fn available(&self) -> usize {
+        self.admitted.len() + self.pushes.len()
+    }
+
+    /// How many items may be popped without overtaking a pop that has a reservation.
     #[inline(always)]
     fn unreserved(&self) -> usize {
-        self.admitted.len() - self.reserved.len()
+        self.available() - self.reserved.len()
     }
 
     /// Whether there is no item and will be none.
@@ -1033,8 +1112,8 @@ impl<P, T> State<P, T> {
     #[inline(always)]
     fn enlist(&mut self, parked: bool, place: Place, offer: &mut Option<(P, T)>) -> arena::Key {
         let (priority, value) = refused(offer);
-        self.arrivals += 1;
-        let key = self.items.insert(Item::new(value, self.arrivals));
+        self.arrive();
+        let key = self.items.insert(Item::new(value, self.arrivals, self.next_id()));
         let line = if parked { &mut self.parked } else { &mut self.admitted };
         line.put(&mut self.items, key, self.arrivals, place, priority);
         key
@@ -1060,7 +1139,7 @@ impl<P, T> State<P, T> {
         let item = self.items.get_mut(key).expect("an item stays until it is taken out");
         let (arrival, push) = (item.arrival, item.push.take());
         self.admitted.put(&mut self.items, key, arrival, place, priority);
-        self.pushes.grant(push.expect("a parked item has a push"), (), batch);
+        self.pushes.grant(push.expect("a parked item has a push"), self.key(key), batch);
     }
 
     /// Pops the most urgent item if that is all there is to do: nobody is parked. (No pop waits while an item is unreserved.)
@@ -1080,7 +1159,7 @@ impl<P, T> State<P, T> {
             self.admit_parked(parked, place, batch);
         }
         if let Some(push) = self.item(plan.item).push {
-            self.pushes.grant(push, (), batch);
+            self.pushes.grant(push, self.key(plan.item), batch);
         }
         let taken = self.extract(plan.item);
         self.settle(batch);
@@ -1114,12 +1193,12 @@ impl<P, T> State<P, T> {
     /// Brings the reservations in line with the number of items.
     #[inline(always)]
     fn settle(&mut self, batch: &mut WakeBatch) {
-        while self.reserved.len() < self.admitted.len() {
+        while self.reserved.len() < self.available() {
             let Some(waiter) = self.pops.first() else { break };
             let reservation = self.reservations.push_back(&mut self.reserved, waiter);
             self.pops.grant(waiter, reservation, batch);
         }
-        while self.reserved.len() > self.admitted.len() {
+        while self.reserved.len() > self.available() {
             let newest = self.reservations.back(&self.reserved).expect("there are some");
             let waiter = self.reservations.remove(newest, |_| Some(&mut self.reserved)).expect("it was there");
             self.pops.revoke(waiter);
@@ -1143,6 +1222,11 @@ impl<P, T> State<P, T> {
         self.pops.take_wakers(batch);
         self.pushes.take_wakers(batch);
     }
+}
+
+/// A number that no other queue is likely to draw.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 fn refused<P, T>(offer: &mut Option<(P, T)>) -> (P, T) {
@@ -1169,7 +1253,7 @@ impl<P: Ord, T> PriorityQueue<P, T> {
         state.reservations.validate(&[&state.reserved]);
         state.pops.validate();
         state.pushes.validate();
-        assert!(state.reserved.len() <= admitted.len(), "more is reserved than there is");
+        assert!(state.reserved.len() <= state.available(), "more is reserved than there is");
         assert!(admitted.len() <= self.capacity, "more is admitted than there is room for");
         assert!(state.pops.is_empty() || state.unreserved() == 0, "a pop is kept waiting");
         assert!(state.pushes.is_empty() || admitted.len() == self.capacity, "a push is kept waiting");
@@ -1181,6 +1265,13 @@ impl<P: Ord, T> PriorityQueue<P, T> {
             let mut pushes = tails.iter().map(|&tail| state.item(tail).push);
             assert!(pushes.all(|push| push.is_some() == is_parked), "an item is in the wrong line");
         }
+    }
+}
+
+impl<P: Ord, T> Default for PriorityQueue<P, T> {
+    /// Creates a queue that is never full.
+    fn default() -> Self {
+        Self::unbounded()
     }
 }
 
@@ -1276,3 +1367,23 @@ impl fmt::Display for TryPopError {
 }
 
 impl std::error::Error for TryPopError {}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::PriorityQueue;
+
+    #[test]
+    fn ids_go_on_beyond_the_end_of_their_range() {
+        let queue = PriorityQueue::unbounded();
+        let stale = queue.try_push(1, 0).unwrap();
+        assert_eq!(queue.remove(stale), Some((1, 0)));
+        // Four more, and they are at zero.
+        queue.state.lock().first_id = u64::MAX - 5;
+        for item in 1..9 {
+            let key = queue.try_push(1, item).unwrap();
+            assert_eq!((key.index, key.id), (stale.index, (u64::MAX - 4).wrapping_add(item)));
+            assert_eq!((queue.priority(stale), queue.remove(stale)), (None, None));
+            assert_eq!(queue.remove(key), Some((1, item)));
+        }
+    }
+}

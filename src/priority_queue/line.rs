@@ -34,6 +34,8 @@ pub(super) struct Item<P, T> {
     pub(super) value: T,
     /// When it came, or was given its priority: the order within a run.
     pub(super) arrival: u64,
+    /// What its public key names it by.
+    pub(super) id: u64,
     /// The waiter of its push, while it is parked.
     pub(super) push: Option<Key>,
     standing: Standing<P>,
@@ -69,8 +71,8 @@ pub(super) struct Place {
 impl<P, T> Item<P, T> {
     /// An item that is in no line yet.
     #[inline(always)]
-    pub(super) fn new(value: T, arrival: u64) -> Self {
-        Self { value, arrival, push: None, standing: Standing::Loose }
+    pub(super) fn new(value: T, arrival: u64, id: u64) -> Self {
+        Self { value, arrival, id, push: None, standing: Standing::Loose }
     }
 }
 
@@ -103,6 +105,18 @@ impl<P> Line<P> {
     pub(super) fn last(&self) -> Option<(&P, Key)> {
         let run = self.chunks.get(*self.order.front()?)?.first()?;
         Some((&run.priority, run.tail))
+    }
+
+    /// The priority of an item of this line.
+    pub(super) fn priority<'a, T>(&'a self, items: &'a Arena<Item<P, T>>, key: Key) -> &'a P {
+        match &items.get(key).expect("an item stays until it is taken out").standing {
+            Standing::Follows(priority) => priority,
+            Standing::Tail { chunk } => {
+                let runs = self.chunks.get(*chunk).expect("the chunks of tails exist");
+                &runs[position(runs, key)].priority
+            }
+            Standing::Loose => unreachable!("it is in this line"),
+        }
     }
 
     /// Whether `key` is the last one of its priority.

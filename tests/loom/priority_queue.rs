@@ -20,6 +20,8 @@ models![
     2: parked_push_racing_pop,
     2: parked_push_popped_directly,
     2: push_repolled_racing_pop,
+    2: pop_racing_a_push_that_parks,
+    3: pop_racing_a_parked_push_dropped,
     2: parked_push_dropped_racing_admission,
     3: two_parked_pushes_two_pops,
     3: close_racing_push_and_pop,
@@ -233,6 +235,44 @@ fn push_repolled_racing_pop() {
     pusher.join().unwrap();
     popper.join().unwrap();
     assert_eq!(pop(&queue), Some(1));
+    assert_idle(&queue);
+}
+
+/// A pop takes what has parked though the one before it, which has a reservation, is not polled. Guards `settle` in
+/// `Push::wait`, and the parked in `available`.
+fn pop_racing_a_push_that_parks() {
+    let queue = Arc::new(Queue::bounded(1));
+    let [mut reserved] = waiting_pops(&queue);
+    push(&queue, 1);
+    let pusher = spawn(&queue, |queue| assert!(accepted(2, blocking::wait(queue.push(2, Item::new(2))))));
+    let popper = spawn(&queue, |queue| assert_eq!(pop(queue), Some(2)));
+    popper.join().unwrap();
+    pusher.join().unwrap();
+    assert_eq!(poll_noop(&mut reserved), Poll::Ready(Some(1)));
+    assert_idle(&queue);
+}
+
+/// A push gives up and takes a reservation with it, unless that was used in time; the pop that loses it is served by the
+/// next item. Guards `settle` in `abandon`.
+fn pop_racing_a_parked_push_dropped() {
+    let queue = Arc::new(Queue::bounded(1));
+    let [mut first, second] = waiting_pops(&queue);
+    push(&queue, 1);
+    let parked = parked_push(&queue, 2);
+    let canceller = thread::spawn(|| drop(parked));
+    let popper = thread::spawn(|| blocking::wait(second).unwrap());
+    let pusher = spawn(&queue, |queue| assert!(accepted(3, blocking::wait(queue.push(3, Item::new(3))))));
+    let popped = popper.join().unwrap();
+    let Poll::Ready(Some(other)) = poll_noop(&mut first) else { panic!("the older reservation was lost") };
+    canceller.join().unwrap();
+    pusher.join().unwrap();
+    let left: Vec<u8> = queue.drain().into_iter().map(number).collect();
+    match (popped, other) {
+        (2, 3) | (3, 2) => assert_eq!(left, [1]),
+        (2, 1) => assert_eq!(left, [3]),
+        (3, 1) => assert!(left.is_empty()),
+        other => panic!("they cannot have popped {other:?}"),
+    }
     assert_idle(&queue);
 }
 

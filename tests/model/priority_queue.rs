@@ -258,13 +258,13 @@ impl Model {
             let Some(at) = parked.min_by_key(|&at| self.entries[at].place()) else { break };
             self.complete(at);
         }
-        while self.reserved.len() > self.len() {
+        while self.reserved.len() > self.entries.len() {
             let newest = self.reserved.pop().expect("there are some");
             self.stages[newest] = Stage::Waiting(None);
             self.waiting.push_front(newest);
         }
         let over = self.closed && self.len() == 0;
-        while over || self.reserved.len() < self.len() {
+        while over || self.reserved.len() < self.entries.len() {
             let Some(next) = self.waiting.pop_front() else { break };
             let stage = if over { Stage::Over } else { Stage::Reserved };
             if !over {
@@ -316,7 +316,7 @@ impl Model {
     }
 
     fn try_pop(&mut self) -> Result<Pair, TryPopError> {
-        if self.len() > self.reserved.len() {
+        if self.entries.len() > self.reserved.len() {
             Ok(self.take_first())
         } else if self.closed && self.len() == 0 {
             Err(TryPopError::Closed)
@@ -536,6 +536,7 @@ impl<'a> Game<'a> {
             }
             Op::DisturbTheDead { which, level } => {
                 let Some(&key) = self.dead.get(usize::from(which) % self.dead.len().max(1)) else { return };
+                assert!(queue.priority(key).is_none(), "a dead key finds a priority");
                 self.remove(key);
                 self.set_priority(key, level);
             }
@@ -705,6 +706,9 @@ impl<'a> Game<'a> {
 
     fn set_priority(&mut self, key: Key, level: Level) {
         let at = self.model.by_key(key);
+        let held = compare(Comparing::Forbidden, || self.queue.priority(key)).expect("nothing is compared");
+        let expected = at.map(|at| self.model.entries[at].pair);
+        assert_eq!(held.map(|rank| (rank.level, rank.id)), expected.map(|(level, id, _)| (level, id)), "the priority");
         let rank = self.rank(level);
         let comparing = self.comparing(at.is_some());
         let Some(done) = compare(comparing, || self.queue.set_priority(key, rank)) else { return };

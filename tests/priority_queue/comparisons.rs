@@ -82,7 +82,7 @@ impl<'q> Scene<'q> {
                 parked.push((id, Task::waiting(queue.push(rank, item))));
             }
         }
-        let others = waiting.split_off(shape.pops.min(shape.admitted));
+        let others = waiting.split_off(shape.pops.min(line.len()));
         let capacity = shape.capacity.unwrap_or(usize::MAX);
         let next = line.len() as u32;
         let gone = Vec::new();
@@ -135,14 +135,14 @@ impl<'q> Scene<'q> {
         id
     }
 
-    /// What is reserved changes with what is admitted.
+    /// The reservations follow the number of items, parked ones included.
     fn reserve(&mut self) {
-        while self.admitted() > self.reserved.len() && !self.waiting.is_empty() {
+        while self.line.len() > self.reserved.len() && !self.waiting.is_empty() {
             let waiter = self.waiting.remove(0);
             assert_eq!(waiter.wakes(), 1);
             self.reserved.push(waiter);
         }
-        while self.admitted() < self.reserved.len() {
+        while self.line.len() < self.reserved.len() {
             let mut waiter = self.reserved.pop().unwrap();
             waiter.wait();
             self.waiting.insert(0, waiter);
@@ -172,7 +172,7 @@ impl<'q> Scene<'q> {
     /// Takes everything out, in the order in which it should come.
     fn empty(mut self) {
         while !self.line.is_empty() {
-            let id = if self.reserved.is_empty() || self.next % 2 == 0 && self.admitted() > self.reserved.len() {
+            let id = if self.reserved.is_empty() || self.next % 2 == 0 && self.line.len() > self.reserved.len() {
                 id_of(self.queue.try_pop().unwrap())
             } else {
                 id_of(ready(&mut self.reserved.remove(0).pop).unwrap())
@@ -221,6 +221,7 @@ const DEEDS: [(&str, Deed); 13] = [
                 scene.line.push((level, scene.next, None));
                 scene.parked.push((scene.next, push));
                 scene.next += 1;
+                scene.reserve();
             }
         }
         true
@@ -263,7 +264,7 @@ const DEEDS: [(&str, Deed); 13] = [
     }),
     ("try_pop", |scene, fuse, _| {
         let Some(outcome) = with_fuse(fuse, || scene.queue.try_pop()) else { return false };
-        assert_eq!(outcome.is_ok(), scene.admitted() > scene.reserved.len());
+        assert_eq!(outcome.is_ok(), scene.line.len() > scene.reserved.len());
         if let Ok(pair) = outcome {
             assert_eq!(id_of(pair), scene.pop());
         }
@@ -280,7 +281,7 @@ const DEEDS: [(&str, Deed); 13] = [
         match outcome {
             Poll::Ready(pair) => assert_eq!(id_of(pair.unwrap()), scene.pop()),
             Poll::Pending => {
-                assert_eq!(scene.admitted(), scene.reserved.len());
+                assert_eq!(scene.line.len(), scene.reserved.len());
                 drop(pop);
                 scene.waiting.push(Waiter::new(scene.queue.pop()));
             }
@@ -311,7 +312,7 @@ const DEEDS: [(&str, Deed); 13] = [
         }
         match outcome {
             Some(Poll::Ready(count)) => assert_eq!(count, taken.len()),
-            Some(Poll::Pending) => assert_eq!((taken.len(), scene.admitted()), (0, scene.reserved.len())),
+            Some(Poll::Pending) => assert_eq!((taken.len(), scene.line.len()), (0, scene.reserved.len())),
             None => assert!(taken.len() < limit),
         }
         outcome.is_some()
@@ -345,6 +346,7 @@ const DEEDS: [(&str, Deed); 13] = [
         let (id, push) = scene.parked.swap_remove(random.random_range(0..scene.parked.len()));
         assert!(with_fuse(fuse, || drop(push)).is_some(), "nothing is compared in a drop");
         scene.line.retain(|entry| entry.1 != id);
+        scene.reserve();
         true
     }),
     ("the drop of a pop", |scene, fuse, random| {

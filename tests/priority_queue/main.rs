@@ -430,6 +430,62 @@ fn a_key_is_stale_however_its_item_left_and_stays_so_when_its_place_is_taken() {
     }
 }
 
+/// What a key of another queue finds in this one.
+fn assert_finds_nothing(queue: &Queue, key: Key) {
+    let before = counts(queue);
+    assert_eq!((queue.remove(key), queue.set_priority(key, 9), queue.priority(key)), (None, false, None));
+    assert_eq!(counts(queue), before);
+}
+
+/// Both queues have gone through the same, so slots and numbers are the same.
+#[test]
+fn a_key_of_another_queue_finds_nothing() {
+    let [(ours, _), (theirs, _)] = [0; 2].map(|_| full(&[5]));
+    assert_eq!(theirs.drain(), [(5, 0)]);
+    let foreign = [theirs.try_push(1, 0).unwrap(), Queue::try_push(&Queue::unbounded(), 1, 1).unwrap()];
+    let other = Queue::unbounded();
+    let foreign = foreign.into_iter().chain(fill(&other, &[1; 4])).collect::<Vec<_>>();
+    let check = || foreign.iter().for_each(|&key| assert_finds_nothing(&ours, key));
+    check();
+    let mut parked = [1, 2].map(|item| Task::waiting(ours.push(3, item)));
+    check();
+    assert_eq!(ours.try_pop(), Ok((5, 0)));
+    let admitted = parked[0].ready().unwrap();
+    check();
+    ours.close();
+    check();
+    assert_eq!(parked[1].ready(), Err(Closed((3, 2))));
+    assert_eq!((ours.priority(admitted), ours.remove(admitted)), (Some(3), Some((3, 1))));
+    check();
+    assert_eq!(counts(&ours), (0, 0, 0));
+}
+
+#[test]
+fn keys_of_two_queues_differ() {
+    let queues = [(); 100].map(|()| Queue::unbounded());
+    let keys: HashSet<Key> = queues.iter().map(|queue| queue.try_push(1, 1).unwrap()).collect();
+    assert_eq!(keys.len(), 100);
+}
+
+#[test]
+fn the_priority_of_an_item_is_shown() {
+    let queue = PriorityQueue::bounded(3);
+    let push = |priority: &str| queue.try_push(priority.to_owned(), ()).unwrap();
+    let keys = [push("b"), push("b"), push("a")];
+    assert_eq!(queue.peek_priority().as_deref(), Some("b"));
+    assert!(queue.set_priority(keys[0], "c".to_owned()));
+    assert_eq!(keys.map(|key| queue.priority(key).unwrap()), ["c", "b", "a"]);
+    let mut parked = Task::waiting(queue.push("b".to_owned(), ()));
+    queue.remove(keys[2]).unwrap();
+    assert_eq!(queue.priority(keys[2]), None);
+    assert_eq!(queue.priority(parked.ready().unwrap()).as_deref(), Some("b"));
+}
+
+#[test]
+fn a_queue_is_unbounded_by_default() {
+    assert_eq!(Queue::default().capacity(), None);
+}
+
 #[test]
 fn the_priority_for_a_stale_key_is_dropped() {
     let ledger = Ledger::default();
@@ -526,14 +582,12 @@ fn a_woken_pop_is_not_robbed() {
     assert_eq!(counts(&queue), (0, 2, 0));
     queue.try_push(1, 2).unwrap();
     queue.try_push(1, 3).unwrap();
-    let parked = Task::waiting(queue.push(7, 4));
-    assert_eq!(queue.try_pop(), Err(TryPopError::Empty), "a parked item does not count, urgent as it is");
-    assert_eq!((counts(&queue), late.wakes(), many.wakes()), ((2, 0, 1), 1, 1));
     let mut third = Task::waiting(queue.pop());
-    assert_eq!(counts(&queue), (2, 1, 1));
+    let parked = Task::waiting(queue.push(7, 4));
+    assert_eq!(queue.try_pop(), Err(TryPopError::Empty), "reserved as soon as it has parked");
+    assert_eq!((counts(&queue), late.wakes(), many.wakes(), third.wakes()), ((2, 0, 1), 1, 1, 1));
     assert_eq!(late.ready(), Some((7, 4)));
-    assert_eq!(parked.wakes(), 1);
-    assert_eq!((counts(&queue), third.wakes()), ((2, 0, 0), 1), "one item more than was reserved");
+    assert_eq!((parked.wakes(), counts(&queue)), (1, (2, 0, 0)));
     assert_eq!(many.ready(), 1);
     assert_eq!(third.ready(), Some((1, 3)));
     drop(many);
@@ -930,21 +984,64 @@ fn a_parked_item_makes_up_for_a_removed_one() {
     let mut pops = [0; 3].map(|_| Task::waiting(queue.pop()));
     let keys = fill(&queue, &[5, 6]);
     let mut parked = [(1, 2), (3, 3)].map(|(priority, item)| Task::waiting(queue.push(priority, item)));
-    assert_eq!(counts(&queue), (2, 1, 2));
+    assert_eq!((counts(&queue), pops[2].wakes()), ((2, 0, 2), 1), "a parked item is there to be popped");
     assert_eq!(queue.remove(keys[1]), Some((6, 1)));
-    assert_eq!(counts(&queue), (2, 1, 1), "the reservations hold");
+    assert_eq!(counts(&queue), (2, 0, 1), "the reservations hold");
     assert_eq!(parked.each_ref().map(Task::wakes), [0, 1]);
     let key = parked[1].ready().unwrap();
     assert!(queue.set_priority(key, 4));
     // The drain leaves room for one more than there is.
     assert_eq!(queue.drain(), [(5, 0), (4, 3)]);
     assert_eq!((counts(&queue), parked[0].wakes()), ((1, 2, 0), 1));
-    assert_eq!(pops.each_ref().map(Task::wakes), [1, 1, 0]);
+    assert_eq!(pops.each_ref().map(Task::wakes), [1, 1, 1]);
     assert!(pops[1].is_pending() && pops[2].is_pending());
     assert_eq!(pops[0].ready(), Some((1, 2)));
     assert!(parked[0].ready().is_ok());
     queue.try_push(7, 7).unwrap();
-    assert_eq!(pops.each_ref().map(Task::wakes), [1, 2, 0]);
+    assert_eq!(pops.each_ref().map(Task::wakes), [1, 2, 1]);
+}
+
+#[test]
+fn two_pops_are_served_beside_one_admitted_and_one_parked() {
+    let queue = Queue::bounded(1);
+    let mut first = Task::waiting(queue.pop());
+    queue.try_push(1, 0).unwrap();
+    let mut push = Task::waiting(queue.push(2, 1));
+    let mut second = Task::new(queue.pop());
+    assert_eq!(second.ready(), Some((2, 1)), "an item is there that no pop has reserved");
+    assert_eq!((first.ready(), counts(&queue)), (Some((1, 0)), (0, 0, 0)));
+    assert!(push.ready().is_ok());
+}
+
+#[test]
+fn a_push_that_gives_up_takes_the_newest_reservation() {
+    let queue = Queue::bounded(1);
+    let mut pops = [0; 2].map(|_| Task::waiting(queue.pop()));
+    queue.try_push(1, 0).unwrap();
+    let push = Task::waiting(queue.push(2, 1));
+    assert_eq!((counts(&queue), pops[1].wakes()), ((1, 0, 1), 1));
+    drop(push);
+    assert_eq!(counts(&queue), (1, 1, 0));
+    assert!(pops[1].is_pending());
+    assert_eq!(queue.try_pop(), Err(TryPopError::Empty), "the older reservation stands");
+    assert_eq!(pops[0].ready(), Some((1, 0)));
+    queue.try_push(3, 3).unwrap();
+    assert_eq!((pops[1].wakes(), pops[1].ready()), (2, Some((3, 3))));
+}
+
+#[test]
+fn closing_takes_reservations_for_parked_items_back() {
+    let queue = Queue::bounded(1);
+    let mut pops = [0; 3].map(|_| Task::waiting(queue.pop()));
+    queue.try_push(1, 0).unwrap();
+    let mut push = Task::waiting(queue.push(2, 1));
+    queue.close();
+    assert_eq!(counts(&queue), (1, 2, 0));
+    assert!(pops[1].is_pending() && pops[2].is_pending());
+    assert_eq!(push.ready(), Err(Closed((2, 1))));
+    assert_eq!(pops[0].ready(), Some((1, 0)));
+    assert_eq!(pops.each_mut().map(|pop| pop.wakes()), [1, 2, 1]);
+    assert_eq!([pops[1].ready(), pops[2].ready()], [None, None]);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
