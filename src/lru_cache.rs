@@ -29,12 +29,12 @@ use std::time::{Duration, Instant};
 use crate::arena::Key;
 use crate::blocking;
 use crate::sync;
-use crate::wait_list::{Panics, WakeBatch};
+use crate::wait_list::{Guarded, Panics, WakeBatch};
 
 mod flight;
 mod shard;
 
-use flight::{Flights, Needs, wake};
+use flight::{Flights, Needs, Unfailing, wake};
 use shard::{Gone, Piece, Shard, Terms};
 
 /// Remembers up to a capacity, and forgets what was not used for the longest time.
@@ -383,7 +383,7 @@ impl<K, V, S> LruCache<K, V, S> {
         self.sections().find_map(|section| {
             let mut gone = Gone::new();
             let popped = section.lock().shard.pop(now, &mut gone);
-            self.settle(gone, popped)
+            self.settle(gone, popped.map(Pair::new)).map(Pair::into_inner)
         })
     }
 
@@ -428,13 +428,17 @@ impl<K, V, S> LruCache<K, V, S> {
     /// cache.retain(|key, _| key % 2 == 0);
     /// assert_eq!(cache.entries(), [(4, ()), (2, ())]);
     /// ```
-    pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
+    pub fn retain(&self, keep: impl FnMut(&K, &V) -> bool) {
+        let mut keep = Guarded(Some(keep));
         let now = self.now();
         let mut panics = Panics::default();
         for section in self.sections() {
             let mut gone = Gone::new();
             // Caught, since a drop may have panicked before.
-            let is_asked = panics.catch(|| section.lock().shard.retain(&mut keep, now, &mut gone));
+            let is_asked = panics.catch(|| {
+                let keep = keep.0.as_mut().expect("it is taken by nothing but its drop");
+                section.lock().shard.retain(keep, now, &mut gone);
+            });
             self.bury(gone, &mut panics);
             if !is_asked {
                 break;
@@ -539,7 +543,7 @@ impl<K, V, S> LruCache<K, V, S> {
             section.lock().shard.copies(&mut copies, now, &mut gone);
             copies = self.settle(gone, copies);
         }
-        copies.0.into_iter().zip(copies.1).collect()
+        copies.0.into_iter().zip(copies.1).map(|(key, value)| Pair { key, value }.into_inner()).collect()
     }
 
     /// What was counted so far, over all shards.
@@ -639,8 +643,9 @@ where
     where
         V: Clone,
     {
-        let (section, hash) = self.locate(&key);
-        let weight = self.settings.weigher.as_ref().map(|weigh| weigh(&key, &value));
+        let pair = Pair::new((key, value));
+        let (section, hash) = self.locate(pair.key());
+        let weight = self.settings.weigher.as_ref().map(|weigh| weigh(pair.key(), pair.value()));
         let terms = self.terms(weight);
         let for_waiters;
         let mut overtaken = None;
@@ -648,9 +653,9 @@ where
         let replaced = {
             let mut section = section.lock();
             let Section { shard, flights } = &mut *section;
-            let flight = flights.find(hash, &key);
-            let found = shard.find(hash, &key);
-            for_waiters = flight.filter(|&flight| flights.is_awaited(flight)).map(|_| value.clone());
+            let flight = flights.find(hash, pair.key());
+            let found = shard.find(hash, pair.key());
+            for_waiters = flight.filter(|&flight| flights.is_awaited(flight)).map(|_| pair.value().clone());
             // No foreign code from here on.
             if let Some(flight) = flight {
                 let (key, batch) = flights.overtake(flight, for_waiters);
@@ -658,7 +663,7 @@ where
                 overtaken = Some((flight, batch));
             }
             let found = shard.live(found, terms.now, &mut gone);
-            shard.insert(found, hash, (key, value), terms, &mut gone)
+            shard.insert(found, hash, pair.into_inner(), terms, &mut gone)
         };
         match overtaken {
             None => self.settle(gone, replaced),
@@ -714,7 +719,7 @@ where
             gone.extend(flight.and_then(|flight| flights.invalidate(flight)).map(Piece::Key));
             found.map(|found| shard.remove(found))
         };
-        self.settle(gone, entry)
+        self.settle(gone, entry.map(Pair::new)).map(Pair::into_inner)
     }
 
     /// The value of a key, which is made and stored if it is not there. Threads that want it meanwhile wait for it.
@@ -768,15 +773,13 @@ where
         V: Clone,
         E: Send + Sync + 'static,
     {
+        let make = Guarded(Some(make));
         let place = self.locate(key);
         match self.look(place, key) {
-            Ok(value) => {
-                drop(make); // It may panic, as long as the value can still be dropped.
-                Ok(value)
-            }
+            Ok(value) => Ok(Panics::of_drops([make]).resume_or(value)),
             Err(needs) => {
                 let thread = sync::current_thread().id();
-                blocking::wait(self.load(place, key, || ready(make()), needs, Some(thread)))
+                blocking::wait(self.load(place, key, make, |make| ready(make()), needs, Some(thread)))
             }
         }
     }
@@ -793,8 +796,33 @@ where
     ///
     /// # Cancel safety
     ///
-    /// If this future is dropped while it loads, the longest waiting caller loads in its place, with its own `load`
-    /// (see [Fairness](LruCache#fairness)). If it is not polled any more, those who wait go on waiting.
+    /// If this future is dropped while it loads, the longest waiting caller loads in its place, from the beginning and with
+    /// its own `load` (see [Fairness](LruCache#fairness)). If it is not polled any more, those who wait go on waiting.
+    ///
+    /// So callers that are less patient than a load takes never fill the cache: each gives its load up, and the next one
+    /// begins again. Where calls have a timeout, spawn the load and put the timeout on the handle, as here with tokio; then
+    /// the load goes on, and a later caller finds its value:
+    ///
+    /// ```
+    /// # use stanchion::LruCache;
+    /// # use std::{sync::Arc, time::Duration};
+    /// # use tokio::time::{error::Elapsed, sleep, timeout};
+    /// # async fn query(id: u32) -> String { sleep(Duration::from_millis(50)).await; format!("product {id}") }
+    /// async fn product(cache: &Arc<LruCache<u32, String>>, id: u32) -> Result<String, Elapsed> {
+    ///     if let Some(name) = cache.get(&id) {
+    ///         return Ok(name);
+    ///     }
+    ///     let cache = cache.clone();
+    ///     let load = tokio::spawn(async move { cache.get_or_load(&id, || query(id)).await });
+    ///     Ok(timeout(Duration::from_millis(20), load).await?.expect("the query does not panic"))
+    /// }
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let cache = Arc::new(LruCache::new(100));
+    /// while product(&cache, 7).await.is_err() {} // some time out
+    /// assert_eq!(cache.stats().loads, 1);
+    /// # });
+    /// ```
     ///
     /// # Panics
     ///
@@ -822,7 +850,7 @@ where
         F: FnOnce() -> Fut,
         Fut: Future<Output = V>,
     {
-        unfailing(self.try_get_or_load(key, || async { Ok(load().await) }).await)
+        unfailing(self.try_get_or_load(key, || Unfailing::new(load())).await)
     }
 
     /// The value of a key, which is loaded and stored if it is not there and `load` succeeds.
@@ -861,13 +889,11 @@ where
         Fut: Future<Output = Result<V, E>>,
         E: Send + Sync + 'static,
     {
+        let load = Guarded(Some(load));
         let place = self.locate(key);
         match self.look(place, key) {
-            Ok(value) => {
-                drop(load); // As above.
-                Ok(value)
-            }
-            Err(needs) => self.load(place, key, load, needs, None).await,
+            Ok(value) => Ok(Panics::of_drops([load]).resume_or(value)),
+            Err(needs) => self.load(place, key, load, |load| load(), needs, None).await,
         }
     }
 
@@ -964,14 +990,11 @@ impl<K, V, S> LruCache<K, V, S> {
         self.settings.clock.as_ref().map(|now| now())
     }
 
-    /// What a value weighs with a key that is made for this: that of the flight is behind the lock.
-    fn weigh(&self, key: impl FnOnce() -> K, value: V) -> (V, Option<u64>) {
-        let Some(weigh) = &self.settings.weigher else { return (value, None) };
-        let key = key();
-        let weight = weigh(&key, &value);
-        let mut panics = Panics::default();
-        panics.catch(|| drop(key));
-        (panics.resume_or(value), Some(weight))
+    /// The weight of a value with a key that is made for this: that of the flight is behind the lock.
+    fn weigh(&self, key: impl FnOnce() -> K, value: &V) -> Option<u64> {
+        let weigh = self.settings.weigher.as_ref()?;
+        let key = Guarded(Some(key()));
+        Some(weigh(key.0.as_ref().expect("it is taken by nothing but its drop"), value))
     }
 
     #[inline(always)]
@@ -1048,6 +1071,30 @@ impl<K, V, S> LruCache<K, V, S> {
                 }
             }
         }
+    }
+}
+
+/// A key and a value in hand while user code runs: if that panics and they panic when they are dropped, nothing aborts.
+struct Pair<K, V> {
+    key: Guarded<K>,
+    value: Guarded<V>,
+}
+
+impl<K, V> Pair<K, V> {
+    fn new((key, value): (K, V)) -> Self {
+        Self { key: Guarded(Some(key)), value: Guarded(Some(value)) }
+    }
+
+    fn key(&self) -> &K {
+        self.key.0.as_ref().expect("a pair has its key until it is taken apart")
+    }
+
+    fn value(&self) -> &V {
+        self.value.0.as_ref().expect("a pair has its value until it is taken apart")
+    }
+
+    fn into_inner(mut self) -> (K, V) {
+        self.key.0.take().zip(self.value.0.take()).expect("a pair is taken apart once")
     }
 }
 

@@ -22,19 +22,22 @@
 
 use std::any::{Any, TypeId};
 use std::borrow::Borrow;
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::num::NonZeroU32;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use hashbrown::HashTable;
+use pin_project_lite::pin_project;
 
 use super::shard::{Gone, Piece, spread, trim};
 use super::{Locked, LruCache, Place, Section};
 use crate::arena::{Arena, Key};
 use crate::sync::ThreadId;
-use crate::wait_list::{Panics, Turn, WaitList, WakeBatch, drop_quietly};
+use crate::wait_list::{Guarded, Panics, Turn, WaitList, WakeBatch, drop_quietly};
 
 /// The flights of a shard.
 pub(super) struct Flights<K, V> {
@@ -80,6 +83,52 @@ struct Seat<'c, K, V, S> {
     waiter: Option<Key>,
 }
 
+pin_project! {
+    /// The future of a loader. If its poll panics and its drop does, too, nothing aborts.
+    struct Loading<F> {
+        #[pin]
+        future: Option<F>,
+    }
+
+    impl<F> PinnedDrop for Loading<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut panics = Panics::default();
+            panics.catch(|| this.project().future.set(None));
+            panics.resume();
+        }
+    }
+}
+
+impl<F: Future> Future for Loading<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().future.as_pin_mut().expect("it is there until it is dropped").poll(cx)
+    }
+}
+
+pin_project! {
+    /// A loader that cannot fail, as one that can.
+    pub(super) struct Unfailing<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F> Unfailing<F> {
+    pub(super) fn new(future: F) -> Self {
+        Self { future }
+    }
+}
+
+impl<F: Future> Future for Unfailing<F> {
+    type Output = Result<F::Output, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().future.poll(cx).map(Ok)
+    }
+}
+
 /// What a caller meets.
 enum Seating<'c, K, V, S> {
     Hit(V),
@@ -118,7 +167,8 @@ where
         &self,
         place: Place<'_, K, V>,
         key: &Q,
-        load: F,
+        mut load: Guarded<F>,
+        begin: impl FnOnce(F) -> Fut,
         needs: Needs,
         thread: Option<ThreadId>,
     ) -> Result<V, Arc<E>>
@@ -126,20 +176,18 @@ where
         K: Borrow<Q>,
         Q: Eq + ToOwned<Owned = K> + ?Sized,
         V: Clone,
-        F: FnOnce() -> Fut,
         Fut: Future<Output = Result<V, E>>,
         E: Send + Sync + 'static,
     {
         let seat = match self.wait_for_lead(place, key, needs, thread).await {
             Ok(seat) => seat,
-            Err(answer) => {
-                drop(load); // It may panic, as long as the answer can still be dropped.
-                return answer;
-            }
+            Err(answer) => return Panics::of_drops([load]).resume_or(answer),
         };
-        match load().await {
+        let load = load.0.take().expect("a loader is called once");
+        match (Loading { future: Some(begin(load)) }).await {
             Ok(value) => {
-                let (value, weight) = self.weigh(|| key.to_owned(), value);
+                let value = Guarded(Some(value));
+                let weight = self.weigh(|| key.to_owned(), value.0.as_ref().expect("it was just made"));
                 Ok(seat.land(value, weight))
             }
             Err(error) => Err(seat.fail(Arc::new(error))),
@@ -196,11 +244,11 @@ where
         V: Clone,
         E: 'static,
     {
-        let (mut own_key, mut own_waker) = (None, None);
+        let (mut own_key, mut own_waker) = (Guarded(None), Guarded(None));
         loop {
             match needs {
-                Needs::Waker => own_waker = Some(waker.clone()),
-                Needs::Key => own_key = Some(key.to_owned()),
+                Needs::Waker => own_waker.0 = Some(waker.clone()),
+                Needs::Key => own_key.0 = Some(key.to_owned()),
             }
             let now = self.now();
             let mut gone = Gone::new();
@@ -219,12 +267,12 @@ where
                 } else if let Some(flight) = flight {
                     if thread.is_some() && flights.leading_thread(flight) == thread {
                         Seating::OwnKey
-                    } else if let Some(waker) = own_waker.take() {
+                    } else if let Some(waker) = own_waker.0.take() {
                         Seating::Seat(seat(flight, Some(flights.join(flight, TypeId::of::<E>(), waker))))
                     } else {
                         Seating::Again(Needs::Waker)
                     }
-                } else if let Some(key) = own_key.take() {
+                } else if let Some(key) = own_key.0.take() {
                     shard.stats.loads += 1;
                     Seating::Seat(seat(flights.begin(hash, key, thread), None))
                 } else {
@@ -243,8 +291,8 @@ where
             };
             if !gone.is_empty() || matches!(seating, Seating::Hit(_) | Seating::Seat(_)) {
                 // Made in vain, or about to be dropped beside a panic of a report.
-                gone.extend(own_key.take().map(Piece::Key));
-                drop_quietly(own_waker.take());
+                gone.extend(own_key.0.take().map(Piece::Key));
+                drop_quietly(own_waker.0.take());
             }
             match self.settle(gone, seating) {
                 Seating::Hit(value) => return Err(value),
@@ -263,7 +311,7 @@ impl<K, V, S> Seat<'_, K, V, S> {
         V: Clone,
     {
         let (flight, waiter) = (self.flight.expect("it has not left"), self.waiter.expect("it waits"));
-        let mut spare = None;
+        let mut spare = Guarded(None);
         loop {
             let mut gone = Gone::new();
             let (turn, value) = {
@@ -271,7 +319,7 @@ impl<K, V, S> Seat<'_, K, V, S> {
                 let Section { shard, flights } = &mut *section;
                 let failed = matches!(flights.waiters(flight).granted(waiter), Some(Grant::Error(_)));
                 let value = if failed { None } else { flights.landed(flight).cloned() };
-                let turn = flights.waiters(flight).poll(waiter, waker, &mut spare);
+                let turn = flights.waiters(flight).poll(waiter, waker, &mut spare.0);
                 if let Turn::Left(left) = &turn {
                     if matches!(left.grant, Some(Grant::Lead)) && flights.take_lead(flight, thread) {
                         shard.stats.loads += 1;
@@ -285,7 +333,7 @@ impl<K, V, S> Seat<'_, K, V, S> {
             };
             match turn {
                 Turn::Waiting => return Poll::Pending,
-                Turn::NeedsWaker => spare = Some(waker.clone()),
+                Turn::NeedsWaker => spare.0 = Some(waker.clone()),
                 Turn::Left(left) => {
                     let outcome = match (left.grant, value) {
                         (Some(Grant::Error(error)), _) => Outcome::Error(error),
@@ -293,7 +341,7 @@ impl<K, V, S> Seat<'_, K, V, S> {
                         (_, None) if self.flight.is_some() => Outcome::Lead,
                         (_, None) => Outcome::Afresh,
                     };
-                    drop_quietly(left.waker.into_iter().chain(spare.take()));
+                    drop_quietly(left.waker.into_iter().chain(spare.0.take()));
                     return Poll::Ready(self.cache.settle(gone, outcome));
                 }
             }
@@ -301,34 +349,36 @@ impl<K, V, S> Seat<'_, K, V, S> {
     }
 
     /// Ends the flight with a value, which is stored if nothing has happened to the key since the load began.
-    fn land(mut self, value: V, weight: Option<u64>) -> V
+    fn land(mut self, mut value: Guarded<V>, weight: Option<u64>) -> V
     where
         K: Eq,
         V: Clone,
     {
         let flight = self.flight.expect("it has not left");
         let terms = self.cache.terms(weight);
-        let to_store = value.clone();
+        let copy = || value.0.clone().expect("it is taken in the end");
+        let mut to_store = Guarded(Some(copy()));
         let for_waiters;
         let mut gone = Gone::new();
         let mut batch = WakeBatch::default();
         {
             let mut section = self.section.lock();
             let Section { shard, flights } = &mut *section;
-            for_waiters = flights.is_awaited(flight).then(|| value.clone());
             let (hash, key) = flights.registration(flight);
             let found = key.and_then(|key| shard.find(hash, key));
+            for_waiters = flights.is_awaited(flight).then(copy);
             // No foreign code from here on.
             self.flight = None;
             let found = shard.live(found, terms.now, &mut gone);
-            let replaced = match flights.unregister(flight) {
-                Some(key) => shard.insert(found, hash, (key, to_store), terms, &mut gone),
-                None => Some(to_store),
+            let replaced = match (flights.unregister(flight), to_store.0.take()) {
+                (Some(key), Some(value)) => shard.insert(found, hash, (key, value), terms, &mut gone),
+                (_, unused) => unused,
             };
             gone.extend(replaced.map(Piece::Value));
             flights.end(flight, for_waiters, &mut batch);
             flights.leave(flight, &mut gone);
         }
+        let value = value.0.take().expect("it is taken in the end");
         self.cache.settle_and_wake(gone, self.section, flight, batch, value)
     }
 

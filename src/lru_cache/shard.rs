@@ -21,6 +21,7 @@ use hashbrown::HashTable;
 
 use super::{Cause, Stats};
 use crate::arena::{Arena, Key, List};
+use crate::wait_list::Guarded;
 
 /// Room that is kept when entries have left, as in the arena.
 const KEEP: usize = if cfg!(any(loom, fuzzing)) { 4 } else { 1024 };
@@ -242,8 +243,12 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Copies of the live entries, the most recently used first, behind those in `copies`. What is over is taken out.
-    pub(super) fn copies(&mut self, copies: &mut (Vec<K>, Vec<V>), now: Option<Instant>, gone: &mut Gone<K, V>)
-    where
+    pub(super) fn copies(
+        &mut self,
+        copies: &mut (Vec<Guarded<K>>, Vec<Guarded<V>>),
+        now: Option<Instant>,
+        gone: &mut Gone<K, V>,
+    ) where
         K: Clone,
         V: Clone,
     {
@@ -251,8 +256,8 @@ impl<K, V> Shard<K, V> {
             if !self.is_over(at, now) {
                 // One after the other into the caller's hands: half a copy would be dropped in here, if the other half
                 // panics.
-                copies.0.push(key.clone());
-                copies.1.push(value.clone());
+                copies.0.push(Guarded(Some(key.clone())));
+                copies.1.push(Guarded(Some(value.clone())));
             }
         }
         if now.is_some() {

@@ -10,6 +10,7 @@ mod foreign_code;
 mod lifetimes;
 mod listener;
 mod order;
+mod recipes;
 mod resizing;
 mod shards;
 mod single_flight;

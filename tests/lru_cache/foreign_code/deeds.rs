@@ -20,8 +20,6 @@ pub(crate) struct Deed {
     asks_by_shard: bool,
     /// Whether something else happens meanwhile.
     pub(crate) races: bool,
-    /// What may panic when what it returns is dropped, which is done in one piece.
-    pub(crate) returns: &'static [Call],
 }
 
 /// The oldest, which has expired if it can; one that is there; one that is not.
@@ -54,11 +52,8 @@ impl Deed {
     }
 }
 
-const PAIR: &[Call] = &[Call::DropKey, Call::DropValue];
-const PAIRS: &[Call] = &[Call::DropKey, Call::DropValue, Call::DropKey, Call::DropValue];
-
 const fn deed(name: &'static str, keys: Keys, run: fn(&Stage, u32)) -> Deed {
-    Deed { name, keys, run, drops: false, asks_by_shard: false, races: false, returns: &[] }
+    Deed { name, keys, run, drops: false, asks_by_shard: false, races: false }
 }
 
 const fn drops(name: &'static str, run: fn(&Stage, u32)) -> Deed {
@@ -182,7 +177,7 @@ pub(crate) const DEEDS: [Deed; 69] = [
     }),
     deed("remove", Keys::Each, |stage, key| stage.act(|cache| cache.remove(&Probe(key)))),
     deed("remove_entry", Keys::Each, |stage, key| stage.act(|cache| cache.remove_entry(&Probe(key)))),
-    Deed { returns: PAIR, ..deed("pop_lru", Keys::None, |stage, _| stage.act(Cache::pop_lru)) },
+    deed("pop_lru", Keys::None, |stage, _| stage.act(Cache::pop_lru)),
     deed("clear", Keys::None, |stage, _| stage.act(Cache::clear)),
     deed("set_capacity to nothing", Keys::None, |stage, _| stage.act(|cache| cache.set_capacity(0))),
     deed("set_capacity to less", Keys::None, |stage, _| stage.act(|cache| cache.set_capacity(3))),
@@ -190,7 +185,7 @@ pub(crate) const DEEDS: [Deed; 69] = [
     asks("retain all", |stage, _| retain(stage, |_| true)),
     asks("retain some", |stage, _| retain(stage, |id| id % 2 == 1)),
     asks("retain none", |stage, _| retain(stage, |_| false)),
-    Deed { returns: PAIRS, ..asks("entries", |stage, _| stage.act(Cache::entries)) },
+    asks("entries", |stage, _| stage.act(Cache::entries)),
     deed("what only looks", Keys::None, |stage, _| {
         stage.act(|cache| {
             let counts = (cache.len(), cache.is_empty(), cache.weight(), cache.capacity(), cache.stats());

@@ -54,6 +54,10 @@ impl Call {
         [BorrowKey, Compare, CloneKey, CloneValue, Predicate].contains(&self)
     }
 
+    pub(crate) fn is_drop(self) -> bool {
+        [DropLoad, DropKey, DropValue, DropError, DropWaker].contains(&self)
+    }
+
     /// Whether it runs when nothing has changed yet, except that a load may have begun.
     pub(crate) fn is_before(self) -> bool {
         self < Report || self == CloneWaker
@@ -77,6 +81,8 @@ pub(crate) enum Plan {
     PanicAt(usize),
     /// The first of these panics.
     PanicFirst(&'static [Call]),
+    /// The call with this number panics, and each drop after it.
+    PanicFrom(usize),
     /// All of these panic.
     PanicEach(&'static [Call]),
     /// All of these panic, and the deed is done while its thread panics.
@@ -151,6 +157,7 @@ pub(crate) fn called(call: Call) {
         Plan::PanicFirst(calls) => {
             calls.contains(&call) && TRACE.with_borrow(|trace| !trace[..number].iter().any(|call| calls.contains(call)))
         }
+        Plan::PanicFrom(at) => number == at || number > at && call.is_drop(),
         Plan::PanicEach(calls) | Plan::Unwind(calls) => calls.contains(&call),
         Plan::Reenter(act) => {
             let act = if call.is_inside() { |cache: &Cache| drop(format!("{cache:?}")) } else { act };
@@ -498,9 +505,11 @@ impl Script {
         let token = Token::new();
         let infallible = self.infallible;
         let loader = move || {
-            called(BeginLoad);
-            quietly(inside);
-            called(PollLoad);
+            token.guard(|| {
+                called(BeginLoad);
+                quietly(inside);
+                called(PollLoad);
+            });
             drop(token);
             self.end()
         };
@@ -514,13 +523,12 @@ impl Script {
         let token = Token::new();
         let infallible = self.infallible;
         let loader = move || {
-            let loading = Loading { script: self, _token: token };
-            called(BeginLoad);
-            loading
+            token.guard(|| called(BeginLoad));
+            Loading { script: self, _token: token }
         };
         Box::pin(async move {
             if infallible {
-                let loader = || async move { loader().await.expect("it cannot fail") };
+                let loader = || Unfailing(loader());
                 return Ok(cache.get_or_load(&Probe(key), loader).await);
             }
             cache.try_get_or_load(&Probe(key), loader).await
@@ -529,19 +537,30 @@ impl Script {
 }
 
 /// What a loader owns.
-struct Token;
+struct Token {
+    /// Its drop is called while the loader's own code unwinds, which is none of the cache's business.
+    is_quiet: Cell<bool>,
+}
 
 impl Token {
     fn new() -> Self {
         born(LOAD);
-        Self
+        Self { is_quiet: Cell::new(false) }
+    }
+
+    fn guard(&self, body: impl FnOnce()) {
+        self.is_quiet.set(true);
+        body();
+        self.is_quiet.set(false);
     }
 }
 
 impl Drop for Token {
     fn drop(&mut self) {
         dies(LOAD);
-        called(DropLoad);
+        if !self.is_quiet.get() {
+            called(DropLoad);
+        }
     }
 }
 
@@ -549,6 +568,17 @@ impl Drop for Token {
 struct Loading {
     script: Script,
     _token: Token,
+}
+
+/// The same for a load that cannot fail.
+struct Unfailing(Loading);
+
+impl Future for Unfailing {
+    type Output = Value;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Value> {
+        Pin::new(&mut self.0).poll(cx).map(|outcome| outcome.expect("it cannot fail"))
+    }
 }
 
 impl Future for Loading {
