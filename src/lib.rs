@@ -76,7 +76,7 @@ pub use priority_queue::{Closed, Key, Pop, PopMany, PriorityQueue, Push, TryPopE
 pub use semaphore::{
     Acquire, AcquireError, AcquireOwned, OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError,
 };
-pub use task_queue::{Idle, Run, TaskError, TaskHandle, TaskQueue, TrySubmitError};
+pub use task_queue::{Idle, Panic, Run, TaskError, TaskHandle, TaskQueue, TrySubmitError};
 
 #[cfg(any(fuzzing, all(test, not(loom))))]
 #[doc(hidden)]

@@ -38,7 +38,7 @@ use pin_project_lite::pin_project;
 
 use crate::arena;
 use crate::priority_queue::{Key, PriorityQueue, TryPushError};
-use crate::sync::Mutex;
+use crate::sync::{Exclusive, Mutex};
 use crate::wait_list::{Panics, Turn, WaitList, WakeBatch, drop_quietly};
 
 /// Tasks that a worker ends within one poll before it lets others have the thread; as many steps as tokio's budget has.
@@ -164,11 +164,35 @@ pub struct TaskHandle<P, R> {
 }
 
 /// Why a task has no result.
+#[derive(Debug)]
 pub enum TaskError {
     /// It was cancelled, or dropped with its worker or its queue.
     Cancelled,
-    /// It panicked, with this payload.
-    Panicked(Box<dyn Any + Send>),
+    /// It panicked.
+    Panicked(Panic),
+}
+
+/// The panic of a task.
+///
+/// # Examples
+///
+/// ```
+/// use stanchion::{TaskError, TaskQueue, blocking};
+///
+/// let queue = TaskQueue::unbounded();
+/// let task = queue.try_submit(1, async { panic!("no such tenant") }).unwrap();
+/// queue.close();
+/// blocking::wait(queue.run());
+/// let Err(TaskError::Panicked(panic)) = blocking::wait(task) else { unreachable!() };
+/// assert_eq!(panic.message(), Some("no such tenant"));
+/// ```
+pub struct Panic(Payload);
+
+/// Told apart at once, since a message may be shared between threads, and other payloads may not.
+enum Payload {
+    Literal(&'static str),
+    Formatted(String),
+    Other(Exclusive<Box<dyn Any + Send>>),
 }
 
 /// Why a task was not accepted; it has been dropped.
@@ -178,6 +202,38 @@ pub enum TrySubmitError {
     Full,
     /// The queue is closed.
     Closed,
+}
+
+impl Panic {
+    fn new(payload: Box<dyn Any + Send>) -> Self {
+        Self(match payload.downcast::<&'static str>() {
+            Ok(literal) => Payload::Literal(*literal),
+            Err(payload) => match payload.downcast::<String>() {
+                Ok(formatted) => Payload::Formatted(*formatted),
+                Err(other) => Payload::Other(Exclusive::new(other)),
+            },
+        })
+    }
+
+    /// Returns the message of the panic, or `None` if its payload is no text.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        match &self.0 {
+            Payload::Literal(literal) => Some(literal),
+            Payload::Formatted(formatted) => Some(formatted),
+            Payload::Other(_) => None,
+        }
+    }
+
+    /// Returns the payload of the panic, for [`resume_unwind`](std::panic::resume_unwind).
+    #[must_use]
+    pub fn into_payload(self) -> Box<dyn Any + Send> {
+        match self.0 {
+            Payload::Literal(literal) => Box::new(literal),
+            Payload::Formatted(formatted) => Box::new(formatted),
+            Payload::Other(other) => other.into_inner(),
+        }
+    }
 }
 
 /// What a task and its handle share.
@@ -652,7 +708,7 @@ impl<F: Future> Future for Work<F> {
         let result = if this.report.may_run(cx.waker()) {
             match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
                 Ok(poll) => Ok(ready!(poll)),
-                Err(payload) => Err(TaskError::Panicked(payload)),
+                Err(payload) => Err(TaskError::Panicked(Panic::new(payload))),
             }
         } else {
             Err(TaskError::Cancelled)
@@ -670,7 +726,7 @@ impl<F: Future> Work<F> {
             if matches!(result, Err(TaskError::Panicked(_))) {
                 forget(payload); // the first panic counts
             } else {
-                let lost = std::mem::replace(&mut result, Err(TaskError::Panicked(payload)));
+                let lost = std::mem::replace(&mut result, Err(TaskError::Panicked(Panic::new(payload))));
                 drop_quietly([lost]);
             }
         }
@@ -797,27 +853,23 @@ impl fmt::Debug for Idle {
     }
 }
 
-impl fmt::Debug for TaskError {
+impl fmt::Debug for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cancelled => f.write_str("Cancelled"),
-            Self::Panicked(_) => f.debug_tuple("Panicked").finish_non_exhaustive(),
+        match self.message() {
+            Some(message) => f.debug_tuple("Panic").field(&message).finish(),
+            None => f.debug_tuple("Panic").finish_non_exhaustive(),
         }
     }
 }
 
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the task ")?;
         match self {
-            Self::Cancelled => f.write_str("was cancelled"),
-            Self::Panicked(payload) => {
-                let text = payload.downcast_ref::<&str>().copied();
-                match text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)) {
-                    Some(text) => write!(f, "panicked: {text}"),
-                    None => f.write_str("panicked"),
-                }
-            }
+            Self::Cancelled => f.write_str("the task was cancelled"),
+            Self::Panicked(panic) => match panic.message() {
+                Some(message) => write!(f, "the task panicked: {message}"),
+                None => f.write_str("the task panicked"),
+            },
         }
     }
 }

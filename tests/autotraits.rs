@@ -4,18 +4,22 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::error::Error;
 use std::fmt;
+use std::future::pending;
 use std::marker::{PhantomData, PhantomPinned};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 use std::sync::MutexGuard as StdMutexGuard;
+use std::time::Instant;
 
-use stanchion::blocking::Elapsed;
+use stanchion::blocking::{self, Elapsed};
 use stanchion::{
     Acquire, AcquireError, AcquireOwned, Cause, Closed, Fixed, Get, GetError, GetOwned, Key, Lock, LockOwned, LruCache,
     LruCacheBuilder, Manager, MappedMutexGuard, Metrics, Mutex, MutexGuard, Object, Order, OwnedMappedMutexGuard,
-    OwnedMutexGuard, OwnedObject, OwnedSemaphorePermit, Pool, PoolBuilder, PoolClosed, Pop, PopMany, PriorityQueue,
-    Push, Semaphore, SemaphorePermit, Stats, Status, TryAcquireError, TryLockError, TryPopError, TryPushError,
+    OwnedMutexGuard, OwnedObject, OwnedSemaphorePermit, Panic, Pool, PoolBuilder, PoolClosed, Pop, PopMany,
+    PriorityQueue, Push, Semaphore, SemaphorePermit, Stats, Status, TaskError, TaskHandle, TaskQueue, TryAcquireError,
+    TryLockError, TryPopError, TryPushError,
 };
 
 /// Whether a type implements a trait: the inherent constant is found first, if its bound holds.
@@ -92,6 +96,52 @@ fn errors_may_be_sent_and_shared() {
     // They bring the item back.
     assert_eq!(by_value!(Closed), [BOTH, SEND, SYNC, NEITHER]);
     assert_eq!(by_value!(TryPushError), [BOTH, SEND, SYNC, NEITHER]);
+}
+
+#[test]
+fn every_error_converts_with_a_question_mark() {
+    /// Both conversions that applications use, written as they write them.
+    fn converts<E: Error + Send + Sync + 'static>(make: impl Fn() -> E) {
+        let boxed = || -> Result<(), Box<dyn Error + Send + Sync>> { Ok(Err(make())?) };
+        let any = || -> anyhow::Result<()> { Ok(Err(make())?) };
+        assert!(boxed().unwrap_err().is::<E>());
+        assert!(any().unwrap_err().is::<E>());
+    }
+    converts(|| blocking::wait_until(pending::<()>(), Instant::now()).unwrap_err());
+    let semaphore = Semaphore::new(0);
+    converts(|| semaphore.try_acquire().unwrap_err());
+    semaphore.close();
+    converts(|| blocking::wait(semaphore.acquire()).unwrap_err());
+    let mutex = Mutex::new(());
+    let guard = mutex.try_lock().unwrap();
+    converts(|| mutex.try_lock().unwrap_err());
+    drop(guard);
+    let queue = PriorityQueue::<u8, u8>::unbounded();
+    converts(|| queue.try_pop().unwrap_err());
+    queue.close();
+    converts(|| blocking::wait(queue.push(1, 2)).unwrap_err());
+    converts(|| queue.try_push(1, 2).unwrap_err());
+    let pool = Pool::from_objects([1]);
+    pool.close();
+    converts(|| blocking::wait(pool.get()).unwrap_err());
+    let tasks = TaskQueue::<u8>::unbounded();
+    converts(|| {
+        let task = tasks.try_submit(1, async {}).unwrap();
+        task.cancel();
+        blocking::wait(task).unwrap_err()
+    });
+    tasks.close();
+    converts(|| tasks.try_submit(1, async {}).unwrap_err());
+}
+
+#[test]
+fn everything_of_a_task_queue_is_sent_and_shared_if_priorities_are_sent() {
+    assert_eq!([send_sync!(TaskError), send_sync!(Panic)], [BOTH; 2]);
+    assert_eq!(by_value!(TaskQueue), [BOTH, BOTH, NEITHER, NEITHER]);
+    type Task<P> = TaskHandle<P, Both>;
+    assert_eq!(by_value!(Task), [BOTH, BOTH, NEITHER, NEITHER]);
+    type Handle<R> = TaskHandle<Both, R>;
+    assert_eq!(by_value!(Handle), [BOTH, BOTH, NEITHER, NEITHER]);
 }
 
 /// A priority that may be shared and not sent.

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+use std::any::Any;
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::future::{Future, pending, poll_fn, ready as at_once};
@@ -177,7 +178,7 @@ fn assert_cancelled<R>(outcome: Outcome<R>) {
 #[track_caller]
 fn text_of<R>(outcome: Outcome<R>) -> &'static str {
     match outcome {
-        Err(TaskError::Panicked(payload)) => payload.downcast_ref::<&'static str>().expect("a text"),
+        Err(TaskError::Panicked(panic)) => panic.into_payload().downcast_ref::<&'static str>().expect("a text"),
         Err(TaskError::Cancelled) => panic!("it was cancelled"),
         Ok(_) => panic!("it finished"),
     }
@@ -1185,7 +1186,7 @@ fn cancels_from_other_threads_settle_every_handle_once() {
                 finished += 1;
             }
             Err(TaskError::Cancelled) => {}
-            Err(TaskError::Panicked(payload)) => resume_unwind(payload),
+            Err(TaskError::Panicked(panic)) => resume_unwind(panic.into_payload()),
         }
         assert_eq!((futures.load(Ordering::SeqCst), results.load(Ordering::SeqCst)), (1, 1));
         // The worker may have looked right before the cancel.
@@ -1555,14 +1556,36 @@ fn a_task_that_panics_fails_its_handle_and_counts_as_done() {
     idle.output();
 }
 
-#[test]
-fn the_payload_of_a_panic_is_handed_on_as_it_is() {
+/// What a task fails with that panics with `payload`.
+fn failure_by(payload: Box<dyn Any + Send>) -> TaskError {
     let queue = unbounded();
-    let handle = queue.try_submit(1, async { resume_unwind(Box::new(41_u16)) }).unwrap();
+    let handle = queue.try_submit(1, async { resume_unwind(payload) }).unwrap();
     assert!(worker(&queue).waits());
-    match outcome::<_, ()>(handle) {
-        Err(TaskError::Panicked(payload)) => assert_eq!(payload.downcast_ref(), Some(&41_u16)),
-        other => panic!("{:?}", other.err()),
+    outcome::<_, ()>(handle).unwrap_err()
+}
+
+#[test]
+fn the_payload_of_a_panic_is_given_back_as_it_is() {
+    let payload = |payload| match failure_by(payload) {
+        TaskError::Panicked(panic) => panic.into_payload(),
+        TaskError::Cancelled => panic!("it was cancelled"),
+    };
+    assert_eq!(payload(Box::new(41_u16)).downcast_ref(), Some(&41_u16));
+    assert_eq!(payload(Box::new("literal")).downcast_ref(), Some(&"literal"));
+    assert_eq!(payload(Box::new("text".to_owned())).downcast_ref(), Some(&"text".to_owned()));
+}
+
+#[test]
+fn a_failed_task_shows_the_message_of_its_panic() {
+    let payloads: [(Box<dyn Any + Send>, _); 3] =
+        [(Box::new("no tenant"), Some("no tenant")), (Box::new("7".to_owned()), Some("7")), (Box::new(41_u16), None)];
+    for (payload, wanted) in payloads {
+        let failure = failure_by(payload);
+        let (shown, debugged) = (failure.to_string(), format!("{failure:?}"));
+        assert!(shown.contains("panicked") && debugged.contains("Panicked"), "{shown} {debugged}");
+        let TaskError::Panicked(panic) = failure else { panic!("it was cancelled") };
+        assert_eq!(panic.message(), wanted);
+        assert!(wanted.is_none_or(|message| shown.contains(message) && debugged.contains(message)), "{debugged}");
     }
 }
 
@@ -1695,7 +1718,7 @@ fn the_payload_of_a_detached_task_that_panics_when_dropped_spares_the_worker() {
         queued.cancel();
         match outcome(queued) {
             // It belongs to the test now, and would panic here.
-            Err(TaskError::Panicked(payload)) => std::mem::forget(payload),
+            Err(TaskError::Panicked(panic)) => std::mem::forget(panic),
             other => panic!("{other:?}"),
         }
         let after = queue.try_submit(1, async { 7 }).unwrap();
@@ -3412,14 +3435,11 @@ fn errors_say_what_happened() {
     fn text(error: &(dyn std::error::Error + 'static)) -> String {
         error.to_string()
     }
-    let panicked = TaskError::Panicked(Box::new("oh"));
-    let texts =
-        [text(&TrySubmitError::Full), text(&TrySubmitError::Closed), text(&TaskError::Cancelled), text(&panicked)];
-    for (text, word) in texts.iter().zip(["full", "closed", "cancel", "panic"]) {
+    let texts = [text(&TrySubmitError::Full), text(&TrySubmitError::Closed), text(&TaskError::Cancelled)];
+    for (text, word) in texts.iter().zip(["full", "closed", "cancel"]) {
         assert!(text.contains(word), "{text}");
     }
     assert!(format!("{:?}", TaskError::Cancelled).contains("Cancelled"));
-    assert!(format!("{panicked:?}").contains("Panicked"));
     assert!(format!("{:?} {:?}", TrySubmitError::Full, TrySubmitError::Closed).contains("Full Closed"));
 }
 
