@@ -1,8 +1,8 @@
-//! The table of files in CONTRIBUTING.md is what the source does: who uses whom, and who alone may name what.
+//! The source keeps the rules of the house: which file uses which, which words it says, how long files and names are.
 
 #![cfg(not(loom))]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 fn code() -> Vec<(String, String)> {
     let src = Path::new(ROOT).join("src");
     let mut lines = Vec::new();
-    for path in rust_files(&src) {
+    for path in files(&src, &["rs"]) {
         let module = path.strip_prefix(&src).unwrap().iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
         if ["lib", "guide"].contains(&module) {
             continue;
@@ -25,17 +25,18 @@ fn code() -> Vec<(String, String)> {
     lines
 }
 
-fn rust_files(directory: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
+/// All files below a directory that have one of these extensions.
+fn files(directory: &Path, extensions: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            files.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
+            found.extend(files(&path, extensions));
+        } else if path.extension().is_some_and(|extension| extensions.iter().any(|wanted| *wanted == extension)) {
+            found.push(path);
         }
     }
-    files
+    found
 }
 
 /// The rows `| what | it is | uses |` of the one table of files.
@@ -105,7 +106,7 @@ fn unsafe_code_is_in_the_mutex_alone() {
 }
 
 #[test]
-fn the_guides_compare_with_the_versions_that_their_examples_are_run_with() {
+fn guides_name_the_versions_that_their_examples_run_with() {
     let lock = fs::read_to_string(Path::new(ROOT).join("Cargo.lock")).unwrap();
     let mut compared = 0;
     for page in fs::read_dir(Path::new(ROOT).join("src/guide")).unwrap() {
@@ -118,4 +119,160 @@ fn the_guides_compare_with_the_versions_that_their_examples_are_run_with() {
         }
     }
     assert_eq!(compared, 7);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Words and lengths, with exceptions that only become fewer
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// Words and phrases for which the vocabulary has another: write "waiter", "user code", "defaults to".
+const BANNED: &[&str] = &[
+    "who",
+    "whom",
+    "whoever",
+    "whose",
+    "nobody",
+    "somebody",
+    "everybody",
+    "anew",
+    "shall",
+    "for want of",
+    "unless said otherwise",
+    "foreign code",
+    "hostile",
+    "stranger",
+    "strangers",
+    "turned away",
+    "comes to wait",
+    "left behind",
+    "aftermath",
+    "bury",
+    "buried",
+    "game",
+    "games",
+    "proofs that bite",
+];
+
+/// Files that still have to be rewritten in the vocabulary.
+const UNREVISED: &[&str] = &[
+    "CONTRIBUTING.md",
+    "README.md",
+    "src/arena.rs",
+    "src/arena/",
+    "src/guide/async_lock.md",
+    "src/guide/async_priority_channel.md",
+    "src/guide/bb8.md",
+    "src/guide/deadpool.md",
+    "src/guide/loom.md",
+    "src/guide/lru.md",
+    "src/guide/moka.md",
+    "src/guide/tokio.md",
+    "src/lib.rs",
+    "src/lru_cache.rs",
+    "src/lru_cache/",
+    "src/mutex.rs",
+    "src/pool.rs",
+    "src/pool/",
+    "src/priority_queue.rs",
+    "src/priority_queue/",
+    "src/semaphore.rs",
+    "src/sync.rs",
+    "src/task_queue.rs",
+    "src/wait_list.rs",
+];
+
+/// The most lines that a source file may have.
+const MAX_LINES: usize = 700;
+
+/// Files that still have to be divided.
+const TOO_LONG: &[&str] =
+    &["src/lru_cache.rs", "src/pool.rs", "src/priority_queue.rs", "src/semaphore.rs", "src/task_queue.rs"];
+
+/// The most characters that the name of a test may have.
+const MAX_NAME: usize = 60;
+
+/// Tests that still have to be renamed.
+const LONG_NAMES: &[&str] = &[
+    "tests/allocations.rs",
+    "tests/autotraits.rs",
+    "tests/blocking.rs",
+    "tests/dependent/",
+    "tests/lru_cache/",
+    "tests/model/lru_cache.rs",
+    "tests/mutex/",
+    "tests/pool/",
+    "tests/pool_real.rs",
+    "tests/priority_queue/",
+    "tests/runtimes.rs",
+    "tests/semaphore/",
+    "tests/task_queue/",
+];
+
+/// Fails if a file breaks a rule without being one of its exceptions, or if an exception has become needless.
+///
+/// An exception is a file, or a folder with its final slash.
+fn check_rule(exceptions: &[&str], breaches: &BTreeMap<String, String>) {
+    let covers =
+        |exception: &str, path: &str| exception == path || exception.ends_with('/') && path.starts_with(exception);
+    let is_excepted = |path: &str| exceptions.iter().any(|exception| covers(exception, path));
+    let new: Vec<_> = breaches.iter().filter(|(path, _)| !is_excepted(path)).collect();
+    assert!(new.is_empty(), "these files break the rule: {new:#?}");
+    let is_needed = |exception: &str| breaches.keys().any(|path| covers(exception, path));
+    let needless: Vec<_> = exceptions.iter().filter(|exception| !is_needed(exception)).collect();
+    assert!(needless.is_empty(), "these keep the rule by now, so take them off its list: {needless:?}");
+}
+
+/// The text of each file below `folder` that has one of these extensions, by its path from the root.
+fn texts(folder: &str, extensions: &[&str]) -> BTreeMap<String, String> {
+    let root = Path::new(ROOT);
+    let files = files(&root.join(folder), extensions);
+    let text = |path: PathBuf| {
+        let name = path.strip_prefix(root).unwrap().iter().map(|part| part.to_str().unwrap()).collect::<Vec<_>>();
+        (name.join("/"), fs::read_to_string(&path).unwrap())
+    };
+    files.into_iter().map(text).collect()
+}
+
+/// The banned words and phrases in a text, those that span lines or are parts of snake-case names included.
+fn banned_in(text: &str) -> Vec<&'static str> {
+    let words: Vec<_> = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let text = format!(" {} ", words.join(" ").to_lowercase());
+    BANNED.iter().copied().filter(|phrase| text.contains(&format!(" {phrase} "))).collect()
+}
+
+#[test]
+fn banned_words_are_found_wherever_they_hide() {
+    assert_eq!(
+        banned_in("/// For those who wait, Whoever\n/// `wakes_nobody`: for\n/// want of it"),
+        ["who", "whoever", "nobody", "for want of"]
+    );
+    assert_eq!(banned_in("The whole is shallow; gamers, wholes and a renewal"), [""; 0]);
+}
+
+#[test]
+fn source_and_pages_use_the_vocabulary() {
+    let mut all = texts("src", &["rs", "md"]);
+    for page in ["README.md", "CONTRIBUTING.md"] {
+        all.insert(page.to_owned(), fs::read_to_string(Path::new(ROOT).join(page)).unwrap());
+    }
+    let breaches = all.into_iter().map(|(path, text)| (path, banned_in(&text)));
+    let breaches = breaches.filter(|(_, words)| !words.is_empty());
+    check_rule(UNREVISED, &breaches.map(|(path, words)| (path, format!("banned: {words:?}"))).collect());
+}
+
+#[test]
+fn source_files_have_a_length_that_can_be_read() {
+    let lengths = texts("src", &["rs"]).into_iter().map(|(path, text)| (path, text.lines().count()));
+    let breaches = lengths.filter(|(_, lines)| *lines > MAX_LINES);
+    check_rule(TOO_LONG, &breaches.map(|(path, lines)| (path, format!("{lines} lines"))).collect());
+}
+
+#[test]
+fn test_names_are_short() {
+    let breaches = texts("tests", &["rs"]).into_iter().filter_map(|(path, text)| {
+        let names = text.lines().filter_map(|line| line.trim_start().strip_prefix("fn ")?.split(['(', '<']).next());
+        let long: Vec<_> = names.filter(|name| name.len() > MAX_NAME).map(str::to_owned).collect();
+        (!long.is_empty()).then(|| (path, format!("{long:?}")))
+    });
+    check_rule(LONG_NAMES, &breaches.collect());
 }
