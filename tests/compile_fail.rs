@@ -1,7 +1,7 @@
-//! What must not compile: the programs in `compile_fail`, each marked `//~ CODE` where the compiler must object.
+//! Programs that must not compile: those in `compile_fail`, marked `//~ CODE` in each line that the compiler must refuse.
 //!
-//! Compared are the lines and codes of all errors (for want of a code, the first word), and not the wording, which
-//! changes from compiler to compiler.
+//! The lines and codes of all errors are compared (the first word of an error without a code), and not the wording, which
+//! changes from compiler to compiler. A program without a mark fails the test.
 
 #![cfg(not(loom))]
 
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A line, and the code of the error in it.
+/// Lines, each with the code of an error in it.
 type Errors = BTreeSet<(usize, String)>;
 
 #[test]
@@ -27,7 +27,7 @@ fn what_would_be_unsound_does_not_compile() {
     assert!(failures.is_empty(), "\n{}", failures.join("\n\n"));
 }
 
-/// The directory of the built library, up to date, and of the same profile as this test.
+/// Builds the library in the profile of this test, and returns its directory.
 fn library() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let mut cargo = Command::new(env!("CARGO"));
@@ -43,7 +43,7 @@ fn library() -> PathBuf {
     directory
 }
 
-/// Compiles a program; what is wrong with the compiler's judgement of it.
+/// Compiles a program, and describes how its errors differ from those that are marked.
 fn misjudged(program: &Path, library: &Path) -> Option<String> {
     let mut rustc = Command::new("rustc");
     rustc.args(["--edition=2024", "--crate-type=bin", "--emit=metadata", "--error-format=short", "--cap-lints=allow"]);
