@@ -204,7 +204,6 @@ const LONG_NAMES: &[&str] = &[
     "tests/pool_real.rs",
     "tests/priority_queue/",
     "tests/runtimes.rs",
-    "tests/semaphore/",
     "tests/task_queue/",
 ];
 

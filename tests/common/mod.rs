@@ -1,9 +1,13 @@
-//! What the tests share: futures polled by hand, and wakers that count, log, or misbehave.
+//! Helpers of the tests: futures polled by hand, and wakers that count, log, or run user code.
 
 // Each test crate uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports, unused_macros)]
 
-pub(crate) mod hostile;
+pub(crate) mod hooks;
+/// The former name of [`hooks`].
+pub(crate) mod hostile {
+    pub(crate) use super::hooks::Hooks as Hostile;
+}
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -45,18 +49,18 @@ impl<M: Manager> Check for Pool<M> {
         self.validate();
         let Status { size, idle, in_use, creating, waiting, .. } = self.status();
         assert_eq!(size, idle + in_use + creating, "a snapshot that does not add up");
-        assert!(waiting == 0 || idle == 0, "somebody waits beside an idle object");
+        assert!(waiting == 0 || idle == 0, "a getter waits beside an idle object");
         assert!(!self.is_closed() || (waiting, idle) == (0, 0), "it is closed");
     }
 }
 
 impl<K, V, S> Check for LruCache<K, V, S> {
-    /// It weighs no more than it may, which is their number if nobody weighs its entries.
+    /// The weight is within the capacity; without a weigher it is the number of entries.
     fn check(&self) {
         #[cfg(debug_assertions)]
         self.validate();
         let weight = self.weight();
-        assert!(weight <= self.capacity() as u64, "it weighs {weight}");
+        assert!(weight <= self.capacity() as u64, "its weight is {weight}");
     }
 }
 
@@ -66,14 +70,15 @@ pub(crate) fn state(semaphore: &Semaphore) -> (usize, usize) {
     (semaphore.available_permits(), semaphore.waiters())
 }
 
-/// Whether the internal lock of this semaphore or mutex is taken right now: its `Debug` omits the waiters then.
+/// Returns true if the internal lock of this semaphore or mutex is taken right now: its `Debug` omits the waiters then.
 ///
-/// For foreign code that must never run under that lock, and while nobody else is at work: nothing hangs if it does.
+/// For user code that must never run under that lock, in tests without another thread at work: if it does run under it,
+/// nothing hangs.
 pub(crate) fn is_locked_inside(semaphore: &Semaphore) -> bool {
     !format!("{semaphore:?}").contains("waiters")
 }
 
-/// Counts how often it is woken.
+/// Counts its wakes.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicUsize);
 
@@ -89,7 +94,7 @@ impl Wake for Counter {
     }
 }
 
-/// Writes down who was woken, in order.
+/// The numbers of the waiters that were woken, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Log(StdMutex<Vec<usize>>);
 
@@ -98,7 +103,7 @@ impl Log {
         self.0.lock().unwrap().push(entry);
     }
 
-    /// What was written since the last call.
+    /// The entries since the last call.
     pub(crate) fn take(&self) -> Vec<usize> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
@@ -117,7 +122,7 @@ impl Log {
     /// A waker that writes `entry` and then panics with it.
     pub(crate) fn panicking_waker(self: &Arc<Self>, entry: usize) -> Waker {
         let log = self.clone();
-        let waker = hostile::Hostile::new().on_wake(move || {
+        let waker = hooks::Hooks::new().on_wake(move || {
             log.push(entry);
             panic!("waker {entry}");
         });
@@ -187,7 +192,7 @@ impl<F: Future + Unpin> Task<F> {
         &mut self.future
     }
 
-    /// How often it was woken.
+    /// The number of wakes so far.
     pub(crate) fn wakes(&self) -> usize {
         self.counter.count()
     }
@@ -212,18 +217,18 @@ fn message(payload: &(dyn Any + Send)) -> String {
 
 /// Lets other threads run until `condition` holds.
 pub(crate) fn until(mut condition: impl FnMut() -> bool) {
-    // Not a measurement: what never comes true shall fail, not hang. A panic would wait for threads that wait for ever.
+    // Not a measurement: a condition that never holds must fail and not hang. A panic would wait for threads that hang.
     let patience = Instant::now() + Duration::from_secs(120);
     while !condition() {
         if Instant::now() > patience {
-            eprintln!("{:?}: what was waited for never came true", std::thread::current().name());
+            eprintln!("{:?}: the awaited condition never came true", std::thread::current().name());
             std::process::abort();
         }
         std::thread::yield_now();
     }
 }
 
-/// Runs `body` on a thread of its own and fails, instead of hanging, if it never ends.
+/// Runs `body` on a thread of its own, and fails instead of hanging if it never ends.
 #[track_caller]
 pub(crate) fn ends(body: impl FnOnce() + Send + 'static) {
     let (done, end) = mpsc::channel();
@@ -231,7 +236,7 @@ pub(crate) fn ends(body: impl FnOnce() + Send + 'static) {
     match end.recv_timeout(Duration::from_secs(120)) {
         Ok(Ok(())) => {}
         Ok(Err(payload)) => resume_unwind(payload),
-        Err(_) => panic!("it hangs: a wake-up is lost, or foreign code runs under the lock"),
+        Err(_) => panic!("it hangs: a wake-up is lost, or user code runs under the lock"),
     }
 }
 
@@ -249,6 +254,24 @@ pub(crate) fn survives(name: &str, body: impl FnOnce()) {
     assert!(stdout.contains("1 passed"), "no test has this name: {name}");
 }
 
+/// The name of the function that calls this, as libtest calls it: with its modules, without its crate.
+macro_rules! name_of_test {
+    () => {{
+        fn here() {}
+        let path = std::any::type_name_of_val(&here).trim_end_matches("::here");
+        path.split_once("::").expect("a crate and a function").1
+    }};
+}
+pub(crate) use name_of_test;
+
+/// Runs the rest of a test in a process of its own, so that an abort fails this test only.
+macro_rules! does_not_abort {
+    ($body:expr) => {
+        $crate::common::survives($crate::common::name_of_test!(), $body)
+    };
+}
+pub(crate) use does_not_abort;
+
 /// The last poll of a future that has two wakers to drop, both of which panic then: the one of its poll before, since it
 /// has been served and was not woken yet, and a clone that was not needed.
 ///
@@ -261,7 +284,7 @@ pub(crate) fn poll_with_two_wakers<F: Future + Unpin>(
     let (first_is_woken, polled) = (StdMutex::new(begun.0), Arc::new(Barrier::new(2)));
     let waits = polled.clone();
     // Those beyond the first batch are not woken as long as the first is.
-    let first = hostile::Hostile::new().on_wake(move || {
+    let first = hooks::Hooks::new().on_wake(move || {
         first_is_woken.lock().unwrap().send(()).unwrap();
         waits.wait();
     });
@@ -271,7 +294,7 @@ pub(crate) fn poll_with_two_wakers<F: Future + Unpin>(
 
     let panics_when_dropped = || {
         let armed = armed.clone();
-        hostile::Hostile::new().on_drop(move || assert_eq!(armed.load(Ordering::SeqCst), 0, "the drop"))
+        hooks::Hooks::new().on_drop(move || assert_eq!(armed.load(Ordering::SeqCst), 0, "the drop"))
     };
     let mut last = wait();
     assert!(poll_with(&mut last, &panics_when_dropped().waker()).is_pending());
@@ -294,7 +317,7 @@ pub(crate) fn poll_with_two_wakers<F: Future + Unpin>(
     outcome
 }
 
-/// Runs `body`, and aborts with a word about `shared` if nothing has moved for a long time: a lost wake-up is silent.
+/// Runs `body`, and aborts with the state of `shared` if nothing moves for a long time: a lost wake-up is silent.
 pub(crate) fn watched<T: std::fmt::Debug + Send + Sync + 'static>(
     progress: &Arc<AtomicUsize>,
     shared: &Arc<T>,
@@ -319,7 +342,7 @@ pub(crate) fn watched<T: std::fmt::Debug + Send + Sync + 'static>(
     outcome.unwrap_or_else(|payload| resume_unwind(payload));
 }
 
-/// Lets the others run, on whatever executor.
+/// Lets other tasks run, on any executor.
 pub(crate) async fn yield_now() {
     let mut yielded = false;
     poll_fn(|context| {
@@ -332,7 +355,7 @@ pub(crate) async fn yield_now() {
     .await;
 }
 
-/// Polls at most `polls` times, letting the others run in between, and then gives up.
+/// Polls at most `polls` times, lets other tasks run in between, and then gives up.
 pub(crate) async fn with_patience<F: Future + Unpin>(mut future: F, polls: usize) -> Option<F::Output> {
     for _ in 0..polls {
         let outcome = poll_fn(|context| Poll::Ready(Pin::new(&mut future).poll(context))).await;
@@ -344,7 +367,7 @@ pub(crate) async fn with_patience<F: Future + Unpin>(mut future: F, polls: usize
     None
 }
 
-/// As long as it takes, or at most so many polls.
+/// Polls until it is ready, or at most so many times.
 pub(crate) async fn within<F: Future + Unpin>(future: F, polls: Option<usize>) -> Option<F::Output> {
     match polls {
         Some(polls) => with_patience(future, polls).await,
@@ -352,7 +375,7 @@ pub(crate) async fn within<F: Future + Unpin>(future: F, polls: Option<usize>) -
     }
 }
 
-/// How many of something there are, have been at the most, and were ever made.
+/// Counts the living of something: now, at most, and ever made.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge {
     now: AtomicUsize,
@@ -407,12 +430,12 @@ impl Clock {
         self.0.lock().unwrap().0 += by;
     }
 
-    /// How often it was read by those it was given to.
+    /// The number of reads through `source`.
     pub(crate) fn reads(&self) -> usize {
         self.0.lock().unwrap().1
     }
 
-    /// For the builder of what needs a clock.
+    /// The clock of a builder.
     pub(crate) fn source(&self) -> impl Fn() -> Instant + Send + Sync + 'static {
         let clock = self.clone();
         move || {

@@ -5,8 +5,12 @@
 //! counts, and which wakers were woken, how often, in which order.
 
 pub(crate) mod alarm;
-#[path = "../common/hostile.rs"]
-pub(crate) mod hostile;
+#[path = "../common/hooks.rs"]
+pub(crate) mod hooks;
+/// The former name of [`hooks`].
+pub(crate) mod hostile {
+    pub(crate) use super::hooks::Hooks as Hostile;
+}
 pub(crate) mod lru_cache;
 pub(crate) mod mutex;
 pub(crate) mod pool;

@@ -1,6 +1,6 @@
-//! Wakers whose clone, wake and drop run what a test wants.
+//! Wakers that run hooks of a test when they are cloned, woken and dropped.
 //!
-//! `std::task::Wake` has no say in how a waker is cloned, so this one is made by hand: a counted reference to three
+//! `std::task::Wake` does not control how a waker is cloned, so this one is made by hand: a counted reference to three
 //! hooks.
 
 #![allow(unsafe_code)]
@@ -11,15 +11,15 @@ use std::task::{RawWaker, RawWakerVTable, Waker};
 
 type Hook = Option<Box<dyn Fn() + Send + Sync>>;
 
-/// The hooks of a waker; what is not set does nothing.
+/// The hooks of a waker; one that is not set does nothing.
 #[derive(Default)]
-pub(crate) struct Hostile {
+pub(crate) struct Hooks {
     on_clone: Hook,
     on_wake: Hook,
     on_drop: Hook,
 }
 
-impl Hostile {
+impl Hooks {
     pub(crate) fn new() -> Self {
         Self::default()
     }
@@ -36,7 +36,7 @@ impl Hostile {
         self
     }
 
-    /// Runs when a clone, or the first one, is dropped without having been consumed by a wake.
+    /// Runs when the waker or a clone is dropped without having been consumed by a wake.
     pub(crate) fn on_drop(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.on_drop = Some(Box::new(hook));
         self
@@ -48,9 +48,9 @@ impl Hostile {
     }
 }
 
-impl fmt::Debug for Hostile {
+impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hostile").finish_non_exhaustive()
+        f.debug_struct("Hooks").finish_non_exhaustive()
     }
 }
 
@@ -60,14 +60,14 @@ fn run(hook: &Hook) {
     }
 }
 
-fn raw(hooks: Arc<Hostile>) -> RawWaker {
+fn raw(hooks: Arc<Hooks>) -> RawWaker {
     RawWaker::new(Arc::into_raw(hooks).cast(), &TABLE)
 }
 
 static TABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
 
 unsafe fn clone(data: *const ()) -> RawWaker {
-    let data: *const Hostile = data.cast();
+    let data: *const Hooks = data.cast();
     // SAFETY: `data` came from `raw`, and the waker that is cloned owns a count of it for as long as this runs.
     run(unsafe { &(*data).on_clone });
     // SAFETY: as above; the new count belongs to the new waker.
@@ -77,17 +77,17 @@ unsafe fn clone(data: *const ()) -> RawWaker {
 
 unsafe fn wake(data: *const ()) {
     // SAFETY: `data` came from `raw`, and waking by value hands over the count that the waker owned.
-    let hooks = unsafe { Arc::from_raw(data.cast::<Hostile>()) };
+    let hooks = unsafe { Arc::from_raw(data.cast::<Hooks>()) };
     run(&hooks.on_wake);
 }
 
 unsafe fn wake_by_ref(data: *const ()) {
     // SAFETY: `data` came from `raw`, and the waker owns a count of it for as long as this runs.
-    run(unsafe { &(*data.cast::<Hostile>()).on_wake });
+    run(unsafe { &(*data.cast::<Hooks>()).on_wake });
 }
 
 unsafe fn drop_waker(data: *const ()) {
     // SAFETY: `data` came from `raw`, and dropping hands over the count that the waker owned.
-    let hooks = unsafe { Arc::from_raw(data.cast::<Hostile>()) };
+    let hooks = unsafe { Arc::from_raw(data.cast::<Hooks>()) };
     run(&hooks.on_drop);
 }
