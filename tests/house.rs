@@ -199,7 +199,6 @@ const LONG_NAMES: &[&str] = &[
     "tests/dependent/",
     "tests/lru_cache/",
     "tests/model/lru_cache.rs",
-    "tests/mutex/",
     "tests/pool/",
     "tests/pool_real.rs",
     "tests/priority_queue/",
