@@ -1,16 +1,16 @@
-//! The games that the fuzz targets play: sequences of operations, on the real thing and on a plain model.
+//! The model tests that the fuzz targets run: sequences of operations on a primitive and on a model in plain data.
 //!
-//! They are the crate's own tests: `cargo test` plays them from fixed seeds, the fuzzer looks for sequences that go
-//! where none has gone. From the top folder:
+//! They are tests of the crate: `cargo test` runs them from fixed seeds, and a fuzzer looks for sequences that reach new
+//! code. From the top folder:
 //!
 //! ```text
 //! RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none semaphore -- -max_total_time=600
 //! ```
 //!
-//! A nightly toolchain needs no `RUSTC_BOOTSTRAP`, and may have the sanitizer; there is next to no `unsafe` for it to
-//! watch. An input that fails is written to `fuzz/artifacts`, and once it is understood belongs to the `REGRESSIONS` of
-//! `tests/model/main.rs` (without its first byte, for `semaphore` and `priority_queue`); for `arena` and `shard`, a test
-//! beside their `sequences`.
+//! A nightly toolchain needs no `RUSTC_BOOTSTRAP`, and has a sanitizer, which finds little to check: the crate has one
+//! `unsafe` block. An input that fails is written to `fuzz/artifacts`. Once it is understood it belongs to the
+//! `REGRESSIONS` of `tests/model/main.rs` (without its first byte for `semaphore` and `priority_queue`), or, for `arena`
+//! and `shard`, to a test beside their `sequences`.
 
 #[path = "../../tests/model/mod.rs"]
 mod model;
@@ -20,7 +20,7 @@ pub fn arena(data: &[u8]) {
     stanchion::arena_sequence::run(data);
 }
 
-/// The semaphore, against two integers and a queue; the first byte says whether its wakers re-enter.
+/// The semaphore, against two integers and a queue; the first byte selects wakers that re-enter.
 pub fn semaphore(data: &[u8]) {
     match data {
         [first, rest @ ..] if first % 2 == 0 => model::semaphore::run(rest),
@@ -39,7 +39,7 @@ pub fn pool(data: &[u8]) {
     model::pool::run(data);
 }
 
-/// The priority queue, against a list; the first byte says whether foreign code re-enters.
+/// The priority queue, against a list; the first byte selects user code that re-enters.
 pub fn priority_queue(data: &[u8]) {
     match data {
         [first, rest @ ..] if first % 2 == 0 => model::priority_queue::run(rest),

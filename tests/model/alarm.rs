@@ -1,4 +1,4 @@
-//! Wakers that keep a record, and panics that are expected.
+//! Wakers that record their wakes, and panics that are expected.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, Once};
 use std::task::{Wake, Waker};
 
-/// Who was woken, in order: the waiter, and which of its wakers.
+/// Wakes, in order: the waiter, and which of its wakers.
 pub(crate) type Woken = Vec<(usize, usize)>;
 
 /// The wakers of one waiter: two, so that it can be polled by another task than before.
@@ -27,7 +27,7 @@ impl Alarms {
         self.0[which].clone().into()
     }
 
-    /// How many clones of each waker exist. All of them are in the queue.
+    /// The number of clones of each waker. All of them are in the queue.
     pub(crate) fn clones(&self) -> [usize; 2] {
         self.0.each_ref().map(|alarm| Arc::strong_count(alarm) - 1)
     }
@@ -43,14 +43,14 @@ impl Wake for Alarm {
     }
 }
 
-/// What a waker panics with.
+/// The payload of a waker that panics.
 pub(crate) struct Alarmed;
 
 thread_local! {
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Keeps the panics that belong to the game from being reported, or from ending the process, as a fuzzer has it.
+/// Keeps panics that are part of a model test from being reported, or from ending the process under a fuzzer.
 pub(crate) fn allow_expected_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -73,7 +73,7 @@ pub(crate) fn must_panic<R>(message: &str, f: impl FnOnce() -> R) {
     assert!(text(&*payload).contains(message), "panicked with {:?} instead of {message:?}", text(&*payload));
 }
 
-/// Runs `f`, which may be ended by the panic of foreign code: `None` then.
+/// Runs `f`, and returns `None` if a panic of user code ends it.
 pub(crate) fn survive<R>(f: impl FnOnce() -> R) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(result) => Some(result),

@@ -1,8 +1,8 @@
-//! Sequences of operations, played on the real thing and on a model that is obviously right.
+//! Model tests: random operations on a primitive and on a model in plain data.
 //!
-//! A sequence is decoded from bytes, so that a fuzzer can write it (see `fuzz/`) and a test can draw it at random. The
-//! model is integers and plain lists, and after every step everything that can be observed must be what it says: results,
-//! counts, and which wakers were woken, how often, in which order.
+//! The operations are decoded from bytes, so that a fuzzer can write them (see `fuzz/`) and a test can draw them at
+//! random. The model consists of integers and lists. After every step all that can be observed must agree with it:
+//! results, counts, and which wakers were woken, how often and in which order.
 
 pub(crate) mod alarm;
 #[path = "../common/hooks.rs"]

@@ -1,4 +1,4 @@
-//! The mutex and its model, step by step; and that what one guard has written is what the next one finds.
+//! The mutex and its model, step by step: each guard finds what the one before it has written.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -13,8 +13,8 @@ use stanchion::{Lock, LockOwned, MappedMutexGuard, Mutex, MutexGuard, OwnedMappe
 
 use super::alarm::{Alarms, Woken, allow_expected_panics, must_panic};
 
-/// Waiting at once, at most.
-const CROWD: usize = 40;
+/// The most waiters at once.
+const MAX_WAITERS: usize = 40;
 
 const CELLS: usize = 8;
 
@@ -23,10 +23,10 @@ type Value = [u64; CELLS];
 #[derive(Debug, Arbitrary)]
 enum Op {
     New { owned: bool },
-    Join { owned: bool, waker: bool },
+    Enqueue { owned: bool, waker: bool },
     Poll { which: u8, waker: bool },
     PollAll { waker: bool },
-    Leave { which: u8 },
+    Cancel { which: u8 },
     ForgetWaiter { which: u8, sure: u8 },
     Try { owned: bool },
     Block { owned: bool },
@@ -39,21 +39,21 @@ enum Op {
     Print,
 }
 
-/// Where a waiter stands. The number says which of its wakers is to be woken.
+/// The stage of a waiter. The number says which of its wakers is registered.
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
     New,
     Queued(usize),
     Granted,
-    Gone,
+    Done,
 }
 
-/// What a mutex is.
+/// A mutex in plain data.
 #[derive(Default)]
 struct Model {
     locked: bool,
     queue: VecDeque<usize>,
-    /// The place in here is the waiter's name.
+    /// The stage of each waiter by its name, an index.
     waiters: Vec<Stage>,
     woken: Woken,
     value: Value,
@@ -75,7 +75,7 @@ impl Model {
         }
     }
 
-    /// Whether it is ready. `None`: a panic, since this future is through.
+    /// Returns true if it is ready. `None`: a panic, since this future has completed.
     fn poll(&mut self, waiter: usize, waker: usize) -> Option<bool> {
         let ready = match self.waiters[waiter] {
             Stage::New => {
@@ -87,17 +87,17 @@ impl Model {
             }
             Stage::Queued(_) => false,
             Stage::Granted => true,
-            Stage::Gone => return None,
+            Stage::Done => return None,
         };
-        self.waiters[waiter] = if ready { Stage::Gone } else { Stage::Queued(waker) };
+        self.waiters[waiter] = if ready { Stage::Done } else { Stage::Queued(waker) };
         Some(ready)
     }
 
-    fn leave(&mut self, waiter: usize) {
-        match mem::replace(&mut self.waiters[waiter], Stage::Gone) {
+    fn cancel(&mut self, waiter: usize) {
+        match mem::replace(&mut self.waiters[waiter], Stage::Done) {
             Stage::Queued(_) => self.queue.retain(|&queued| queued != waiter),
             Stage::Granted => self.unlock(),
-            Stage::New | Stage::Gone => {}
+            Stage::New | Stage::Done => {}
         }
     }
 }
@@ -117,7 +117,7 @@ impl<'a> Locking<'a> {
     }
 }
 
-/// What it resolves to, and what can be made of that.
+/// The output of such a future, and the guards of parts that it can be mapped to.
 enum Guard<'a> {
     Borrowed(MutexGuard<'a, Value>),
     Owned(OwnedMutexGuard<Value>),
@@ -177,11 +177,11 @@ struct Waiter<'a> {
     future: Locking<'a>,
 }
 
-struct Game<'a> {
+struct Run<'a> {
     mutex: &'a Arc<Mutex<Value>>,
     model: Model,
     waiters: Vec<Waiter<'a>>,
-    /// The one guard, and which cells it gives access to.
+    /// The one guard, and the range of cells that it gives access to.
     guard: Option<(Guard<'a>, Range<usize>)>,
     /// By the waiter's name.
     alarms: Vec<Alarms>,
@@ -189,12 +189,12 @@ struct Game<'a> {
     writes: u64,
 }
 
-/// Plays the sequence that `data` stands for.
+/// Runs the sequence of operations that `data` encodes.
 pub(crate) fn run(data: &[u8]) {
     allow_expected_panics();
     let mut data = Unstructured::new(data);
     let mut mutex = Arc::new(Mutex::new(Value::default()));
-    let mut game = Game {
+    let mut run = Run {
         mutex: &mutex,
         model: Model::default(),
         waiters: Vec::new(),
@@ -203,23 +203,23 @@ pub(crate) fn run(data: &[u8]) {
         log: Arc::default(),
         writes: 0,
     };
-    game.check();
+    run.check();
     while !data.is_empty() {
         let Ok(op) = data.arbitrary() else { break };
-        game.step(&op);
-        game.check();
+        run.step(&op);
+        run.check();
     }
-    let mut value = game.end();
-    let mutex = Arc::get_mut(&mut mutex).expect("everything owned has let go");
+    let mut value = run.end();
+    let mutex = Arc::get_mut(&mut mutex).expect("every owned handle is dropped");
     assert_eq!(mutex.get_mut(), &mut value);
     assert_eq!(mem::take(mutex).into_inner(), value);
 }
 
-impl<'a> Game<'a> {
+impl<'a> Run<'a> {
     fn step(&mut self, op: &Op) {
         match *op {
             Op::New { owned } => drop(self.new_waiter(owned)),
-            Op::Join { owned, waker } => {
+            Op::Enqueue { owned, waker } => {
                 if let Some(at) = self.new_waiter(owned) {
                     self.poll(at, waker);
                 }
@@ -230,13 +230,13 @@ impl<'a> Game<'a> {
                 }
             }
             Op::PollAll { waker } => (0..self.waiters.len()).rev().for_each(|at| self.poll(at, waker)),
-            Op::Leave { which } => {
+            Op::Cancel { which } => {
                 if let Some(at) = self.pick(which) {
-                    self.leave(at);
+                    self.cancel(at);
                 }
             }
-            // Rarely, since nobody locks once its turn has come. An owned one would keep the mutex for ever, as it
-            // should; a fuzzer calls that a leak.
+            // Rarely, since the mutex stays locked once this waiter is granted. An owned one keeps the mutex for ever, as
+            // it must; a fuzzer reports that as a leak.
             Op::ForgetWaiter { which, sure } => {
                 if let Some(at) = self.pick(which).filter(|&at| sure % 8 == 0 && !self.waiters[at].is_owned()) {
                     mem::forget(self.waiters.remove(at));
@@ -314,7 +314,7 @@ impl<'a> Game<'a> {
     }
 
     fn new_waiter(&mut self, owned: bool) -> Option<usize> {
-        if self.waiters.len() == CROWD {
+        if self.waiters.len() == MAX_WAITERS {
             return None;
         }
         let name = self.model.waiters.len();
@@ -335,7 +335,7 @@ impl<'a> Game<'a> {
         let mut cx = Context::from_waker(&waker);
         let Some(ready) = expected else {
             must_panic("not polled after it was ready", || future.poll(&mut cx));
-            return self.leave(at);
+            return self.cancel(at);
         };
         let outcome = future.poll(&mut cx);
         assert_eq!(outcome.is_ready(), ready, "a poll is ready");
@@ -344,13 +344,13 @@ impl<'a> Game<'a> {
         }
     }
 
-    fn leave(&mut self, at: usize) {
+    fn cancel(&mut self, at: usize) {
         let waiter = self.waiters.remove(at);
-        self.model.leave(waiter.name);
+        self.model.cancel(waiter.name);
         drop(waiter);
     }
 
-    /// Somebody has the lock: must be alone, and find what the one before has left.
+    /// Keeps a new guard, which must be the only one, and must find the value as the last guard left it.
     fn enter(&mut self, mut guard: Guard<'a>) {
         assert!(self.guard.is_none(), "two hold the lock");
         assert!(guard.leads_to(self.mutex));
@@ -370,17 +370,17 @@ impl<'a> Game<'a> {
         self.mutex.validate();
         assert_eq!(self.mutex.waiters(), self.model.queue.len(), "waiters");
         let woken = mem::take(&mut *self.log.lock().expect("nothing panics under this lock"));
-        assert_eq!(woken, mem::take(&mut self.model.woken), "who was woken, in order");
+        assert_eq!(woken, mem::take(&mut self.model.woken), "woken, in order");
         for (alarms, stage) in self.alarms.iter().zip(&self.model.waiters) {
             let held = [0, 1].map(|waker| usize::from(*stage == Stage::Queued(waker)));
             assert_eq!(alarms.clones(), held, "a waker is kept while its waiter is queued, and no longer");
         }
     }
 
-    /// Everybody goes home, and what has been written is left.
+    /// Drops all futures and the guard, and returns the value that must be left.
     fn end(mut self) -> Value {
         while !self.waiters.is_empty() {
-            self.leave(self.waiters.len() / 2);
+            self.cancel(self.waiters.len() / 2);
             self.check();
         }
         self.unlock();

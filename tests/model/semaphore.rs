@@ -16,8 +16,8 @@ use super::alarm::{Alarms, Woken, allow_expected_panics, must_panic};
 
 const MAX: usize = Semaphore::MAX_PERMITS;
 
-/// Waiting at once, at most: enough for several batches of wakers.
-const CROWD: usize = 40;
+/// The most waiters at once: enough for several batches of wakers.
+const MAX_WAITERS: usize = 40;
 
 const TOO_MANY_ASKED: &str = "permits can be acquired at once";
 const TOO_MANY_FREE: &str = "free permits";
@@ -27,17 +27,17 @@ const TOO_MANY_OWED: &str = "a semaphore owes at most";
 #[derive(Debug, Arbitrary)]
 enum Op {
     New { need: Size, owned: bool },
-    Join { need: Size, owned: bool, waker: bool },
+    Enqueue { need: Size, owned: bool, waker: bool },
     Poll { which: u8, waker: bool },
     PollAll { waker: bool },
-    Leave { which: u8 },
+    Cancel { which: u8 },
     ForgetWaiter { which: u8 },
     Try { need: Size, owned: bool },
     Release { which: u8 },
     ForgetPermit { which: u8 },
     Split { which: u8, size: Size },
     Merge { which: u8, other: u8 },
-    MergeForeign { which: u8 },
+    MergeOther { which: u8 },
     Add { size: Size },
     ForgetFree { size: Size },
     Reduce { size: Size },
@@ -64,32 +64,32 @@ impl Size {
     }
 }
 
-/// Nothing is changed by what would exceed a limit.
+/// The error of an operation that would exceed a limit, and changes nothing.
 #[derive(Debug)]
 pub(crate) struct Overflow;
 
-/// Where a waiter stands. The number says which of its wakers is to be woken.
+/// The stage of a waiter. The number says which of its wakers is registered.
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
     New,
     Queued(usize),
     Granted,
-    TurnedAway,
-    Gone,
+    Revoked,
+    Done,
 }
 
-/// What a semaphore is.
+/// A semaphore in plain data.
 #[derive(Default)]
 pub(crate) struct Model {
     pub(crate) free: usize,
     debt: usize,
     pub(crate) closed: bool,
     pub(crate) queue: VecDeque<usize>,
-    /// What each waiter needs, and where it stands. The place in here is its name.
+    /// The need and the stage of each waiter by its name, an index.
     waiters: Vec<(usize, Stage)>,
-    /// Who is to be woken.
+    /// The waiters that must have been woken, in order.
     pub(crate) woken: Woken,
-    /// All there are, wherever they are. It follows from what comes in and goes out, and from nothing else in here.
+    /// All permits, free or not. Computed from additions and removals alone, and from no other field.
     total: i128,
 }
 
@@ -98,7 +98,7 @@ impl Model {
         Self { free, total: free as i128, ..Self::default() }
     }
 
-    pub(crate) fn join(&mut self, need: usize) -> usize {
+    pub(crate) fn add_waiter(&mut self, need: usize) -> usize {
         self.waiters.push((need, Stage::New));
         self.waiters.len() - 1
     }
@@ -118,7 +118,7 @@ impl Model {
         self.waiters[waiter].0
     }
 
-    /// `None`: a panic, since this future is through.
+    /// `None`: a panic, since this future has completed.
     pub(crate) fn poll(&mut self, waiter: usize, waker: usize) -> Option<Poll<Result<(), ()>>> {
         let (need, stage) = self.waiters[waiter];
         let outcome = match stage {
@@ -132,15 +132,15 @@ impl Model {
             },
             Stage::Queued(_) => Poll::Pending,
             Stage::Granted => Poll::Ready(Ok(())),
-            Stage::TurnedAway => Poll::Ready(Err(())),
-            Stage::Gone => return None,
+            Stage::Revoked => Poll::Ready(Err(())),
+            Stage::Done => return None,
         };
-        self.waiters[waiter].1 = if outcome.is_pending() { Stage::Queued(waker) } else { Stage::Gone };
+        self.waiters[waiter].1 = if outcome.is_pending() { Stage::Queued(waker) } else { Stage::Done };
         Some(outcome)
     }
 
-    pub(crate) fn leave(&mut self, waiter: usize) -> Result<(), Overflow> {
-        let (need, stage) = mem::replace(&mut self.waiters[waiter], (0, Stage::Gone));
+    pub(crate) fn cancel(&mut self, waiter: usize) -> Result<(), Overflow> {
+        let (need, stage) = mem::replace(&mut self.waiters[waiter], (0, Stage::Done));
         match stage {
             Stage::Queued(_) => {
                 self.queue.retain(|&queued| queued != waiter);
@@ -151,7 +151,7 @@ impl Model {
         }
     }
 
-    /// Permits come back that were out. If there is no room they are lost.
+    /// Returns permits. Without room for them they are lost.
     pub(crate) fn give_back(&mut self, n: usize) -> Result<(), Overflow> {
         self.give(n).inspect_err(|Overflow| self.total -= n as i128)
     }
@@ -164,7 +164,7 @@ impl Model {
 
     fn give(&mut self, n: usize) -> Result<(), Overflow> {
         let paid = n.min(self.debt);
-        // Also their sum before anybody is served must be a number.
+        // The sum before any waiter is granted must not overflow, either.
         let mut free = self.free.checked_add(n - paid).ok_or(Overflow)?;
         let needs = self.queue.iter().map(|&waiter| self.waiters[waiter].0);
         let served = needs.map_while(|need| free.checked_sub(need).map(|rest| free = rest)).count();
@@ -203,13 +203,13 @@ impl Model {
     pub(crate) fn close(&mut self) {
         self.closed = true;
         for waiter in self.queue.drain(..) {
-            if let Stage::Queued(waker) = mem::replace(&mut self.waiters[waiter].1, Stage::TurnedAway) {
+            if let Stage::Queued(waker) = mem::replace(&mut self.waiters[waiter].1, Stage::Revoked) {
                 self.woken.push((waiter, waker));
             }
         }
     }
 
-    /// Whether the real semaphore looks like this one; `held` is what its permits come to.
+    /// Asserts that the real semaphore is in this state; `held` are the sizes of its permits.
     pub(crate) fn check(&self, semaphore: &Semaphore, held: impl Iterator<Item = usize>) {
         #[cfg(any(debug_assertions, fuzzing))]
         semaphore.validate();
@@ -228,7 +228,7 @@ enum Acquiring<'a> {
     Owned(AcquireOwned),
 }
 
-/// What it resolves to.
+/// The output of such a future.
 enum Permit<'a> {
     Borrowed(SemaphorePermit<'a>),
     Owned(OwnedSemaphorePermit),
@@ -280,11 +280,11 @@ struct Waiter<'a> {
     future: Acquiring<'a>,
 }
 
-struct Game<'a> {
+struct Run<'a> {
     large: bool,
     semaphore: &'a Arc<Semaphore>,
-    /// One whose permits do not belong here.
-    foreign: &'a Arc<Semaphore>,
+    /// A second semaphore, to which other permits belong.
+    other: &'a Arc<Semaphore>,
     model: Model,
     waiters: Vec<Waiter<'a>>,
     permits: Vec<Permit<'a>>,
@@ -293,7 +293,7 @@ struct Game<'a> {
     log: Arc<Mutex<Woken>>,
 }
 
-/// Plays the sequence that `data` stands for.
+/// Runs the sequence of operations that `data` encodes.
 pub(crate) fn run(data: &[u8]) {
     allow_expected_panics();
     let mut data = Unstructured::new(data);
@@ -302,31 +302,31 @@ pub(crate) fn run(data: &[u8]) {
     if free > MAX {
         return must_panic("a semaphore holds at most", || Semaphore::new(free));
     }
-    let (semaphore, foreign) = (Arc::new(Semaphore::new(free)), Arc::new(Semaphore::new(1)));
-    let mut game = Game {
+    let (semaphore, other) = (Arc::new(Semaphore::new(free)), Arc::new(Semaphore::new(1)));
+    let mut run = Run {
         large,
         semaphore: &semaphore,
-        foreign: &foreign,
+        other: &other,
         model: Model::new(free),
         waiters: Vec::new(),
         permits: Vec::new(),
         alarms: Vec::new(),
         log: Arc::default(),
     };
-    game.check();
+    run.check();
     while !data.is_empty() {
         let Ok(op) = data.arbitrary() else { break };
-        game.step(&op);
-        game.check();
+        run.step(&op);
+        run.check();
     }
-    game.end();
+    run.end();
 }
 
-impl<'a> Game<'a> {
+impl<'a> Run<'a> {
     fn step(&mut self, op: &Op) {
         match *op {
             Op::New { need, owned } => drop(self.new_waiter(need, owned)),
-            Op::Join { need, owned, waker } => {
+            Op::Enqueue { need, owned, waker } => {
                 if let Some(at) = self.new_waiter(need, owned) {
                     self.poll(at, waker);
                 }
@@ -337,13 +337,13 @@ impl<'a> Game<'a> {
                 }
             }
             Op::PollAll { waker } => (0..self.waiters.len()).rev().for_each(|at| self.poll(at, waker)),
-            Op::Leave { which } => {
+            Op::Cancel { which } => {
                 if let Some(at) = pick(which, &self.waiters) {
-                    self.leave(at);
+                    self.cancel(at);
                 }
             }
             Op::ForgetWaiter { which } => {
-                // An owned one would keep the semaphore for ever, as it should; a fuzzer calls that a leak.
+                // An owned one keeps the semaphore for ever, as it must; a fuzzer reports that as a leak.
                 if let Some(at) = pick(which, &self.waiters).filter(|&at| !self.waiters[at].is_owned()) {
                     mem::forget(self.waiters.remove(at));
                 }
@@ -372,7 +372,7 @@ impl<'a> Game<'a> {
                     self.merge(which, other);
                 }
             }
-            Op::MergeForeign { which } => self.merge_foreign(which),
+            Op::MergeOther { which } => self.merge_other(which),
             Op::Add { size } => {
                 let n = size.get(self.large);
                 match self.model.add(n) {
@@ -410,10 +410,10 @@ impl<'a> Game<'a> {
             must_panic(TOO_MANY_ASKED, make);
             return None;
         }
-        if self.waiters.len() == CROWD {
+        if self.waiters.len() == MAX_WAITERS {
             return None;
         }
-        let name = self.model.join(n);
+        let name = self.model.add_waiter(n);
         self.alarms.push(Alarms::new(name, &self.log));
         self.waiters.push(Waiter { name, future: make() });
         Some(self.waiters.len() - 1)
@@ -426,7 +426,7 @@ impl<'a> Game<'a> {
         let mut cx = Context::from_waker(&waker);
         let Some(expected) = expected else {
             must_panic("not polled after it was ready", || future.poll(&mut cx));
-            return self.leave(at);
+            return self.cancel(at);
         };
         match (future.poll(&mut cx), expected) {
             (Poll::Ready(Ok(permit)), Poll::Ready(Ok(()))) => self.permits.push(permit),
@@ -435,9 +435,9 @@ impl<'a> Game<'a> {
         }
     }
 
-    fn leave(&mut self, at: usize) {
+    fn cancel(&mut self, at: usize) {
         let waiter = self.waiters.remove(at);
-        match self.model.leave(waiter.name) {
+        match self.model.cancel(waiter.name) {
             Ok(()) => drop(waiter),
             Err(Overflow) => must_panic(TOO_MANY_FREE, || drop(waiter)),
         }
@@ -483,46 +483,50 @@ impl<'a> Game<'a> {
             permit.merge(other);
             assert_eq!(permit.size(), size + more);
         } else {
-            // The other one comes back as the panic unwinds, or is lost for want of room: a second panic would abort.
+            // The other permit is returned as the panic unwinds, or is lost without room for it: a second panic would abort.
             let _ = self.model.give_back(more);
             must_panic(TOO_MANY_HELD, || permit.merge(other));
             assert_eq!(permit.size(), size);
         }
     }
 
-    fn merge_foreign(&mut self, which: u8) {
+    fn merge_other(&mut self, which: u8) {
         let Some(at) = pick(which, &self.permits) else { return };
         let permit = &mut self.permits[at];
         let size = permit.size();
         let other = match permit {
-            Permit::Borrowed(_) => Permit::Borrowed(self.foreign.try_acquire().expect("it is always free")),
-            Permit::Owned(_) => Permit::Owned(self.foreign.clone().try_acquire_owned().expect("it is always free")),
+            Permit::Borrowed(_) => {
+                Permit::Borrowed(self.other.try_acquire().expect("its permit is free between steps"))
+            }
+            Permit::Owned(_) => {
+                Permit::Owned(self.other.clone().try_acquire_owned().expect("its permit is free between steps"))
+            }
         };
         must_panic("of the same semaphore", || permit.merge(other));
-        assert_eq!((permit.size(), self.foreign.available_permits()), (size, 1));
+        assert_eq!((permit.size(), self.other.available_permits()), (size, 1));
     }
 
     fn check(&mut self) {
         self.model.check(self.semaphore, self.permits.iter().map(Permit::size));
         let woken = mem::take(&mut *self.log.lock().expect("nothing panics under this lock"));
-        assert_eq!(woken, mem::take(&mut self.model.woken), "who was woken, in order");
+        assert_eq!(woken, mem::take(&mut self.model.woken), "woken, in order");
         for (alarms, (_, stage)) in self.alarms.iter().zip(&self.model.waiters) {
             let held = [0, 1].map(|waker| usize::from(*stage == Stage::Queued(waker)));
             assert_eq!(alarms.clones(), held, "a waker is kept while its waiter is queued, and no longer");
         }
     }
 
-    /// Everybody goes home.
+    /// Drops all futures and permits.
     fn end(mut self) {
         while !self.waiters.is_empty() {
-            self.leave(self.waiters.len() / 2);
+            self.cancel(self.waiters.len() / 2);
             self.check();
         }
         while !self.permits.is_empty() {
             self.release(self.permits.len() / 2);
             self.check();
         }
-        assert_eq!(Arc::strong_count(self.semaphore), 1, "everything owned has let go");
+        assert_eq!(Arc::strong_count(self.semaphore), 1, "every owned handle is dropped");
     }
 }
 

@@ -1,8 +1,8 @@
 //! The semaphore and wakers that use it: woken or dropped, they acquire, release, poll, cancel, close, or panic.
 //!
-//! What an operation decides it has decided before the first waker runs, so the model is still asked first, and each
-//! wake must be one that is owed. At any moment at which foreign code runs the semaphore must look like the model. Were
-//! a waker woken or dropped under the lock, this would hang.
+//! An operation has decided everything before the first waker runs. So the model still goes first, and each wake must be
+//! one that it expects. Whenever user code runs, the semaphore must be in the state of the model. If a waker is woken or
+//! dropped under the lock, this hangs.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -18,16 +18,16 @@ use super::alarm::{Alarmed, Woken, allow_expected_panics, survive};
 use super::semaphore::{Model, Size};
 
 /// Enough for several batches of wakers.
-const CROWD: usize = 40;
+const MAX_WAITERS: usize = 40;
 
 #[derive(Debug, Arbitrary)]
 enum Op {
-    Join {
+    Enqueue {
         need: Size,
         alarm: Actions,
     },
-    /// Several at once, so that a later grant serves more than fit into one batch.
-    Crowd {
+    /// Several at once, so that a later grant wakes more than fit into one batch.
+    EnqueueMany {
         size: Size,
         alarm: Actions,
     },
@@ -38,7 +38,7 @@ enum Op {
     Act(Action),
 }
 
-/// What a waker does.
+/// The actions of a waker.
 #[derive(Clone, Copy, Debug, Default, Arbitrary)]
 struct Actions {
     woken: Action,
@@ -52,7 +52,7 @@ enum Action {
     Try(Size),
     Poll(u8),
     PollAll,
-    Leave(u8),
+    Cancel(u8),
     Release(u8),
     ForgetPermit(u8),
     Add(Size),
@@ -65,26 +65,26 @@ enum Action {
 struct World {
     semaphore: Arc<Semaphore>,
     model: Model,
-    /// By name. `None` once it is through, or while it is being polled.
+    /// By name. `None` once it has completed, and while it is being polled.
     waiters: Vec<Option<AcquireOwned>>,
     permits: Vec<OwnedSemaphorePermit>,
-    /// Waiters that have left the queue with what they need, and are dropping their waker before they return it.
-    in_flight: Vec<(usize, usize)>,
-    /// Wakes that were owed to a waiter that came before it was called: they may still reach it, or not.
+    /// Waiters that have collected their permits, with their need, and are dropping their waker before they return them.
+    collecting: Vec<(usize, usize)>,
+    /// Wakes of a waiter that was polled or dropped before it was woken: they may still reach it, or not.
     excused: Woken,
-    /// How many wakers were made.
+    /// The number of wakers so far.
     alarms: usize,
-    /// Broken promises, for when a panic would be swallowed.
+    /// Failed assertions, kept for where a panic would be caught.
     faults: Vec<String>,
 }
 
 impl World {
-    /// The waiters that are not through, nor being polled.
+    /// The waiters that have not completed and are not being polled.
     fn here(&self) -> Vec<usize> {
         (0..self.waiters.len()).filter(|&name| self.waiters[name].is_some()).collect()
     }
 
-    /// A waiter comes or goes of itself.
+    /// A waiter is polled or dropped, so that its wake is no longer certain.
     fn excuse(&mut self, name: usize) {
         let (excused, owed) =
             std::mem::take(&mut self.model.woken).into_iter().partition(|&(waiter, _)| waiter == name);
@@ -92,23 +92,23 @@ impl World {
         self.excused.extend::<Woken>(excused);
     }
 
-    /// What a waiter holds that is no longer in flight.
-    fn land(&mut self, name: usize) -> Option<usize> {
-        let at = self.in_flight.iter().position(|&(waiter, _)| waiter == name)?;
-        Some(self.in_flight.swap_remove(at).1)
+    /// Ends the collecting of a waiter, and returns its need.
+    fn end_collecting(&mut self, name: usize) -> Option<usize> {
+        let at = self.collecting.iter().position(|&(waiter, _)| waiter == name)?;
+        Some(self.collecting.swap_remove(at).1)
     }
 }
 
 thread_local! {
-    /// Where wakers find the game. Borrowed for a moment at a time, and never while anything of the semaphore's runs.
+    /// The state that wakers share. Borrowed for a moment at a time, and never during a call of the semaphore.
     static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
 }
 
 fn world<R>(look: impl FnOnce(&mut World) -> R) -> R {
-    WORLD.with_borrow_mut(|world| look(world.as_mut().expect("a game is on")))
+    WORLD.with_borrow_mut(|world| look(world.as_mut().expect("a model test is running")))
 }
 
-fn game_is_on() -> bool {
+fn is_running() -> bool {
     WORLD.try_with(|world| world.borrow().is_some()).unwrap_or(false)
 }
 
@@ -120,7 +120,7 @@ struct Alarm {
 
 impl Wake for Alarm {
     fn wake(self: Arc<Self>) {
-        if !game_is_on() {
+        if !is_running() {
             return;
         }
         world(|world| {
@@ -129,7 +129,7 @@ impl Wake for Alarm {
                 .into_iter()
                 .find_map(|owed| owed.iter().position(|&owed| owed == this).map(|at| owed.swap_remove(at)));
             if owed.is_none() {
-                world.faults.push(format!("waiter {} is woken for nothing", self.waiter));
+                world.faults.push(format!("waiter {} is woken without need", self.waiter));
             }
         });
         self.actions.woken.perform();
@@ -139,13 +139,13 @@ impl Wake for Alarm {
 impl Drop for Alarm {
     fn drop(&mut self) {
         // During a panic another one would end the process.
-        if !game_is_on() || std::thread::panicking() {
+        if !is_running() || std::thread::panicking() {
             return;
         }
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.actions.dropped.perform())) {
-            // A poll that this ends cannot return what it was granted: that goes to the others.
+            // A poll that this panic ends cannot return its permits: they go to the other waiters.
             world(|world| {
-                if let Some(need) = world.land(self.waiter) {
+                if let Some(need) = world.end_collecting(self.waiter) {
                     world.model.give_back(need).expect("few are free");
                 }
             });
@@ -154,7 +154,7 @@ impl Drop for Alarm {
     }
 }
 
-/// Plays the sequence that `data` stands for.
+/// Runs the sequence of operations that `data` encodes.
 pub(crate) fn run(data: &[u8]) {
     allow_expected_panics();
     let mut data = Unstructured::new(data);
@@ -164,12 +164,12 @@ pub(crate) fn run(data: &[u8]) {
         model: Model::new(free),
         waiters: Vec::new(),
         permits: Vec::new(),
-        in_flight: Vec::new(),
+        collecting: Vec::new(),
         excused: Vec::new(),
         alarms: 0,
         faults: Vec::new(),
     };
-    // What a failed game has left behind goes outside of the borrow.
+    // The state of a failed run is dropped outside of the borrow.
     drop(WORLD.replace(None));
     WORLD.set(Some(new));
     while !data.is_empty() {
@@ -179,17 +179,17 @@ pub(crate) fn run(data: &[u8]) {
     }
     while let Some(last) = world(|world| {
         let waiting = world.waiters.iter().any(Option::is_some);
-        let last = if waiting { Some(Action::Leave(0)) } else { Some(Action::Release(0)) };
+        let last = if waiting { Some(Action::Cancel(0)) } else { Some(Action::Release(0)) };
         last.filter(|_| waiting || !world.permits.is_empty())
     }) {
         survive(|| last.perform());
         settled();
     }
-    let World { semaphore, .. } = WORLD.take().expect("the game is still on");
-    assert_eq!(Arc::strong_count(&semaphore), 1, "everything owned has let go");
+    let World { semaphore, .. } = WORLD.take().expect("the model test is still running");
+    assert_eq!(Arc::strong_count(&semaphore), 1, "every owned handle is dropped");
 }
 
-/// Between operations nothing is left to be done.
+/// Checks the state between operations: no wake is missing.
 fn settled() {
     check();
     world(|world| {
@@ -198,21 +198,21 @@ fn settled() {
     });
 }
 
-/// At any moment: nothing is in between.
+/// Checks the state at any moment: it is never between two states.
 fn check() {
     world(|world| {
         assert_eq!(world.faults, [""; 0]);
         let held = world.permits.iter().map(OwnedSemaphorePermit::num_permits);
-        let in_flight = world.in_flight.iter().map(|&(_, need)| need);
-        world.model.check(&world.semaphore, held.chain(in_flight));
+        let collecting = world.collecting.iter().map(|&(_, need)| need);
+        world.model.check(&world.semaphore, held.chain(collecting));
     });
 }
 
 impl Op {
     fn perform(self) {
         match self {
-            Self::Join { need, alarm } => join(need.small(), alarm),
-            Self::Crowd { size, alarm } => (0..size.small()).for_each(|_| join(1, alarm)),
+            Self::Enqueue { need, alarm } => enqueue(need.small(), alarm),
+            Self::EnqueueMany { size, alarm } => (0..size.small()).for_each(|_| enqueue(1, alarm)),
             Self::Repoll { which, alarm } => {
                 if let Some(name) = pick(which) {
                     poll(name, alarm);
@@ -241,17 +241,17 @@ impl Action {
             }
             Self::PollAll => {
                 for name in world(|world| world.here()) {
-                    // It may be gone by now.
+                    // It may have completed by now.
                     if world(|world| world.waiters[name].is_some()) {
                         poll(name, Actions::default());
                     }
                 }
             }
-            Self::Leave(which) => {
+            Self::Cancel(which) => {
                 if let Some(name) = pick(which) {
                     let future = world(|world| {
                         world.excuse(name);
-                        world.model.leave(name).expect("few are free");
+                        world.model.cancel(name).expect("few are free");
                         world.waiters[name].take()
                     });
                     drop(future);
@@ -288,9 +288,9 @@ impl Action {
     }
 }
 
-fn join(need: usize, actions: Actions) {
+fn enqueue(need: usize, actions: Actions) {
     let name = world(|world| {
-        let name = (world.waiters.iter().flatten().count() < CROWD).then(|| world.model.join(need));
+        let name = (world.waiters.iter().flatten().count() < MAX_WAITERS).then(|| world.model.add_waiter(need));
         let future = world.semaphore.clone().acquire_many_owned(need);
         world.waiters.extend(name.map(|_| Some(future)));
         name
@@ -304,23 +304,23 @@ fn poll(name: usize, actions: Actions) {
     let (future, number, expected) = world(|world| {
         world.alarms += 1;
         world.excuse(name);
-        let expected = world.model.poll(name, world.alarms).expect("it is not through");
+        let expected = world.model.poll(name, world.alarms).expect("a waiter that is here has not completed");
         if expected == Poll::Ready(Ok(())) {
-            world.in_flight.push((name, world.model.need(name)));
+            world.collecting.push((name, world.model.need(name)));
         }
         (world.waiters[name].take(), world.alarms, expected)
     });
-    let mut future = future.expect("it is here");
+    let mut future = future.expect("the waiter was picked from those that are here");
     let waker = Waker::from(Arc::new(Alarm { waiter: name, number, actions }));
     let outcome = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut future).poll(&mut Context::from_waker(&waker))));
     match (outcome, expected) {
         (Ok(Poll::Ready(Ok(permit))), Poll::Ready(Ok(()))) => world(|world| {
-            world.land(name);
+            world.end_collecting(name);
             world.permits.push(permit);
         }),
         (Ok(Poll::Ready(Err(_))), Poll::Ready(Err(()))) => {}
         (Ok(Poll::Pending), Poll::Pending) => world(|world| world.waiters[name] = Some(future)),
-        // The waker that it replaced has panicked: it is in the queue all the same.
+        // The replaced waker has panicked: the waiter is in the queue all the same.
         (Err(payload), Poll::Pending) => {
             world(|world| world.waiters[name] = Some(future));
             resume_unwind(payload);
@@ -328,10 +328,10 @@ fn poll(name: usize, actions: Actions) {
         (Err(payload), Poll::Ready(_)) => resume_unwind(payload),
         (Ok(got), expected) => panic!("a poll gave {got:?} instead of {expected:?}"),
     }
-    // The waker goes last: all is in its place again when it acts.
+    // The waker is dropped last: the state is complete again when it acts.
 }
 
-/// Some waiter that is not through.
+/// A waiter that has not completed.
 fn pick(which: u8) -> Option<usize> {
     world(|world| {
         let here = world.here();
@@ -339,7 +339,7 @@ fn pick(which: u8) -> Option<usize> {
     })
 }
 
-/// Some permit, about which the model has been told.
+/// Takes a permit, and applies `tell` to the model.
 fn take_permit(which: u8, tell: impl FnOnce(&mut Model, usize)) -> Option<OwnedSemaphorePermit> {
     world(|world| {
         let at = (!world.permits.is_empty()).then(|| usize::from(which) % world.permits.len())?;
