@@ -1,4 +1,4 @@
-//! What is allocated: nothing to acquire, wait or lock in the steady state, and little is kept after a storm.
+//! Allocations: none to acquire, wait or lock in the steady state, and little memory is kept after a storm.
 //!
 //! The counts are per thread, so neither other tests nor the harness disturb them.
 
@@ -23,13 +23,13 @@ use stanchion::{
     Push, Semaphore, blocking,
 };
 
-/// A storm.
+/// The waiters of a storm.
 const MILLION: usize = 1_000_000;
 
-/// What may be left of a storm that has passed.
+/// The bytes that may be kept after a storm.
 const SMALL: i64 = 64 * 1024;
 
-/// How many allocations `action` makes; the first round of it may make some, the next hundred count.
+/// Counts the allocations of a hundred runs of `action`, after a first run that may allocate.
 fn allocations(mut action: impl FnMut()) -> u64 {
     action();
     measure(|| (0..100).for_each(|_| action())).count_total
@@ -58,7 +58,7 @@ fn an_idle_semaphore_allocates_nothing() {
 }
 
 #[test]
-fn acquiring_and_releasing_what_is_free_allocates_nothing() {
+fn acquiring_and_releasing_free_permits_allocates_nothing() {
     let semaphore = Arc::new(Semaphore::new(5));
     assert_eq!(allocations(|| drop(ready(&mut semaphore.acquire()).unwrap())), 0);
     assert_eq!(allocations(|| drop(ready(&mut semaphore.acquire_many(3)).unwrap())), 0);
@@ -81,7 +81,7 @@ fn acquiring_and_releasing_what_is_free_allocates_nothing() {
 }
 
 #[test]
-fn locking_and_unlocking_what_is_free_allocates_nothing() {
+fn locking_and_unlocking_a_free_mutex_allocates_nothing() {
     let mutex = Arc::new(Mutex::new((1, 2)));
     assert_eq!(allocations(|| drop(ready(&mut mutex.lock()))), 0);
     assert_eq!(allocations(|| drop(ready(&mut mutex.clone().lock_owned()))), 0);
@@ -123,7 +123,7 @@ fn a_wait_allocates_nothing() {
 }
 
 #[test]
-fn a_wait_that_is_given_up_allocates_nothing() {
+fn a_cancelled_wait_allocates_nothing() {
     let semaphore = Semaphore::new(0);
     assert_eq!(allocations(|| assert!(poll(&mut semaphore.acquire()).is_pending())), 0);
     let granted_and_given_up = || {
@@ -198,7 +198,7 @@ fn a_close_with_waiters_allocates_nothing() {
     assert_eq!(info.count_total, 0);
 }
 
-/// Lets a million wait, lets `pass` deal with them, and checks what is kept when they have gone.
+/// Enqueues a million waiters, lets `pass` end their waits, and checks the memory that is kept.
 #[track_caller]
 fn storm(pass: impl for<'a> FnOnce(&'a Semaphore, Vec<Acquire<'a>>)) {
     let semaphore = Semaphore::new(0);
@@ -218,7 +218,7 @@ fn storm(pass: impl for<'a> FnOnce(&'a Semaphore, Vec<Acquire<'a>>)) {
 }
 
 #[test]
-fn a_storm_that_was_served_leaves_little() {
+fn a_granted_storm_leaves_little() {
     storm(|semaphore, line| {
         semaphore.add_permits(MILLION);
         for mut waiting in line {
@@ -228,7 +228,7 @@ fn a_storm_that_was_served_leaves_little() {
 }
 
 #[test]
-fn a_storm_that_was_served_one_by_one_leaves_little() {
+fn a_storm_granted_one_by_one_leaves_little() {
     storm(|semaphore, line| {
         for mut waiting in line {
             semaphore.add_permits(1);
@@ -238,7 +238,7 @@ fn a_storm_that_was_served_one_by_one_leaves_little() {
 }
 
 #[test]
-fn a_storm_that_was_given_up_leaves_little() {
+fn a_cancelled_storm_leaves_little() {
     storm(|_, line| drop(line));
     storm(|_, line| line.into_iter().rev().for_each(drop));
     // Every other one first.
@@ -249,7 +249,7 @@ fn a_storm_that_was_given_up_leaves_little() {
 }
 
 #[test]
-fn a_storm_that_was_turned_away_leaves_little() {
+fn a_revoked_storm_leaves_little() {
     storm(|semaphore, line| {
         semaphore.close();
         drop(line);
@@ -257,10 +257,10 @@ fn a_storm_that_was_turned_away_leaves_little() {
 }
 
 #[test]
-fn a_storm_with_survivors_who_keep_coming_back_leaves_little() {
+fn a_storm_with_waiters_that_keep_enqueueing_leaves_little() {
     const SURVIVORS: usize = 10;
     const ROUNDS: usize = if cfg!(debug_assertions) { MILLION } else { 3 * MILLION };
-    // Those who stay are the first, the last, or spread over the whole line.
+    // The waiters that stay are the first, the last, or spread over the whole queue.
     for stays in
         [|index| index < SURVIVORS, |index| index >= MILLION - SURVIVORS, |index| index % (MILLION / SURVIVORS) == 7]
     {
@@ -273,7 +273,7 @@ fn a_storm_with_survivors_who_keep_coming_back_leaves_little() {
             let mut survivors: Vec<Acquire<'_>> = line.into_iter().flatten().collect();
             assert_eq!((survivors.len(), semaphore.waiters()), (SURVIVORS, SURVIVORS));
             for round in 0..ROUNDS {
-                // The longest waiting is served, and queues up again.
+                // The head is granted, and enqueues again.
                 semaphore.add_permits(1);
                 let waiting = &mut survivors[round % SURVIVORS];
                 ready(waiting).unwrap().forget();
@@ -549,7 +549,7 @@ fn a_storm_of_parked_pushes_and_waiting_pops_leaves_little() {
 }
 
 #[test]
-fn priorities_that_are_gone_give_their_memory_back_though_a_few_stay() {
+fn removed_priorities_give_their_memory_back_if_a_few_stay() {
     const ALL: u64 = 50_000;
     let queue = PriorityQueue::<u64, ()>::unbounded();
     let keys: Vec<_> = (0..ALL).map(|priority| queue.try_push(priority, ()).unwrap()).collect();
@@ -733,7 +733,7 @@ fn a_pool_with_lifetimes_allocates_nothing() {
 }
 
 #[test]
-fn a_pool_that_recycles_what_was_idle_for_long_allocates_nothing() {
+fn a_pool_that_recycles_long_idle_objects_allocates_nothing() {
     // Each look at the clock takes an hour.
     let (start, looks) = (Instant::now(), AtomicU32::new(0));
     let clock = move || start + looks.fetch_add(1, Ordering::Relaxed) * HOUR;
@@ -890,7 +890,7 @@ fn a_cache_gives_memory_back_though_a_few_stay() {
 }
 
 #[test]
-fn a_cache_whose_entries_are_found_to_be_over_gives_their_memory_back() {
+fn a_cache_gives_back_the_memory_of_expired_entries() {
     let (clock, second) = (common::Clock::new(), Duration::from_secs(1));
     let left = measure(|| {
         let builder = LruCache::<u64, u64>::builder(2 * AS_A_MILLION as usize).time_to_live(2 * second);
@@ -907,7 +907,7 @@ fn a_cache_whose_entries_are_found_to_be_over_gives_their_memory_back() {
 }
 
 #[test]
-fn a_cache_whose_entries_are_outweighed_gives_memory_back_as_others_come() {
+fn a_cache_gives_memory_back_as_heavier_entries_evict() {
     let left = measure(|| {
         let cache = LruCache::<u64, u64>::builder(AS_A_MILLION as usize).weigher(|_, &weight| weight).build();
         (0..AS_A_MILLION).for_each(|key| _ = cache.insert(key, 1));

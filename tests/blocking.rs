@@ -1,4 +1,4 @@
-//! How a thread without a runtime waits: for whatever future, as long as it may, and in one line with the tasks.
+//! Waiting on a thread without a runtime: for any future, with or without a deadline, in one queue with tasks.
 
 #![cfg(not(loom))]
 
@@ -29,7 +29,7 @@ fn ready_at(n: usize, polls: &Cell<usize>) -> impl Future<Output = usize> {
     })
 }
 
-/// Says when it is dropped.
+/// Notes that it is dropped.
 struct Witness<'a>(&'a Cell<bool>);
 
 impl Drop for Witness<'_> {
@@ -128,7 +128,7 @@ fn a_deadline_that_has_passed_polls_nevertheless() {
 }
 
 #[test]
-fn a_wait_that_nobody_ends_elapses() {
+fn a_wait_for_nothing_elapses() {
     let semaphore = Semaphore::new(0);
     let began = Instant::now();
     let short = Duration::from_millis(5);
@@ -141,14 +141,14 @@ fn a_wait_that_nobody_ends_elapses() {
 }
 
 #[test]
-fn who_waits_for_a_deadline_sleeps_and_is_not_polled_for_nothing() {
+fn a_thread_sleeps_until_its_deadline_without_polling() {
     let polls = Cell::new(0);
     let never = poll_fn(|_| {
         polls.set(polls.get() + 1);
         Poll::<()>::Pending
     });
     assert_eq!(blocking::wait_timeout(never, Duration::from_millis(5)).unwrap_err(), Elapsed);
-    assert!(polls.get() <= 3, "without a waker, with one, after its time: not {} times", polls.get());
+    assert!(polls.get() <= 3, "without a waker, with one, after the deadline: not {} times", polls.get());
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_huge_timeout_waits() {
         thread::scope(|scope| {
             let waiting = scope.spawn(|| blocking::wait_timeout(semaphore.acquire(), timeout).map(|got| got.is_ok()));
             until(|| semaphore.waiters() == 1);
-            // Time to return early, if it does that.
+            // Time to return early, in case it does.
             for _ in 0..100 {
                 thread::yield_now();
                 assert!(!waiting.is_finished() && semaphore.waiters() == 1);
@@ -172,7 +172,7 @@ fn a_huge_timeout_waits() {
 }
 
 #[test]
-fn a_wait_that_is_over_in_time_returns_what_it_waited_for() {
+fn a_wait_that_ends_in_time_returns_the_output() {
     let semaphore = Semaphore::new(0);
     thread::scope(|scope| {
         let deadline = Instant::now() + Duration::from_secs(3_600);
@@ -188,7 +188,7 @@ fn a_wait_that_is_over_in_time_returns_what_it_waited_for() {
 }
 
 #[test]
-fn what_elapses_is_dropped_before_the_return() {
+fn a_future_that_elapses_is_dropped_before_the_return() {
     let dropped = Cell::new(false);
     let witness = Witness(&dropped);
     let future = async {
@@ -200,7 +200,7 @@ fn what_elapses_is_dropped_before_the_return() {
 }
 
 #[test]
-fn an_acquire_that_elapses_leaves_the_line() {
+fn an_acquire_that_elapses_is_cancelled() {
     let semaphore = Semaphore::new(3);
     thread::scope(|scope| {
         assert!(blocking::wait_timeout(semaphore.acquire_many(5), Duration::ZERO).is_err());
@@ -217,12 +217,12 @@ fn an_acquire_that_elapses_leaves_the_line() {
 }
 
 #[test]
-fn an_acquire_that_elapses_when_it_was_granted_passes_the_grant_on() {
+fn a_granted_acquire_that_elapses_passes_the_grant_on() {
     let semaphore = Semaphore::new(0);
     let mut next = Task::new(semaphore.acquire());
     {
         let mut acquire = semaphore.acquire();
-        // Granted, but nobody tells the thread: the time is over when it learns of it.
+        // Granted, but its thread is not woken: the deadline has passed when it polls again.
         let unaware = poll_fn(|_| {
             if semaphore.waiters() == 0 {
                 assert!(poll(&mut acquire).is_pending() && next.is_pending());
@@ -238,7 +238,7 @@ fn an_acquire_that_elapses_when_it_was_granted_passes_the_grant_on() {
     assert_eq!(state(&semaphore), (1, 0));
 }
 
-/// The same by a race: whichever comes first, no permit is lost.
+/// The same by a race: whichever is first, no permit is lost.
 #[test]
 fn a_timeout_that_races_with_a_grant_loses_no_permit() {
     let semaphore = Semaphore::new(0);
@@ -259,7 +259,7 @@ fn a_timeout_that_races_with_a_grant_loses_no_permit() {
     });
 }
 
-/// A future that never tires of waking itself must not take the deadline away from its waiter.
+/// A future that keeps waking itself must not keep its thread from the deadline.
 #[test]
 fn a_future_that_always_wakes_itself_elapses_nevertheless() {
     const ENOUGH: usize = 1_000_000;
@@ -274,7 +274,7 @@ fn parking_and_unparking_in_the_future_do_no_harm() {
     let outcome = blocking::wait(poll_fn(|context| {
         polls.set(polls.get() + 1);
         context.waker().wake_by_ref();
-        // Eats an unpark that might have been meant for the waiter.
+        // Consumes an unpark that may be meant for the wait.
         thread::park_timeout(Duration::ZERO);
         if polls.get() == 10 { Poll::Ready("through") } else { Poll::Pending }
     }));
@@ -404,7 +404,7 @@ fn a_future_that_panics_panics_here_and_is_dropped() {
 }
 
 #[test]
-fn threads_and_tasks_are_served_in_the_order_in_which_they_came() {
+fn threads_and_tasks_are_granted_in_one_order() {
     let semaphore = Arc::new(Semaphore::new(0));
     let order = Arc::new(Mutex::new(Vec::new()));
     thread::scope(|scope| {
@@ -469,8 +469,8 @@ fn a_thread_holds_its_waker_no_longer_than_it_waits() {
 }
 
 #[test]
-fn who_was_woken_while_it_slept_to_its_deadline_is_polled_once_more() {
-    // Ready at the third poll: the first two come at once, and then the thread sleeps. A machine that is held up for as
+fn a_thread_woken_as_its_deadline_passes_polls_once_more() {
+    // Ready at the third poll: the first two are at once, and then the thread sleeps. A machine that is held up for as
     // long as the timeout does not get there.
     let ready_in_time = |timeout| {
         let mut polls = 0;

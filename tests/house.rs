@@ -159,14 +159,12 @@ const UNREVISED: &[&str] = &[
     "README.md",
     "src/arena.rs",
     "src/arena/",
-    "src/guide/async_lock.md",
     "src/guide/async_priority_channel.md",
     "src/guide/bb8.md",
     "src/guide/deadpool.md",
     "src/guide/loom.md",
     "src/guide/lru.md",
     "src/guide/moka.md",
-    "src/guide/tokio.md",
     "src/lib.rs",
     "src/lru_cache.rs",
     "src/lru_cache/",
@@ -193,16 +191,13 @@ const MAX_NAME: usize = 60;
 
 /// Tests that still have to be renamed.
 const LONG_NAMES: &[&str] = &[
-    "tests/allocations.rs",
     "tests/autotraits.rs",
-    "tests/blocking.rs",
     "tests/dependent/",
     "tests/lru_cache/",
     "tests/model/lru_cache.rs",
     "tests/pool/",
     "tests/pool_real.rs",
     "tests/priority_queue/",
-    "tests/runtimes.rs",
     "tests/task_queue/",
 ];
 

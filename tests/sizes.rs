@@ -1,4 +1,4 @@
-//! How large the public types are, on 64-bit machines.
+//! Sizes of the public types, on 64-bit machines.
 
 #![cfg(all(not(loom), target_pointer_width = "64"))]
 
