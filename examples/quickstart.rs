@@ -41,7 +41,7 @@ fn main() {
         for amount in 1..=4 {
             // A thread without a runtime stands in the same line as the tasks.
             scope.spawn(move || blocking::wait(work(amount)));
-            scope.spawn(move || smol::block_on(work(amount)));
+            scope.spawn(move || futures::executor::block_on(work(amount)));
         }
     });
     assert_eq!(*TOTAL.blocking_lock(), 40);

@@ -1,6 +1,6 @@
 //! Pages to read, without code of their own: how to come from another crate, and how to model with this one.
 //!
-//! They exist in the documentation only, and their examples are compiled and run with the tests.
+//! They exist in the documentation only, and their examples are compiled and run by `tests/guides`.
 
 /// Looking for races in your own code, with these primitives inside.
 #[doc = include_str!("guide/loom.md")]

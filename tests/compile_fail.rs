@@ -31,7 +31,15 @@ fn what_would_be_unsound_does_not_compile() {
 fn library() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--lib", "--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]);
+    cargo.args([
+        "build",
+        "--quiet",
+        "-p",
+        "stanchion",
+        "--lib",
+        "--manifest-path",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+    ]);
     cargo.arg("--target-dir").arg(target);
     let directory = if cfg!(debug_assertions) {
         target.join("debug")

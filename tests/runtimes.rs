@@ -1,5 +1,5 @@
-//! One of each primitive under tokio (both kinds), smol, futures' executor and plain threads at the same time; and soaks
-//! with random cancellation, of `STANCHION_SOAK` operations.
+//! One of each primitive under tokio (both kinds), async-executor, futures' executor and plain threads at the same time; and
+//! soaks with random cancellation, of `STANCHION_SOAK` operations.
 
 #![cfg(not(loom))]
 
@@ -59,9 +59,9 @@ where
             });
         }
         scope.spawn(|| {
-            let executor = smol::Executor::new();
+            let executor = async_executor::Executor::new();
             let tasks: Vec<_> = tasks(2).map(|number| executor.spawn(work(number, false))).collect();
-            smol::block_on(executor.run(async {
+            futures::executor::block_on(executor.run(async {
                 for task in tasks {
                     task.await;
                 }
@@ -156,7 +156,10 @@ fn the_order_of_service_spans_all_runtimes() {
             match place % 5 {
                 0 => drop(many.spawn(served)),
                 1 => drop(handle.spawn(served)),
-                2 => smol::spawn(served).detach(),
+                2 => drop(scope.spawn(|| {
+                    let executor = async_executor::Executor::new();
+                    futures::executor::block_on(executor.run(executor.spawn(served)));
+                })),
                 3 => drop(scope.spawn(|| futures::executor::block_on(served))),
                 _ => drop(scope.spawn(|| blocking::wait(served))),
             }

@@ -12,10 +12,10 @@ const EXECUTORS: [(&str, Executor); 4] = [
     ("tokio on the current thread", |workers, body| {
         on_tokio(tokio::runtime::Builder::new_current_thread().build().unwrap(), workers, body);
     }),
-    ("smol", |workers, body| {
-        let executor = smol::Executor::new();
+    ("async-executor", |workers, body| {
+        let executor = async_executor::Executor::new();
         let workers: Vec<_> = workers.into_iter().map(|run| executor.spawn(run)).collect();
-        smol::block_on(executor.run(async {
+        futures::executor::block_on(executor.run(async {
             executor.spawn(body).await;
             for worker in workers {
                 worker.await;

@@ -51,7 +51,7 @@ fn document(root: &Path) -> Result<PublicApi> {
     );
     let target = root.join("target/public-api");
     let status = Command::new("cargo")
-        .args(["rustdoc", "--quiet", "--lib", "--target-dir"])
+        .args(["rustdoc", "--quiet", "-p", "stanchion", "--lib", "--target-dir"])
         .arg(&target)
         .args(["--", "-Z", "unstable-options", "--output-format", "json"])
         .current_dir(root)

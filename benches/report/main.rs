@@ -1,4 +1,4 @@
-//! The report: `cargo run --release -p report` measures stanchion beside its peers and writes what came out into
+//! The report: `cargo run --release -p benches` measures stanchion beside its peers and writes what came out into
 //! BENCHMARKS.md.
 //!
 //! One measurement of a few nanoseconds says little: the machine is busier in one minute than in the next. So the whole

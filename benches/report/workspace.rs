@@ -10,6 +10,8 @@ use serde_json::Value;
 
 /// The package that is measured; also how the benches call it among the contenders.
 pub const OURS: &str = "stanchion";
+/// The package that has the benches, and this report.
+pub const BENCHES: &str = "benches";
 
 /// The parts of `cargo metadata` that matter here.
 #[derive(Debug)]
@@ -46,22 +48,22 @@ impl Workspace {
 
         let root = PathBuf::from(text(metadata, "workspace_root")?);
         let packages = list(&metadata["packages"]);
-        let ours = packages
+        let package = packages
             .iter()
-            .find(|package| package["name"] == OURS && package["source"].is_null())
+            .find(|package| package["name"] == BENCHES && package["source"].is_null())
             .ok_or_else(|| anyhow!("{} is not the workspace of {OURS}: start this command in there", root.display()))?;
 
         let is_bench = |target: &&Value| list(&target["kind"]).iter().any(|kind| kind == "bench");
-        let targets = list(&ours["targets"]);
+        let targets = list(&package["targets"]);
         let benches = targets.iter().filter(is_bench).map(|target| text(target, "name")).collect::<Result<_>>()?;
 
         // A package may be there in several versions; what counts is the one that our own benches link.
         let nodes = list(&metadata["resolve"]["nodes"]);
-        let node = nodes.iter().find(|node| node["id"] == ours["id"]);
+        let node = nodes.iter().find(|node| node["id"] == package["id"]);
         let linked = node.map(|node| list(&node["dependencies"])).unwrap_or_default();
         let versions = packages
             .iter()
-            .filter(|package| package["id"] == ours["id"] || linked.contains(&package["id"]))
+            .filter(|package| linked.contains(&package["id"]))
             .map(|package| Ok((text(package, "name")?, text(package, "version")?)))
             .collect::<Result<_>>()?;
 
@@ -73,7 +75,7 @@ impl Workspace {
         Ok(Self { root, criterion, benches, versions })
     }
 
-    /// The version of stanchion or of one of its direct dependencies.
+    /// The version of stanchion or of one of its peers.
     pub fn version(&self, package: &str) -> Option<&str> {
         self.versions.iter().find(|(name, _)| name == package).map(|(_, version)| version.as_str())
     }
@@ -96,12 +98,13 @@ mod tests {
             "packages": [
                 { "name": "mea", "id": "mea 1", "version": "1.0.0", "source": "registry", "targets": [] },
                 { "name": "mea", "id": "mea 2", "version": "2.0.0", "source": "registry", "targets": [] },
-                { "name": "stanchion", "id": "s", "version": "0.1.0", "source": null, "targets": [
-                    { "name": "stanchion", "kind": ["lib"] },
+                { "name": "stanchion", "id": "s", "version": "0.1.0", "source": null, "targets": [] },
+                { "name": "benches", "id": "b", "version": "0.0.0", "source": null, "targets": [
+                    { "name": "report", "kind": ["bin"] },
                     { "name": "mutex", "kind": ["bench"] },
                 ] },
             ],
-            "resolve": { "nodes": [{ "id": "s", "dependencies": ["mea 2"] }] },
+            "resolve": { "nodes": [{ "id": "b", "dependencies": ["mea 2", "s"] }] },
         })
     }
 

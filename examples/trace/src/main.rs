@@ -1,4 +1,4 @@
-//! How often a cache would have hit: `cargo run --release --example trace -- FILE --capacity N`.
+//! How often a cache would have hit: `cargo run --release -p trace -- FILE --capacity N`.
 //!
 //! Replays a trace of requests through an [`LruCache`]: looks each key up, and puts it in where it is missing.
 //! The trace is read as a stream, so it may be longer than memory.
@@ -243,8 +243,8 @@ mod tests {
     }
 
     #[test]
-    fn the_trace_beside_this_file_is_understood() -> Result<(), String> {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/trace.txt");
+    fn the_trace_of_this_package_is_understood() -> Result<(), String> {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/trace.txt");
         let stats = replay_file(&parse(&[file, "--capacity", "3"]).map_err(|error| error.to_string())?)?;
         let words = ["requests", "8", "hits", "2", "misses", "6", "evictions", "3", "hit", "ratio", "25.00", "%"];
         assert!(report(&stats).split_whitespace().eq(words), "{}", report(&stats));

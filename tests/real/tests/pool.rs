@@ -1,7 +1,6 @@
 //! Pools of real things: connections to a SQLite database, and to a server on the loopback that kills and refuses some.
 
-#![cfg(not(loom))]
-
+#[path = "../../common/mod.rs"]
 mod common;
 
 use std::collections::HashMap;
@@ -112,7 +111,7 @@ fn many_tasks_share_few_connections_to_a_database() {
     let manager = Sqlite { path: path.clone(), connections: connections.clone() };
     let pool = Arc::new(Pool::builder(manager).max_size(LIMIT).build());
     let progress = Arc::new(AtomicUsize::new(0));
-    let abandon = |entry: usize| entry % 8 == 0;
+    let abandon = |entry: usize| entry.is_multiple_of(8);
     watched(&progress, &pool, || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
         runtime.block_on(async {

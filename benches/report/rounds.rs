@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::workspace::{OURS, Workspace, cargo};
+use crate::workspace::{BENCHES, Workspace, cargo};
 
 /// Criterion's name for what it saves of this round.
 pub fn baseline(round: u32) -> String {
@@ -21,7 +21,7 @@ pub fn baseline(round: u32) -> String {
 /// Builds once, then measures `rounds` times.
 pub fn run(workspace: &Workspace, rounds: u32, filter: Option<&str>) -> Result<()> {
     if workspace.benches.is_empty() {
-        bail!("{OURS} has no benches");
+        bail!("the package {BENCHES} has no benches");
     }
     build(workspace)?;
     if filter.is_none() {
@@ -55,7 +55,7 @@ fn build(workspace: &Workspace) -> Result<()> {
 /// `cargo bench` with all bench targets by name, since the test harnesses of other targets do not know criterion's flags.
 fn bench(workspace: &Workspace) -> Command {
     let mut command = cargo();
-    command.current_dir(&workspace.root).env("CRITERION_HOME", &workspace.criterion).args(["bench", "-p", OURS]);
+    command.current_dir(&workspace.root).env("CRITERION_HOME", &workspace.criterion).args(["bench", "-p", BENCHES]);
     for bench in &workspace.benches {
         command.args(["--bench", bench]);
     }

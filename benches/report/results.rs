@@ -25,7 +25,7 @@ pub struct Measurement {
 pub fn read(criterion: &Path) -> Result<Vec<Measurement>> {
     let rounds = round_folders(criterion)?;
     if rounds.is_empty() {
-        bail!("no results under {}: run `cargo run --release -p report` first", criterion.display());
+        bail!("no results under {}: run `cargo run --release -p benches` first", criterion.display());
     }
     let measured = rounds.iter().filter(|folder| !figures::file(folder).exists());
     measured.map(|folder| measurement(folder)).collect()
@@ -100,7 +100,7 @@ mod tests {
         for folder in [criterion.path().to_owned(), criterion.path().join("criterion")] {
             let error = read(&folder).unwrap_err().to_string();
             assert!(error.starts_with("no results under "), "{error}");
-            assert!(error.ends_with(": run `cargo run --release -p report` first"), "{error}");
+            assert!(error.ends_with(": run `cargo run --release -p benches` first"), "{error}");
         }
     }
 
