@@ -1,35 +1,36 @@
 //! Slots in one `Vec`, linked by index into lists.
 //!
-//! Waiters, queued items and cache entries live here. A value sits in a slot; a slot is in at most one [`List`]; a list
-//! is a head, a tail and a length, and the links are in the slots. So push, unlink and move are O(1), allocate only when
-//! the `Vec` grows, and need no pointer: a wrong key is a `None` or a panic, never a dangling reference.
+//! Waiters, items and entries live here. A value sits in a slot; a slot is in at most one [`List`]; a list is a head, a
+//! tail and a length, and the links are in the slots. So push, unlink and move are O(1), allocate only when the `Vec`
+//! grows, and need no pointer: a wrong key is a `None` or a panic, never a dangling reference.
 //!
-//! **Keys.** A [`Key`] is an index and a stamp. Every insertion draws the next stamp, so a key outlives its value
-//! harmlessly: it answers `None` until the same index meets the same stamp again, 2^32 - 1 insertions later at the
-//! earliest. Who keeps no key for long may bring a stamp of its own instead, and read it back: a word with a use.
+//! **Keys.** A [`Key`] is an index and a stamp. Each insertion draws the next stamp, so a key that outlives its value finds
+//! nothing until the same index meets the same stamp again, 2^32 - 1 insertions later at the earliest. Keys are internal
+//! to the crate, and none is kept beyond its value's removal. A user of the arena may store a stamp of its own instead,
+//! and read it back: a word that costs no memory.
 //!
-//! **Memory follows use.** Vacant slots form one more list. A slot vacated in the lower half goes to that list's front
-//! and one vacated in the upper half to its back, and insertion takes the front, so new values drift downwards; vacant
-//! slots at the very end are cut off; the `Vec` halves when it is at most a quarter full. Once the last values of a storm
-//! have left, its memory is given back, without anybody having been moved. [`KEEP`] slots stay for the next time, so that
-//! a steady population never meets the allocator. The cost is amortised: growing to a storm's size, and cutting off what
-//! it leaves behind, takes some nanoseconds per slot, at once.
+//! **Vacant slots form a stack.** A removed value's slot is the first to be reused, while its cache line is still warm, and
+//! neither insertion nor removal touches another vacant slot.
+//!
+//! **Memory.** The `Vec` never shrinks while it holds values. Once it is empty its owner may take the whole allocation out
+//! with [`take_surplus`](Arena::take_surplus), and free it without its lock. [`KEEP`] slots stay, so that a steady
+//! population never meets the allocator.
 
 use std::num::{NonZeroU32, NonZeroU64};
 
 /// No index: the end of a list.
 const NIL: u32 = u32::MAX;
 
-/// So many values at most; few in the crate's own tests, so that they reach it.
+/// The most values that an arena holds; few in the crate's own tests, so that they reach it.
 pub(crate) const LIMIT: usize = if cfg!(all(test, not(loom))) { 5_000 } else { NIL as usize };
 
-/// Slots that are kept when everything has left: less than 100 KiB of waiters, and no allocation for a population of up to
-/// this size that comes and goes. Small under loom and fuzzing, so that they reach what lies beyond.
-const KEEP: usize = if cfg!(any(loom, fuzzing)) { 4 } else { 1024 };
+/// The slots that an empty arena keeps: at most 64 KiB of waiters. Few under loom and fuzzing, so that they reach what
+/// lies beyond.
+pub(crate) const KEEP: usize = if cfg!(any(loom, fuzzing)) { 4 } else { 1024 };
 
-/// Names a value in an [`Arena`], for as long as that value is in it.
+/// Names a value in an [`Arena`] as long as that value is in it.
 ///
-/// The stamp is in the low half, the index in the high one: a single word, which travels in a register.
+/// The stamp is the low half, the index the high one: a single word, which is passed in a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key(NonZeroU64);
 
@@ -45,8 +46,17 @@ pub(crate) struct List {
 #[derive(Debug)]
 pub(crate) struct Arena<T> {
     slots: Vec<Slot<T>>,
-    vacant: List,
+    /// The top of the stack of vacant slots, which are linked by `next`.
+    vacant: u32,
+    /// The number of occupied slots.
+    len: u32,
     last_stamp: NonZeroU32,
+}
+
+/// The allocation of an arena that has become empty, to be freed without a lock.
+#[derive(Debug)]
+pub(crate) struct Surplus<T> {
+    _slots: Vec<Slot<T>>,
 }
 
 #[derive(Debug)]
@@ -95,20 +105,18 @@ impl List {
 
 impl<T> Arena<T> {
     pub(crate) const fn new() -> Self {
-        Self { slots: Vec::new(), vacant: List::new(), last_stamp: NonZeroU32::MAX }
+        Self { slots: Vec::new(), vacant: NIL, len: 0, last_stamp: NonZeroU32::MAX }
     }
 
     /// Puts `value` into a slot that is in no list.
     ///
     /// # Panics
     ///
-    /// When 2^32 - 1 slots are taken. Nothing has changed then.
-    #[inline(always)]
+    /// When 2^32 - 1 slots are occupied. Nothing has changed then.
+    #[inline]
     pub(crate) fn insert(&mut self, value: T) -> Key {
-        let stamp = self.last_stamp.checked_add(1).unwrap_or(NonZeroU32::MIN);
-        let key = self.insert_stamped(stamp, value);
-        self.last_stamp = stamp;
-        key
+        let stamp = self.next_stamp();
+        self.insert_stamped(stamp, value)
     }
 
     /// Puts `value` into a slot that is in no list, with a stamp of the caller's.
@@ -116,22 +124,34 @@ impl<T> Arena<T> {
     /// # Panics
     ///
     /// As [`insert`](Self::insert) does.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn insert_stamped(&mut self, stamp: NonZeroU32, value: T) -> Key {
-        let entry = Entry::Occupied { stamp, value };
-        let index = match self.vacant.head {
-            NIL => {
+        let slot = Slot { prev: NIL, next: NIL, entry: Entry::Occupied { stamp, value } };
+        Key::new(self.occupy(slot), stamp)
+    }
+
+    fn next_stamp(&mut self) -> NonZeroU32 {
+        self.last_stamp = self.last_stamp.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        self.last_stamp
+    }
+
+    /// Puts `slot` in the place of the topmost vacant one, or at the end.
+    #[inline]
+    fn occupy(&mut self, slot: Slot<T>) -> u32 {
+        let mut index = self.vacant;
+        match self.slots.get_mut(index as usize) {
+            Some(vacant) => {
+                self.vacant = vacant.next;
+                *vacant = slot;
+            }
+            None => {
                 assert!(self.slots.len() < LIMIT, "an arena holds at most 2^32 - 1 values");
-                self.slots.push(Slot { prev: NIL, next: NIL, entry });
-                self.slots.len() as u32 - 1
+                index = self.slots.len() as u32;
+                self.slots.push(slot);
             }
-            index => {
-                detach(&mut self.slots, &mut self.vacant, index);
-                self.slots[index as usize].entry = entry;
-                index
-            }
-        };
-        Key::new(index, stamp)
+        }
+        self.len += 1;
+        index
     }
 
     /// Puts `value` into the slot of `key`, where it is linked, with a stamp of the caller's.
@@ -149,7 +169,7 @@ impl<T> Arena<T> {
     #[inline(always)]
     pub(crate) fn reserve_within(&mut self, limit: usize) {
         let len = self.slots.len();
-        if len == self.slots.capacity() && len < limit && self.vacant.is_empty() {
+        if len == self.slots.capacity() && len < limit && !self.has_vacancy() {
             self.slots.reserve_exact(len.max(4).min(limit - len));
         }
     }
@@ -161,9 +181,24 @@ impl<T> Arena<T> {
     /// As [`insert`](Self::insert) does.
     #[inline(always)]
     pub(crate) fn push_back(&mut self, list: &mut List, value: T) -> Key {
-        let key = self.insert(value);
-        attach_back(&mut self.slots, list, key.index());
-        key
+        let stamp = self.next_stamp();
+        let index = self.occupy(Slot { prev: list.tail, next: NIL, entry: Entry::Occupied { stamp, value } });
+        match self.slots.get_mut(list.tail as usize) {
+            Some(before) => before.next = index,
+            None => list.head = index,
+        }
+        list.tail = index;
+        list.len += 1;
+        Key::new(index, stamp)
+    }
+
+    /// Returns the head of `list`.
+    #[inline]
+    pub(crate) fn front_mut(&mut self, list: &List) -> Option<(Key, &mut T)> {
+        match self.slots.get_mut(list.head as usize)?.entry {
+            Entry::Occupied { stamp, ref mut value } => Some((Key::new(list.head, stamp), value)),
+            Entry::Vacant => None,
+        }
     }
 
     /// Takes the head out of `list`. The value keeps its slot, which is in no list then.
@@ -245,7 +280,7 @@ impl<T> Arena<T> {
 
     /// Puts the slot of `key`, which is in no list, behind that of `before` into its ring, or makes a ring of it.
     ///
-    /// A ring is a list without ends: whoever is in it can be taken out of it without knowing more than that.
+    /// A ring is a list without ends: a slot can be taken out of it without knowing its list.
     #[inline(always)]
     pub(crate) fn join(&mut self, before: Option<Key>, key: Key) {
         let index = key.index();
@@ -273,13 +308,13 @@ impl<T> Arena<T> {
     /// Whether some slot is vacant.
     #[inline(always)]
     pub(crate) fn has_vacancy(&self) -> bool {
-        !self.vacant.is_empty()
+        self.vacant != NIL
     }
 
     /// Whether no other value can be inserted.
     #[inline(always)]
     pub(crate) fn is_full(&self) -> bool {
-        self.slots.len() == LIMIT && self.vacant.is_empty()
+        self.len as usize == LIMIT
     }
 
     /// How many slots there are, vacant ones included: every index is lower.
@@ -308,23 +343,25 @@ impl<T> Arena<T> {
         if let Some(list) = list_of(self.get(key)?) {
             detach(&mut self.slots, list, key.index());
         }
-        let index = key.index() as usize;
-        let entry = if index == self.slots.len() - 1 {
-            let last = self.slots.pop();
-            self.trim();
-            last?.entry
-        } else {
-            if index < self.slots.len() / 2 {
-                attach_front(&mut self.slots, &mut self.vacant, key.index());
-            } else {
-                attach_back(&mut self.slots, &mut self.vacant, key.index());
-            }
-            std::mem::replace(&mut self.slots[index].entry, Entry::Vacant)
-        };
+        let slot = &mut self.slots[key.index() as usize];
+        let entry = std::mem::replace(&mut slot.entry, Entry::Vacant);
+        (slot.prev, slot.next) = (NIL, self.vacant);
+        self.vacant = key.index();
+        self.len -= 1;
         match entry {
             Entry::Occupied { value, .. } => Some(value),
             Entry::Vacant => None,
         }
+    }
+
+    /// Takes the allocation out if no value is left in it and it is larger than an empty arena keeps.
+    #[inline(always)]
+    pub(crate) fn take_surplus(&mut self) -> Option<Box<Surplus<T>>> {
+        if self.len > 0 || self.slots.len() <= KEEP {
+            return None;
+        }
+        self.vacant = NIL;
+        Some(Box::new(Surplus { _slots: std::mem::take(&mut self.slots) }))
     }
 
     #[inline(always)]
@@ -384,26 +421,6 @@ impl<T> Arena<T> {
             Entry::Vacant => None,
         })
     }
-
-    /// Cuts off the vacant slots that have come to stand at the end, and gives memory back once three quarters of it
-    /// lie idle.
-    #[inline(always)]
-    fn trim(&mut self) {
-        while let Some(Slot { entry: Entry::Vacant, .. }) = self.slots.last() {
-            if self.vacant.len() == self.slots.len() {
-                // Everybody has left: no need to unlink one by one.
-                self.slots.clear();
-                self.vacant = List::new();
-                break;
-            }
-            let index = self.slots.len() - 1;
-            detach(&mut self.slots, &mut self.vacant, index as u32);
-            self.slots.truncate(index);
-        }
-        if self.slots.capacity() > KEEP && self.slots.len() <= self.slots.capacity() / 4 {
-            self.slots.shrink_to(KEEP.max(self.slots.len() * 2));
-        }
-    }
 }
 
 #[inline(always)]
@@ -447,11 +464,10 @@ fn detach<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
     list.len -= 1;
 }
 
-#[cfg(any(test, fuzzing, loom, debug_assertions))]
 impl<T> Arena<T> {
-    /// How many values are in the arena, in a list or not.
+    /// Returns the number of values in the arena, in a list or not.
     pub(crate) fn len(&self) -> usize {
-        self.slots.len() - self.vacant.len()
+        self.len as usize
     }
 
     /// All values, in no order.
@@ -479,7 +495,7 @@ impl<T> Arena<T> {
             loop {
                 let slot = &self.slots[at as usize];
                 assert!(!std::mem::replace(&mut seen[at as usize], true), "slot {at} is in two places");
-                assert_eq!(slot.prev, prev, "slot {at} does not know who stands before it");
+                assert_eq!(slot.prev, prev, "slot {at} links back to its predecessor");
                 assert!(matches!(slot.entry, Entry::Occupied { .. }), "vacant slot {at} is in a ring");
                 if at == ring.index() {
                     break;
@@ -487,28 +503,31 @@ impl<T> Arena<T> {
                 (prev, at) = (at, slot.next);
             }
         }
-        for list in lists.iter().copied().chain([&self.vacant]) {
-            let vacant = std::ptr::eq(list, &self.vacant);
+        for list in lists {
             let (mut prev, mut at, mut len) = (NIL, list.head, 0);
             while at != NIL {
                 let slot = &self.slots[at as usize];
                 assert!(!std::mem::replace(&mut seen[at as usize], true), "slot {at} is in two places");
-                assert_eq!(slot.prev, prev, "slot {at} does not know who stands before it");
-                assert_eq!(matches!(slot.entry, Entry::Vacant), vacant, "slot {at} is in the wrong kind of list");
+                assert_eq!(slot.prev, prev, "slot {at} links back to its predecessor");
+                assert!(matches!(slot.entry, Entry::Occupied { .. }), "vacant slot {at} is in a list");
                 (prev, at, len) = (at, slot.next, len + 1);
             }
-            assert_eq!(list.tail, prev, "a list ends elsewhere than it says");
-            assert_eq!(list.len, len, "a list is not as long as it says");
+            assert_eq!(list.tail, prev, "a list ends at its tail");
+            assert_eq!(list.len, len, "a list counts its slots");
         }
+        let (mut at, mut vacant) = (self.vacant, 0);
+        while at != NIL {
+            assert!(!std::mem::replace(&mut seen[at as usize], true), "slot {at} is in two places");
+            assert!(
+                matches!(self.slots[at as usize].entry, Entry::Vacant),
+                "occupied slot {at} is on the vacant stack"
+            );
+            (at, vacant) = (self.slots[at as usize].next, vacant + 1);
+        }
+        assert_eq!(self.slots.len(), self.len() + vacant, "each slot is occupied or on the vacant stack");
         for (index, slot) in self.slots.iter().enumerate().filter(|&(index, _)| !seen[index]) {
-            assert!(matches!(slot.entry, Entry::Occupied { .. }), "vacant slot {index} is lost");
-            assert_eq!((slot.prev, slot.next), (NIL, NIL), "slot {index} has links but no list");
+            assert!(matches!(slot.entry, Entry::Occupied { .. }), "vacant slot {index} is on the stack");
+            assert_eq!((slot.prev, slot.next), (NIL, NIL), "slot {index} is in no list and has no links");
         }
-        assert!(!matches!(self.slots.last(), Some(Slot { entry: Entry::Vacant, .. })), "the last slot is vacant");
-        let capacity = self.slots.capacity();
-        assert!(capacity <= KEEP || self.slots.len() > capacity / 4, "memory is kept for nobody");
     }
 }
-
-#[cfg(any(fuzzing, all(test, not(loom))))]
-pub mod sequence;

@@ -1,6 +1,6 @@
-//! Any future of this crate, or of yours, from a thread without a runtime.
+//! Blocks a thread on a future of this crate, or on any other.
 //!
-//! A thread that waits here stands in the same queue as the tasks: its place is that of its first poll.
+//! A thread that blocks here waits in the same queue as the tasks: its place is that of its first poll.
 //!
 //! ```
 //! use stanchion::{Semaphore, blocking};
@@ -10,11 +10,17 @@
 //! assert_eq!(permit.num_permits(), 1);
 //! ```
 //!
-//! Do not block a thread that an async runtime runs its tasks on: the task that would end your wait may be one of them.
+//! # Deadlocks
+//!
+//! Do not block a thread on which an async runtime runs its tasks: the task that would end the wait may be one of them. On a
+//! runtime with one thread the wait then never ends, and on a larger one it does not end once as many threads block. The
+//! functions cannot detect this, since they know no runtime. Inside a task write `.await`; from synchronous code that runs
+//! inside a task, move the blocking call to a thread of its own, for example by tokio's `spawn_blocking` or
+//! `block_in_place`.
 
 use std::fmt;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -25,7 +31,12 @@ use crate::sync::{self, Condvar, Mutex};
 ///
 /// # Panics
 ///
-/// When the future does, polled or dropped.
+/// When polling or dropping the future panics.
+///
+/// # Deadlocks
+///
+/// Never returns if the future waits for a task of the runtime thread that it blocks; see the
+/// [module's page](self#deadlocks).
 ///
 /// # Examples
 ///
@@ -37,7 +48,7 @@ use crate::sync::{self, Condvar, Mutex};
 /// assert_eq!(mutex.into_inner(), 2);
 /// ```
 pub fn wait<F: Future>(future: F) -> F::Output {
-    match poll_until(future, None) {
+    match poll_until(pin!(future), None) {
         Ok(output) => output,
         Err(Elapsed) => unreachable!("a wait without a deadline does not elapse"),
     }
@@ -45,15 +56,20 @@ pub fn wait<F: Future>(future: F) -> F::Output {
 
 /// Blocks the current thread until `future` is ready, for at most `timeout`.
 ///
-/// The future is polled at least once, also when `timeout` is zero. A timeout too long for the clock waits for ever.
+/// The future is polled at least once, even if `timeout` is zero. A timeout beyond the clock's range never elapses.
 ///
 /// # Errors
 ///
-/// [`Elapsed`] when the time is over. The future has been dropped then.
+/// Returns [`Elapsed`] when the timeout has elapsed. The future has been dropped then.
 ///
 /// # Panics
 ///
-/// When the future does, polled or dropped.
+/// When polling or dropping the future panics.
+///
+/// # Deadlocks
+///
+/// Blocks for the whole timeout if the future waits for a task of the runtime thread that it blocks; see the
+/// [module's page](self#deadlocks).
 ///
 /// # Examples
 ///
@@ -66,20 +82,25 @@ pub fn wait<F: Future>(future: F) -> F::Output {
 /// assert_eq!(outcome.err(), Some(blocking::Elapsed));
 /// ```
 pub fn wait_timeout<F: Future>(future: F, timeout: Duration) -> Result<F::Output, Elapsed> {
-    poll_until(future, sync::after(timeout))
+    poll_until(pin!(future), sync::deadline_after(timeout))
 }
 
 /// Blocks the current thread until `future` is ready, at most until `deadline`.
 ///
-/// The future is polled at least once, also when `deadline` has passed.
+/// The future is polled at least once, even if `deadline` has passed.
 ///
 /// # Errors
 ///
-/// [`Elapsed`] when the deadline has passed. The future has been dropped then.
+/// Returns [`Elapsed`] when the deadline has passed. The future has been dropped then.
 ///
 /// # Panics
 ///
-/// When the future does, polled or dropped.
+/// When polling or dropping the future panics.
+///
+/// # Deadlocks
+///
+/// Blocks until the deadline if the future waits for a task of the runtime thread that it blocks; see the
+/// [module's page](self#deadlocks).
 ///
 /// # Examples
 ///
@@ -90,49 +111,56 @@ pub fn wait_timeout<F: Future>(future: F, timeout: Duration) -> Result<F::Output
 /// assert_eq!(blocking::wait_until(async { 7 }, Instant::now()), Ok(7));
 /// ```
 pub fn wait_until<F: Future>(future: F, deadline: Instant) -> Result<F::Output, Elapsed> {
-    poll_until(future, sync::at(deadline))
+    poll_until(pin!(future), sync::deadline_at(deadline))
 }
 
-/// The time was over before the future was ready.
+/// The error of a wait that ended before the future was ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed;
 
 impl fmt::Display for Elapsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the time was over before the future was ready")
+        f.write_str("the time elapsed before the future was ready")
     }
 }
 
 impl std::error::Error for Elapsed {}
 
-fn poll_until<F: Future>(future: F, deadline: Option<Instant>) -> Result<F::Output, Elapsed> {
+/// Like [`wait`], for a future that registers the waker of each poll, as those of this crate do: it allocates nothing if
+/// the future is ready at once.
+pub(crate) fn wait_reregistering<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    // Most waits are over before they begin, and need nowhere to sleep.
-    if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        return Ok(output);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => wait(future),
     }
-    // As if just woken: the first poll with a waker comes at once.
-    let parker = Arc::new(Parker { notified: Mutex::new(true), condvar: Condvar::default() });
+}
+
+/// Polls with a waker of this wait from the first poll on, since a future may keep the waker of its first poll for good.
+fn poll_until<F: Future>(mut future: Pin<&mut F>, deadline: Option<Instant>) -> Result<F::Output, Elapsed> {
+    let parker = Arc::new(Parker { notified: Mutex::new(false), condvar: Condvar::default() });
     let waker = Waker::from(parker.clone());
-    // Looked at after every poll: a future that is woken all the time does not outlast the deadline, and one that was
-    // woken while it slept is polled once more.
-    while deadline.is_none_or(|deadline| Instant::now() < deadline) {
-        parker.park(deadline);
+    loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return Ok(output);
         }
+        // Checked after each poll: a future that is woken all the time does not outlast the deadline, and one that was
+        // woken while this thread slept is polled once more.
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(Elapsed);
+        }
+        parker.park(deadline);
     }
-    Err(Elapsed)
 }
 
-/// Where one wait sleeps. Its flag is its own, so that nothing else that parks or unparks the thread can eat a wake.
+/// Where one wait sleeps. The flag is its own, so that no other user of the thread's parking can consume a wake.
 struct Parker {
     notified: Mutex<bool>,
     condvar: Condvar,
 }
 
 impl Parker {
-    /// Sleeps until woken since the last return, or until the deadline.
+    /// Sleeps until it has been woken since the last return, or until the deadline.
     fn park(&self, deadline: Option<Instant>) {
         let mut notified = self.notified.lock();
         while !*notified {
@@ -152,7 +180,7 @@ impl Wake for Parker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Set under the lock: the sleeper is either before its check and sees it, or asleep and is notified.
+        // Set under the lock: the sleeper either has not checked yet and sees it, or is asleep and is notified.
         *self.notified.lock() = true;
         self.condvar.notify_one();
     }

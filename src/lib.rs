@@ -53,6 +53,7 @@ mod arena;
 pub mod blocking;
 mod lru_cache;
 mod mutex;
+mod panic;
 mod pool;
 mod priority_queue;
 mod semaphore;
@@ -79,9 +80,6 @@ pub use semaphore::{
 };
 pub use task_queue::{Idle, Panic, Run, TaskError, TaskHandle, TaskQueue, TrySubmitError};
 
-#[cfg(any(fuzzing, all(test, not(loom))))]
-#[doc(hidden)]
-pub use arena::sequence as arena_sequence;
 #[cfg(any(fuzzing, all(test, not(loom))))]
 #[doc(hidden)]
 pub use lru_cache::shard_sequence as lru_cache_shard_sequence;

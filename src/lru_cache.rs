@@ -28,8 +28,9 @@ use std::time::{Duration, Instant};
 
 use crate::arena::Key;
 use crate::blocking;
+use crate::panic::{Guarded, Panics};
 use crate::sync;
-use crate::wait_list::{Guarded, Panics, WakeBatch};
+use crate::wait_list::WakeBatch;
 
 mod flight;
 mod shard;
@@ -1047,7 +1048,7 @@ impl<K, V, S> LruCache<K, V, S> {
         let panics = self.settle_noticed(gone);
         let mut of_wakers = Panics::default();
         wake(section, flight, batch, &mut of_wakers);
-        of_wakers.forget();
+        of_wakers.discard();
         panics.resume_or(in_hand)
     }
 

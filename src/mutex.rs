@@ -1,13 +1,34 @@
-//! A fair async mutex: a semaphore of one around a cell.
+//! A fair async mutex: a semaphore with one permit around a cell.
 //!
-//! All waiting is the semaphore's. What is added here is the data: the sole permit is the right to it, and a guard is
-//! that permit. Every guard owns a [`Held`], whose drop returns the permit; mapping a guard moves the `Held` on, so the
-//! mutex is unlocked exactly once whatever panics in between.
+//! All waiting is the semaphore's. This file adds the data: the sole permit is the right to it, and a guard is that permit.
+//! Every guard owns a [`Held`], which returns the permit when it is dropped; mapping a guard moves the `Held` on, so the mutex is unlocked
+//! exactly once, whatever panics in between.
 //!
-//! This is the one file with `unsafe`, and all of it rests on one sentence: **while a `Held` exists, its owner alone
-//! may touch the cell.** That holds because a `Held` is made only where the sole permit was acquired (a guard's `new` is
-//! called when a lock future is ready, or `try_take` or `take_sole` has succeeded), no permit is ever added, and it is not
-//! `Clone`. The semaphore's ordering makes what one owner wrote visible to the next.
+//! # Soundness
+//!
+//! This is the one file with `unsafe`. Its argument has three parts.
+//!
+//! **Exclusion.** *While a `Held` exists, its owner alone may access the cell.* A `Held` is created only where the sole
+//! permit was acquired (a guard's `new` is called when a lock future is ready, or when `try_take_sole` or `take_sole` has
+//! succeeded), no permit is ever added, and `Held` is not `Clone`. The semaphore's orderings make what one owner wrote visible
+//! to the next. A reference into the cell borrows the guard that owns the `Held`, so it ends before the unlock.
+//!
+//! **Life of the pointer.** A mapped guard has a raw pointer to a part of the value. The value outlives it: a borrowed guard
+//! keeps the lifetime `'a` of the mutex's borrow in its type, an owned one keeps the `Arc`. The value does not move, since
+//! nothing moves it out while the mutex is borrowed or shared, and the part does not move or end, since only the guard's owner
+//! could change the value, and the guard gives no access but to the part.
+//!
+//! **Types of the part.** The closure of `map` is `for<'x> FnOnce(&'x mut T) -> &'x mut U`, so what it returns must be valid
+//! for *each* lifetime `'x` at which `&'x mut T` is well-formed: for as long as all borrows within `T` last. It may borrow from
+//! the value, or from data that `T` itself borrows, or be leaked. So the pointer is valid as long as the type of the guard
+//! keeps `T` (or an upper bound for its borrows) alive:
+//!
+//! - `MutexGuard<'a, T>` to `MappedMutexGuard<'a, U>`, and `MappedMutexGuard<'a, U>` to `MappedMutexGuard<'a, V>`: the type
+//!   that leaves was well-formed with `&'a mut`, so its borrows outlast `'a`, which stays.
+//! - `OwnedMutexGuard<T>` to `OwnedMappedMutexGuard<T, U>`: `T` stays, and is invariant.
+//! - `OwnedMappedMutexGuard<T, U>` to `OwnedMappedMutexGuard<T, V>`: **`U` leaves, and no lifetime bounds it.** If it were
+//!   `&'b mut V`, the closure could return a reborrow that lasts as long as `'b`, which the new type does not mention. So `map`
+//!   and `try_map` require `U: 'static` there. (`tests/compile_fail` has both exploits.)
 
 #![allow(unsafe_code)]
 
@@ -20,101 +41,49 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::blocking;
-use crate::semaphore::{Acquiring, Host, Semaphore};
-use crate::sync::{UnsafeCell, const_fn};
+use crate::semaphore::{Acquiring, AsSemaphore, Semaphore};
+use crate::sync::{AccessTracker, UnsafeCell, const_fn};
 
-/// Lets one in at a time, first come, first served.
+/// A fair async mutex.
 ///
-/// The guard may be held across an `.await`. When it never is, and waiting is short, a blocking mutex such as std's is
-/// the better choice. There is no poisoning: a panic while the guard is held unlocks.
+/// The guard may be held across an `.await`. When it never is, and the critical sections are short, a blocking mutex such as
+/// std's is the better choice. There is no poisoning: a panic while the guard is held unlocks.
 ///
 /// # Fairness
 ///
-/// The lock is handed over in the order in which the futures were first polled, directly: while somebody waits,
+/// The lock is handed over directly, in the order in which the futures were first polled: while one waits,
 /// [`try_lock`](Self::try_lock) fails.
 ///
 /// # Memory ordering
 ///
-/// What happened before an unlock happens before the next lock.
+/// What happened before an unlock happens before the next lock, and before a [`waiters`](Self::waiters) that observes it.
 ///
 /// # Examples
 ///
 /// ```
-/// use stanchion::{Mutex, blocking};
+/// use stanchion::Mutex;
 ///
 /// static TOTAL: Mutex<u64> = Mutex::new(0);
 ///
-/// blocking::wait(async {
-///     *TOTAL.lock().await += 2;
-/// });
-/// assert_eq!(*TOTAL.blocking_lock(), 2);
+/// # stanchion::blocking::wait(async {
+/// *TOTAL.lock().await += 2;
+/// assert_eq!(*TOTAL.lock().await, 2);
+/// # });
 /// ```
 pub struct Mutex<T: ?Sized> {
-    /// Holds one permit: the right to `value`.
-    semaphore: Semaphore,
+    lock: RawLock,
     value: UnsafeCell<T>,
 }
 
-/// A future of [`Mutex::lock`].
-///
-/// # Cancel safety
-///
-/// Dropping it gives up the place in the queue; a lock that it had been handed goes to the next in line.
-/// Forgetting it, or keeping it without polling it on, holds up everybody behind it.
-///
-/// # Panics
-///
-/// When it is polled after it was ready.
-#[must_use = "futures do nothing unless polled"]
-pub struct Lock<'a, T: ?Sized>(Acquiring<&'a Mutex<T>>);
-
-/// A future of [`Mutex::lock_owned`].
-///
-/// # Cancel safety
-///
-/// Dropping it gives up the place in the queue; a lock that it had been handed goes to the next in line.
-/// Forgetting it, or keeping it without polling it on, holds up everybody behind it.
-///
-/// # Panics
-///
-/// When it is polled after it was ready.
-#[must_use = "futures do nothing unless polled"]
-pub struct LockOwned<T: ?Sized>(Acquiring<Arc<Mutex<T>>>);
-
-/// Access to the value of a [`Mutex`], which is unlocked when this is dropped.
-#[must_use = "dropping a guard unlocks the mutex at once"]
-pub struct MutexGuard<'a, T: ?Sized> {
-    held: Held<&'a Mutex<T>>,
-    /// `Send` and `Sync` as the reference that this stands for.
-    marker: PhantomData<&'a mut T>,
+/// The part of a mutex that does not depend on the type of the value.
+struct RawLock {
+    /// Holds one permit: the right to the value.
+    semaphore: Semaphore,
+    /// Lets loom see each access to the value, through mapped guards too.
+    accesses: AccessTracker,
 }
 
-/// Access to the value of a shared [`Mutex`], which is unlocked when this is dropped.
-#[must_use = "dropping a guard unlocks the mutex at once"]
-pub struct OwnedMutexGuard<T: ?Sized> {
-    held: Held<Arc<Mutex<T>>>,
-    /// `Sync` only if the value is, and `Unpin` though it may not be: the value is not in here.
-    marker: PhantomData<Box<T>>,
-}
-
-/// Access to a part of the value of a [`Mutex`], which is unlocked when this is dropped.
-#[must_use = "dropping a guard unlocks the mutex at once"]
-pub struct MappedMutexGuard<'a, U: ?Sized> {
-    // Held for its drop.
-    held: Held<&'a Semaphore>,
-    part: *mut U,
-    marker: PhantomData<&'a mut U>,
-}
-
-/// Access to a part of the value of a shared [`Mutex`], which is unlocked when this is dropped.
-#[must_use = "dropping a guard unlocks the mutex at once"]
-pub struct OwnedMappedMutexGuard<T: ?Sized, U: ?Sized = T> {
-    // Held for its drop, and to keep the value alive.
-    held: Held<Arc<Mutex<T>>>,
-    part: *mut U,
-}
-
-/// The mutex is locked, or somebody else is first in line.
+/// The error of a `try_lock`: the mutex is locked, or a future waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TryLockError(());
 
@@ -130,11 +99,12 @@ impl<T> Mutex<T> {
         /// ```
         #[must_use]
         pub const fn new(value: T) -> Self {
-            Self { semaphore: Semaphore::new(1), value: UnsafeCell::new(value) }
+            let lock = RawLock { semaphore: Semaphore::new(1), accesses: AccessTracker::new() };
+            Self { lock, value: UnsafeCell::new(value) }
         }
     }
 
-    /// Returns the value.
+    /// Consumes the mutex and returns the value.
     ///
     /// # Examples
     ///
@@ -147,11 +117,11 @@ impl<T> Mutex<T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Locks the mutex, waiting in line for it if need be.
+    /// Locks the mutex, waiting for it if necessary.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the place in the queue and loses nothing.
+    /// Dropping the future gives up its place in the queue; a lock that it had been granted goes to the next waiter.
     ///
     /// # Examples
     ///
@@ -167,33 +137,35 @@ impl<T: ?Sized> Mutex<T> {
         Lock(Acquiring::new(self, 1))
     }
 
-    /// Locks the mutex with a guard that keeps it alive, waiting in line for it if need be.
+    /// Locks the mutex with a guard that keeps it alive, waiting for it if necessary.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the place in the queue and loses nothing.
+    /// Dropping the future gives up its place in the queue; a lock that it had been granted goes to the next waiter.
     ///
     /// # Examples
     ///
     /// ```
     /// use std::sync::Arc;
-    /// use stanchion::{Mutex, blocking};
+    /// use stanchion::Mutex;
     ///
+    /// # stanchion::blocking::wait(async {
     /// let mutex = Arc::new(Mutex::new(1));
-    /// let mut guard = blocking::wait(mutex.clone().lock_owned());
+    /// let mut guard = mutex.clone().lock_owned().await;
     /// std::thread::spawn(move || *guard += 1).join().unwrap();
-    /// assert_eq!(*mutex.try_lock().unwrap(), 2);
+    /// assert_eq!(*mutex.lock().await, 2);
+    /// # });
     /// ```
     #[inline]
     pub fn lock_owned(self: Arc<Self>) -> LockOwned<T> {
         LockOwned(Acquiring::new(self, 1))
     }
 
-    /// Locks the mutex if it is free and nobody waits.
+    /// Locks the mutex if it is unlocked and no future waits.
     ///
     /// # Errors
     ///
-    /// [`TryLockError`] otherwise.
+    /// Returns [`TryLockError`] otherwise.
     ///
     /// # Examples
     ///
@@ -205,15 +177,14 @@ impl<T: ?Sized> Mutex<T> {
     /// ```
     #[inline]
     pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, TryLockError> {
-        self.semaphore.try_take(1).map_err(|_| TryLockError(()))?;
-        Ok(MutexGuard::new(self))
+        if self.lock.semaphore.try_take_sole() { Ok(MutexGuard::new(self)) } else { Err(TryLockError(())) }
     }
 
-    /// Locks the mutex with a guard that keeps it alive, if it is free and nobody waits.
+    /// Locks the mutex with a guard that keeps it alive, if it is unlocked and no future waits.
     ///
     /// # Errors
     ///
-    /// [`TryLockError`] otherwise.
+    /// Returns [`TryLockError`] otherwise.
     ///
     /// # Examples
     ///
@@ -225,13 +196,15 @@ impl<T: ?Sized> Mutex<T> {
     /// ```
     #[inline]
     pub fn try_lock_owned(self: Arc<Self>) -> Result<OwnedMutexGuard<T>, TryLockError> {
-        self.semaphore.try_take(1).map_err(|_| TryLockError(()))?;
-        Ok(OwnedMutexGuard::new(self))
+        if self.lock.semaphore.try_take_sole() { Ok(OwnedMutexGuard::new(self)) } else { Err(TryLockError(())) }
     }
 
-    /// Locks the mutex, blocking the current thread in the same line as the tasks.
+    /// Locks the mutex, blocking the current thread in the same queue as the tasks.
     ///
-    /// Not for threads that an async runtime runs its tasks on; see [`blocking`].
+    /// # Deadlocks
+    ///
+    /// Never returns if the lock is held by a task of the runtime thread that it blocks; inside a task write
+    /// `mutex.lock().await`. See [`blocking`](blocking#deadlocks).
     ///
     /// # Examples
     ///
@@ -241,12 +214,15 @@ impl<T: ?Sized> Mutex<T> {
     /// assert_eq!(mutex.into_inner(), 2);
     /// ```
     pub fn blocking_lock(&self) -> MutexGuard<'_, T> {
-        blocking::wait(self.lock())
+        blocking::wait_reregistering(self.lock())
     }
 
-    /// Locks the mutex with a guard that keeps it alive, blocking the current thread in the same line as the tasks.
+    /// Locks the mutex with a guard that keeps it alive, blocking the current thread in the same queue as the tasks.
     ///
-    /// Not for threads that an async runtime runs its tasks on; see [`blocking`].
+    /// # Deadlocks
+    ///
+    /// Never returns if the lock is held by a task of the runtime thread that it blocks; inside a task write
+    /// `mutex.lock_owned().await`. See [`blocking`](blocking#deadlocks).
     ///
     /// # Examples
     ///
@@ -258,10 +234,10 @@ impl<T: ?Sized> Mutex<T> {
     /// assert_eq!(*mutex.try_lock().unwrap(), 2);
     /// ```
     pub fn blocking_lock_owned(self: Arc<Self>) -> OwnedMutexGuard<T> {
-        blocking::wait(self.lock_owned())
+        blocking::wait_reregistering(self.lock_owned())
     }
 
-    /// The value, without locking: the borrow proves that nobody else can.
+    /// Returns a reference to the value, without locking: the exclusive borrow proves that no guard is in use.
     ///
     /// # Examples
     ///
@@ -271,11 +247,10 @@ impl<T: ?Sized> Mutex<T> {
     /// assert_eq!(mutex.into_inner(), 2);
     /// ```
     pub fn get_mut(&mut self) -> &mut T {
-        // SAFETY: `&mut self` excludes every guard but a forgotten one, which can do nothing.
-        self.value.with_mut(|value| unsafe { &mut *value })
+        self.value.get_mut()
     }
 
-    /// How many wait: polled and not yet handed the lock.
+    /// Returns the number of futures that wait: polled and not yet granted the lock.
     ///
     /// # Examples
     ///
@@ -284,33 +259,82 @@ impl<T: ?Sized> Mutex<T> {
     /// ```
     #[must_use]
     pub fn waiters(&self) -> usize {
-        self.semaphore.waiters()
+        self.lock.semaphore.waiters()
     }
 
-    #[cfg(any(test, fuzzing, loom, debug_assertions))]
+    /// Checks every invariant of the state; for tests, and not part of the public interface.
     #[doc(hidden)]
     pub fn validate(&self) {
-        self.semaphore.validate();
-        assert!(self.semaphore.available_permits() <= 1, "a mutex has one permit");
+        self.lock.semaphore.validate();
+        assert!(self.lock.semaphore.available_permits() <= 1, "a mutex has one permit");
     }
 }
 
-impl<'a, T: ?Sized> Future for Lock<'a, T> {
-    type Output = MutexGuard<'a, T>;
+/// Defines the future of a lock, which holds the mutex by `$Handle`, and is ready with `$Guard`.
+macro_rules! lock_future {
+    ($Lock:ident<$($lifetime:lifetime,)? T>, $Handle:ty, $Guard:ident, $method:literal) => {
+        #[doc = concat!("Future returned by [`Mutex::", $method, "`].")]
+        ///
+        /// # Cancel safety
+        ///
+        /// Dropping it gives up its place in the queue; a lock that it had been granted goes to the next waiter. Forgetting it,
+        /// or keeping it without polling it, holds up every waiter behind it.
+        ///
+        /// # Panics
+        ///
+        /// When it is polled after it was ready.
+        #[must_use = "futures do nothing unless polled"]
+        pub struct $Lock<$($lifetime,)? T: ?Sized>(Acquiring<$Handle>);
 
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(cx).map(|mutex| MutexGuard::new(mutex.expect("a mutex is never closed")))
-    }
+        impl<$($lifetime,)? T: ?Sized> Future for $Lock<$($lifetime,)? T> {
+            type Output = $Guard<$($lifetime,)? T>;
+
+            #[inline]
+            fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+                self.0.poll(cx).map(|mutex| $Guard::new(mutex.expect("a mutex is never closed")))
+            }
+        }
+
+        impl<$($lifetime,)? T: ?Sized> fmt::Debug for $Lock<$($lifetime,)? T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.debug(stringify!($Lock), f)
+            }
+        }
+    };
 }
 
-impl<T: ?Sized> Future for LockOwned<T> {
-    type Output = OwnedMutexGuard<T>;
+lock_future!(Lock<'a, T>, &'a Mutex<T>, MutexGuard, "lock");
+lock_future!(LockOwned<T>, Arc<Mutex<T>>, OwnedMutexGuard, "lock_owned");
 
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(cx).map(|mutex| OwnedMutexGuard::new(mutex.expect("a mutex is never closed")))
-    }
+/// A guard that gives access to the value of a [`Mutex`], which is unlocked when it is dropped.
+#[must_use = "dropping a guard unlocks the mutex at once"]
+pub struct MutexGuard<'a, T: ?Sized> {
+    held: Held<&'a Mutex<T>>,
+    /// `Send` and `Sync` as the reference that this stands for.
+    marker: PhantomData<&'a mut T>,
+}
+
+/// A guard that gives access to the value of a shared [`Mutex`], which is unlocked when it is dropped.
+#[must_use = "dropping a guard unlocks the mutex at once"]
+pub struct OwnedMutexGuard<T: ?Sized> {
+    held: Held<Arc<Mutex<T>>>,
+    /// `Sync` only if the value is, and `Unpin` even if it is not: the value is not in here.
+    marker: PhantomData<Box<T>>,
+}
+
+/// A guard that gives access to a part of the value of a [`Mutex`], which is unlocked when it is dropped.
+#[must_use = "dropping a guard unlocks the mutex at once"]
+pub struct MappedMutexGuard<'a, U: ?Sized> {
+    held: Held<&'a RawLock>,
+    part: *mut U,
+    marker: PhantomData<&'a mut U>,
+}
+
+/// A guard that gives access to a part of the value of a shared [`Mutex`], which is unlocked when it is dropped.
+#[must_use = "dropping a guard unlocks the mutex at once"]
+pub struct OwnedMappedMutexGuard<T: ?Sized, U: ?Sized = T> {
+    held: Held<Arc<Mutex<T>>>,
+    part: *mut U,
 }
 
 impl<'a, T: ?Sized> MutexGuard<'a, T> {
@@ -318,7 +342,7 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
         Self { held: Held(mutex), marker: PhantomData }
     }
 
-    /// The mutex that this guard locks.
+    /// Returns the mutex that this guard locks.
     ///
     /// # Examples
     ///
@@ -340,7 +364,7 @@ impl<T: ?Sized> OwnedMutexGuard<T> {
         Self { held: Held(mutex), marker: PhantomData }
     }
 
-    /// The mutex that this guard locks.
+    /// Returns the mutex that this guard locks.
     ///
     /// # Examples
     ///
@@ -358,13 +382,26 @@ impl<T: ?Sized> OwnedMutexGuard<T> {
     }
 }
 
-/// `map` and `try_map`, the same for all four guards: a pointer to the part, and the `Held` moved on.
+impl<'a, U: ?Sized> MappedMutexGuard<'a, U> {
+    fn new(held: Held<&'a RawLock>, part: *mut U) -> Self {
+        Self { held, part, marker: PhantomData }
+    }
+}
+
+impl<T: ?Sized, U: ?Sized> OwnedMappedMutexGuard<T, U> {
+    fn new(held: Held<Arc<Mutex<T>>>, part: *mut U) -> Self {
+        Self { held, part }
+    }
+}
+
+/// Defines `map` and `try_map`, which are the same for all four guards: a pointer to the part, and the `Held` moved on.
 macro_rules! mapping {
-    (impl[$($generics:tt)*] $Guard:ident<$($argument:tt),*> over $Value:ident, $make:literal => $Mapped:ty: $move_on:expr) => {
+    (impl[$($generics:tt)*] $Guard:ident<$($argument:tt),*> over $Value:ident $(: $bound:lifetime)?, $make:literal
+        => $Mapped:ty: $move_on:expr) => {
         impl<$($generics)*> $Guard<$($argument),*> {
-            /// Narrows the access to a part of the value.
+            /// Maps the guard to a part of the value.
             ///
-            /// An associated function, so that it hides no method of the value. A panic in `f` unlocks the mutex.
+            /// This is an associated function, so that it hides no method of the value. A panic of `f` unlocks the mutex.
             ///
             /// # Examples
             ///
@@ -381,18 +418,19 @@ macro_rules! mapping {
             pub fn map<V: ?Sized, F>(mut this: Self, f: F) -> $Mapped
             where
                 F: FnOnce(&mut $Value) -> &mut V,
+                $($Value: $bound,)?
             {
                 let part: *mut V = f(&mut *this);
                 $move_on(this.held, part)
             }
 
-            /// Narrows the access to a part of the value, if there is such a part.
+            /// Maps the guard to a part of the value, if there is such a part.
             ///
-            /// An associated function, so that it hides no method of the value. A panic in `f` unlocks the mutex.
+            /// This is an associated function, so that it hides no method of the value. A panic of `f` unlocks the mutex.
             ///
             /// # Errors
             ///
-            /// The guard as it was, when `f` returns `None`.
+            /// Returns the guard as it was, when `f` returns `None`.
             ///
             /// # Examples
             ///
@@ -407,6 +445,7 @@ macro_rules! mapping {
             pub fn try_map<V: ?Sized, F>(mut this: Self, f: F) -> Result<$Mapped, Self>
             where
                 F: FnOnce(&mut $Value) -> Option<&mut V>,
+                $($Value: $bound,)?
             {
                 match f(&mut *this).map(|part| part as *mut V) {
                     Some(part) => Ok($move_on(this.held, part)),
@@ -418,59 +457,67 @@ macro_rules! mapping {
 }
 
 mapping!(impl['a, T: ?Sized] MutexGuard<'a, T> over T, "mutex.try_lock().unwrap()"
-    => MappedMutexGuard<'a, V>: |held: Held<&'a Mutex<T>>, part| MappedMutexGuard::new(held.forget_type(), part));
+    => MappedMutexGuard<'a, V>: |held: Held<&'a Mutex<T>>, part| MappedMutexGuard::new(held.erase_type(), part));
 mapping!(impl['a, U: ?Sized] MappedMutexGuard<'a, U> over U, "MutexGuard::map(mutex.try_lock().unwrap(), |pair| pair)"
     => MappedMutexGuard<'a, V>: MappedMutexGuard::new);
 mapping!(impl[T: ?Sized] OwnedMutexGuard<T> over T, "mutex.clone().try_lock_owned().unwrap()"
     => OwnedMappedMutexGuard<T, V>: OwnedMappedMutexGuard::new);
-mapping!(impl[T: ?Sized, U: ?Sized] OwnedMappedMutexGuard<T, U> over U,
+// `U` leaves the type: see "Types of the part" above.
+mapping!(impl[T: ?Sized, U: ?Sized] OwnedMappedMutexGuard<T, U> over U: 'static,
     "OwnedMutexGuard::map(mutex.clone().try_lock_owned().unwrap(), |pair| pair)"
     => OwnedMappedMutexGuard<T, V>: OwnedMappedMutexGuard::new);
 
-impl<'a, U: ?Sized> MappedMutexGuard<'a, U> {
-    fn new(held: Held<&'a Semaphore>, part: *mut U) -> Self {
-        Self { held, part, marker: PhantomData }
-    }
-}
+/// The right to a mutex's value: the sole permit, returned when this is dropped.
+struct Held<H: Deref<Target: AsRawLock>>(H);
 
-impl<T: ?Sized, U: ?Sized> OwnedMappedMutexGuard<T, U> {
-    fn new(held: Held<Arc<Mutex<T>>>, part: *mut U) -> Self {
-        Self { held, part }
-    }
-}
-
-/// The right to a mutex's value: its sole permit, returned when this is dropped.
-struct Held<H: Deref<Target: Host>>(H);
-
-impl<H: Deref<Target: Host>> Drop for Held<H> {
+impl<H: Deref<Target: AsRawLock>> Drop for Held<H> {
     #[inline]
     fn drop(&mut self) {
-        self.0.semaphore().release_sole();
+        self.0.as_raw_lock().semaphore.release_sole();
     }
 }
 
 impl<'a, T: ?Sized> Held<&'a Mutex<T>> {
-    /// The same right, when the type of the whole no longer matters.
-    fn forget_type(self) -> Held<&'a Semaphore> {
-        let semaphore = &self.0.semaphore;
+    /// Moves the right on, without the type of the whole value.
+    fn erase_type(self) -> Held<&'a RawLock> {
+        let lock = &self.0.lock;
         std::mem::forget(self);
-        Held(semaphore)
+        Held(lock)
     }
 }
 
-impl<T: ?Sized> Host for Mutex<T> {
+/// A mutex, with or without the type of its value.
+trait AsRawLock {
+    fn as_raw_lock(&self) -> &RawLock;
+}
+
+impl AsRawLock for RawLock {
     #[inline]
-    fn semaphore(&self) -> &Semaphore {
-        &self.semaphore
+    fn as_raw_lock(&self) -> &RawLock {
+        self
+    }
+}
+
+impl<T: ?Sized> AsRawLock for Mutex<T> {
+    #[inline]
+    fn as_raw_lock(&self) -> &RawLock {
+        &self.lock
+    }
+}
+
+impl<T: ?Sized> AsSemaphore for Mutex<T> {
+    #[inline]
+    fn as_semaphore(&self) -> &Semaphore {
+        &self.lock.semaphore
     }
 
     #[inline]
     fn take_fast(&self, _one: usize) -> bool {
-        self.semaphore.take_sole()
+        self.lock.semaphore.take_sole()
     }
 }
 
-// SAFETY: a shared mutex hands out `&mut T`, to one thread at a time; the value moves between threads, so `T: Send`, and
+// SAFETY: a shared mutex gives out `&mut T`, to one thread at a time; the value moves between threads, so `T: Send`, and
 // is never shared through the mutex itself.
 unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 
@@ -479,93 +526,44 @@ unsafe impl<U: ?Sized + Send> Send for MappedMutexGuard<'_, U> {}
 // SAFETY: as above; a shared guard gives only `&U`.
 unsafe impl<U: ?Sized + Sync> Sync for MappedMutexGuard<'_, U> {}
 
-// SAFETY: as `OwnedMutexGuard<T>`, which is what it keeps, and `&mut U`, which is what it gives.
+// SAFETY: as `OwnedMutexGuard<T>`, which it keeps alive, and `&mut U`, which it gives out.
 unsafe impl<T: ?Sized + Send, U: ?Sized + Send> Send for OwnedMappedMutexGuard<T, U> {}
 // SAFETY: as above; a shared guard gives only `&U`.
 unsafe impl<T: ?Sized + Send + Sync, U: ?Sized + Send + Sync> Sync for OwnedMappedMutexGuard<T, U> {}
 
-impl<T: ?Sized> Deref for MutexGuard<'_, T> {
-    type Target = T;
+/// Defines the access through a guard to what `$pointer` points to, seen by loom.
+macro_rules! access {
+    ($([$($generics:tt)*] $Guard:ty => $Target:ident: |$this:ident| $pointer:expr;)*) => {$(
+        impl<$($generics)*> Deref for $Guard {
+            type Target = $Target;
 
-    #[inline]
-    fn deref(&self) -> &T {
-        // SAFETY: this guard owns the `Held`, and is borrowed for as long as the reference lives.
-        self.held.0.value.with(|value| unsafe { &*value })
-    }
-}
+            #[inline]
+            fn deref(&self) -> &$Target {
+                let $this = self;
+                $this.held.0.as_raw_lock().accesses.read();
+                // SAFETY: this guard owns the `Held` that gives the right to the value, which the pointer points to (or into),
+                // and is borrowed for as long as the reference lives.
+                unsafe { &*$pointer }
+            }
+        }
 
-impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as in `deref`, and the borrow is exclusive.
-        self.held.0.value.with_mut(|value| unsafe { &mut *value })
-    }
-}
+        impl<$($generics)*> DerefMut for $Guard {
+            #[inline]
+            fn deref_mut(&mut self) -> &mut $Target {
+                let $this = self;
+                $this.held.0.as_raw_lock().accesses.write();
+                // SAFETY: as in `deref`, and the borrow is exclusive.
+                unsafe { &mut *$pointer }
+            }
+        }
 
-impl<T: ?Sized> Deref for OwnedMutexGuard<T> {
-    type Target = T;
-
-    #[inline]
-    fn deref(&self) -> &T {
-        // SAFETY: this guard owns the `Held`, and is borrowed for as long as the reference lives.
-        self.held.0.value.with(|value| unsafe { &*value })
-    }
-}
-
-impl<T: ?Sized> DerefMut for OwnedMutexGuard<T> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as in `deref`, and the borrow is exclusive.
-        self.held.0.value.with_mut(|value| unsafe { &mut *value })
-    }
-}
-
-impl<U: ?Sized> Deref for MappedMutexGuard<'_, U> {
-    type Target = U;
-
-    #[inline]
-    fn deref(&self) -> &U {
-        // SAFETY: `part` is of the value that this guard's `Held` gives the right to.
-        unsafe { &*self.part }
-    }
-}
-
-impl<U: ?Sized> DerefMut for MappedMutexGuard<'_, U> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut U {
-        // SAFETY: as in `deref`, and the borrow is exclusive.
-        unsafe { &mut *self.part }
-    }
-}
-
-impl<T: ?Sized, U: ?Sized> Deref for OwnedMappedMutexGuard<T, U> {
-    type Target = U;
-
-    #[inline]
-    fn deref(&self) -> &U {
-        // SAFETY: `part` is of the value that this guard's `Held` keeps alive and gives the right to.
-        unsafe { &*self.part }
-    }
-}
-
-impl<T: ?Sized, U: ?Sized> DerefMut for OwnedMappedMutexGuard<T, U> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut U {
-        // SAFETY: as in `deref`, and the borrow is exclusive.
-        unsafe { &mut *self.part }
-    }
-}
-
-/// A guard shows what it guards.
-macro_rules! show {
-    ($([$($generics:tt)*] $Guard:ty;)*) => {$(
-        impl<$($generics)* + fmt::Debug> fmt::Debug for $Guard {
+        impl<$($generics)*> fmt::Debug for $Guard where $Target: fmt::Debug {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 (**self).fmt(f)
             }
         }
 
-        impl<$($generics)* + fmt::Display> fmt::Display for $Guard {
+        impl<$($generics)*> fmt::Display for $Guard where $Target: fmt::Display {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 (**self).fmt(f)
             }
@@ -573,34 +571,22 @@ macro_rules! show {
     )*};
 }
 
-show! {
-    [T: ?Sized] MutexGuard<'_, T>;
-    [T: ?Sized] OwnedMutexGuard<T>;
-    [U: ?Sized] MappedMutexGuard<'_, U>;
-    [T: ?Sized, U: ?Sized] OwnedMappedMutexGuard<T, U>;
+access! {
+    [T: ?Sized] MutexGuard<'_, T> => T: |this| this.held.0.value.get();
+    [T: ?Sized] OwnedMutexGuard<T> => T: |this| this.held.0.value.get();
+    [U: ?Sized] MappedMutexGuard<'_, U> => U: |this| this.part;
+    [T: ?Sized, U: ?Sized] OwnedMappedMutexGuard<T, U> => U: |this| this.part;
 }
 
 impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Mutex");
-        // Not `try_lock`, which may have to wait for somebody who decides.
-        if self.semaphore.take_sole() {
-            debug.field("value", &&*MutexGuard::new(self)).finish()
+        // Not `try_lock`, which may block for a moment.
+        if self.lock.semaphore.take_sole() {
+            debug.field("data", &&*MutexGuard::new(self)).finish()
         } else {
-            debug.field("value", &format_args!("<locked>")).finish()
+            debug.field("data", &format_args!("<locked>")).finish()
         }
-    }
-}
-
-impl<T: ?Sized> fmt::Debug for Lock<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.debug("Lock", f)
-    }
-}
-
-impl<T: ?Sized> fmt::Debug for LockOwned<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.debug("LockOwned", f)
     }
 }
 
@@ -618,7 +604,7 @@ impl<T> From<T> for Mutex<T> {
 
 impl fmt::Display for TryLockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the mutex is locked, or somebody else is first in line")
+        f.write_str("the mutex is locked, or a future waits for it")
     }
 }
 

@@ -54,8 +54,9 @@ use self::object::Pooled;
 pub use self::object::{Metrics, Object, OwnedObject};
 use self::state::{Aftermath, State};
 use crate::arena::Key;
+use crate::panic::{Guarded, Panics};
 use crate::sync::{self, Exclusive, MutexGuard};
-use crate::wait_list::{Guarded, Panics, Turn, drop_quietly};
+use crate::wait_list::TaskWaker;
 
 /// Makes the objects of a [`Pool`], and says whether they are still good.
 ///
@@ -864,7 +865,7 @@ impl<M: Manager> Pool<M> {
             // A second panic that got out of here would abort.
             let mut panics = Panics::default();
             panics.catch(|| self.judge(pooled));
-            panics.forget();
+            panics.discard();
         } else {
             self.judge(pooled);
         }
@@ -924,7 +925,7 @@ impl<M: Manager> Pool<M> {
     /// [`change`](Self::change), on behalf of somebody who must not lose what it has in hand.
     fn change_quietly<R>(&self, change: impl FnOnce(&mut State<M>, &mut Aftermath<M>) -> R) -> R {
         let (result, panics) = self.change_and_catch(change);
-        panics.forget();
+        panics.discard();
         result
     }
 
@@ -1098,7 +1099,7 @@ impl<M: Manager> Replenishing<'_, M> {
                 }),
                 Progress::Failed(error) => {
                     // Somebody's panic shall not cost the error.
-                    pool.release(0, 1).forget();
+                    pool.release(0, 1).discard();
                     return Poll::Ready(Err(error));
                 }
             }
@@ -1138,42 +1139,26 @@ impl<M: Manager> Future for PoolClosed<'_, M> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         assert!(!self.done, "a future is not polled after it was ready");
         let pool = self.pool;
-        // Outlive the lock, since they may hold wakers.
-        let (mut left, mut spare) = (None, None);
-        loop {
-            {
-                let mut state = pool.state.lock();
-                match self.waiter {
-                    None if state.is_over() => break,
-                    None => {
-                        if let Some(waker) = spare.take() {
-                            self.waiter = Some(state.closers.enqueue((), waker));
-                            return Poll::Pending;
-                        }
-                    }
-                    Some(waiter) => match state.closers.poll(waiter, cx.waker(), &mut spare) {
-                        Turn::Left(gone) => {
-                            self.waiter = None;
-                            left = gone.waker;
-                            break;
-                        }
-                        Turn::Waiting => return Poll::Pending,
-                        Turn::NeedsWaker => {}
-                    },
+        let closed = TaskWaker::new(cx.waker()).poll_with(|waker| {
+            let mut state = pool.state.lock();
+            let Some(waiter) = self.waiter else {
+                if state.is_over() {
+                    return Ok(Poll::Ready(()));
                 }
-            }
-            spare = Some(cx.waker().clone());
-        }
-        self.done = true;
-        drop_quietly(left.into_iter().chain(spare));
-        Poll::Ready(())
+                self.waiter = Some(state.closers.enqueue((), waker.take()?));
+                return Ok(Poll::Pending);
+            };
+            Ok(state.closers.poll(waiter, waker)?.map(|_| self.waiter = None))
+        });
+        self.done = closed.is_ready();
+        closed
     }
 }
 
 impl<M: Manager> Drop for PoolClosed<'_, M> {
     fn drop(&mut self) {
         if let Some(waiter) = self.waiter {
-            let left = self.pool.state.lock().closers.leave(waiter);
+            let left = self.pool.state.lock().closers.remove(waiter);
             Panics::of_drops(left).resume();
         }
     }

@@ -39,8 +39,9 @@ use std::task::{Context, Poll, Waker};
 
 use self::line::{Item, Line, Place};
 use crate::arena::{self, Arena, List};
+use crate::panic::Panics;
 use crate::sync::{self, MutexGuard, const_fn};
-use crate::wait_list::{Guarded, Panics, Turn, WaitList, WakeBatch};
+use crate::wait_list::{NeedsClone, TaskWaker, WaitList, WakeBatch};
 
 /// Serves the most urgent first, and equals in the order of their arrival.
 ///
@@ -559,7 +560,7 @@ impl<P: Ord, T> PriorityQueue<P, T> {
         let mut batch = WakeBatch::default();
         let drained = self.state.lock().drain(self.capacity, &mut batch);
         // As in `take`.
-        self.wake([None, None], &mut batch).forget();
+        self.wake(None, &mut batch).discard();
         drained
     }
 }
@@ -653,7 +654,7 @@ impl<P, T> PriorityQueue<P, T> {
     pub fn close(&self) {
         let mut batch = WakeBatch::default();
         self.state.lock().close(&mut batch);
-        self.wake([None, None], &mut batch).resume();
+        self.wake(None, &mut batch).resume();
     }
 
     /// Whether the queue was closed.
@@ -688,7 +689,7 @@ impl<P, T> PriorityQueue<P, T> {
         let mut batch = WakeBatch::default();
         state.settle(&mut batch);
         drop(state);
-        self.wake([None, None], &mut batch).resume();
+        self.wake(None, &mut batch).resume();
     }
 
     /// Removes an item as planned.
@@ -698,7 +699,7 @@ impl<P, T> PriorityQueue<P, T> {
         let taken = state.take(plan, &mut batch);
         drop(state);
         // A panic of somebody's waker is not passed on: what was taken would be lost with it.
-        self.wake([None, None], &mut batch).forget();
+        self.wake(None, &mut batch).discard();
         taken
     }
 
@@ -708,7 +709,7 @@ impl<P, T> PriorityQueue<P, T> {
         let mut batch = WakeBatch::default();
         let (left, taken) = {
             let mut state = self.state.lock();
-            let left = state.pushes.leave(waiter);
+            let left = state.pushes.remove(waiter);
             let parked = left.as_ref().is_some_and(|left| left.grant.is_none());
             let taken = parked.then(|| state.extract(item));
             // A pop may have a reservation for it.
@@ -717,7 +718,7 @@ impl<P, T> PriorityQueue<P, T> {
         };
         let mut panics = Panics::of_drops(left);
         panics.catch(|| drop(taken));
-        panics.catch(|| self.wake([None, None], &mut batch).resume());
+        panics.catch(|| self.wake(None, &mut batch).resume());
         panics.resume();
     }
 
@@ -731,14 +732,14 @@ impl<P, T> PriorityQueue<P, T> {
             state.settle(&mut batch);
             left
         };
-        self.wake([left, None], &mut batch).resume();
+        self.wake(left, &mut batch).resume();
     }
 
     /// Drops wakers that nobody has a use for, then wakes those who were served: the last thing to do, without the lock,
     /// since wakers may do anything. If some panic, the others are woken all the same.
     #[inline(always)]
-    fn wake(&self, spare: [Option<Waker>; 2], batch: &mut WakeBatch) -> Panics {
-        let mut panics = Panics::of_drops(spare.into_iter().flatten());
+    fn wake(&self, spare: Option<Waker>, batch: &mut WakeBatch) -> Panics {
+        let mut panics = Panics::of_drops(spare);
         if !batch.is_empty() {
             panics.catch(|| batch.wake(|batch| self.state.lock().take_wakers(batch)));
         }
@@ -768,51 +769,47 @@ impl<P: Ord, T> Push<'_, P, T> {
     #[inline(never)]
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<Key, Closed<(P, T)>>> {
         let mut batch = WakeBatch::default();
-        // Outlive the lock, since they may hold wakers. A comparison may panic while there is a spare one.
-        let mut spare = Guarded(self.parked.is_none().then(|| cx.waker().clone()));
-        let mut left = None;
-        let outcome = loop {
-            let mut state = self.queue.state.lock();
-            match self.parked {
-                None => match state.admit(&mut self.offer, self.queue.capacity) {
-                    Ok(key) => {
-                        state.settle(&mut batch);
-                        break Ok(key);
-                    }
-                    Err(Refusal::Closed) => break Err(Closed(refused(&mut self.offer))),
-                    Err(Refusal::Full) => {
-                        self.parked = Some(state.park(&mut self.offer, &mut spare.0));
-                        // A pop that waits is entitled to what has parked.
-                        state.settle(&mut batch);
-                        drop(state);
-                        self.queue.wake([None, None], &mut batch).resume();
-                        return Poll::Pending;
-                    }
-                },
-                Some((waiter, item)) => match state.pushes.poll(waiter, cx.waker(), &mut spare.0) {
-                    Turn::Left(gone) => {
-                        self.parked = None;
-                        left = gone.waker;
-                        break match gone.grant {
-                            Some(key) => Ok(key),
-                            None => Err(Closed(state.extract(item))),
-                        };
-                    }
-                    Turn::Waiting => return Poll::Pending,
-                    Turn::NeedsWaker => {}
-                },
-            }
-            drop(state);
-            spare.0 = Some(cx.waker().clone());
-        };
-        let panics = self.queue.wake([spare.0.take(), left], &mut batch);
+        let waker = if self.parked.is_none() { TaskWaker::cloned(cx.waker()) } else { TaskWaker::new(cx.waker()) };
+        let outcome = waker.poll_with(|waker| self.attempt(waker, &mut batch));
+        let panics = self.queue.wake(None, &mut batch);
         // As in `take`, if the item is given back.
-        if outcome.is_ok() {
-            panics.resume()
+        if matches!(outcome, Poll::Ready(Err(_))) {
+            panics.discard();
         } else {
-            panics.forget()
+            panics.resume();
         }
-        Poll::Ready(outcome)
+        outcome
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn attempt(
+        &mut self,
+        waker: &mut TaskWaker<'_>,
+        batch: &mut WakeBatch,
+    ) -> Result<Poll<Result<Key, Closed<(P, T)>>>, NeedsClone> {
+        let mut state = self.queue.state.lock();
+        let Some((waiter, item)) = self.parked else {
+            return Ok(match state.admit(&mut self.offer, self.queue.capacity) {
+                Ok(key) => {
+                    state.settle(batch);
+                    Poll::Ready(Ok(key))
+                }
+                Err(Refusal::Closed) => Poll::Ready(Err(Closed(refused(&mut self.offer)))),
+                Err(Refusal::Full) => {
+                    self.parked = Some(state.park(&mut self.offer, waker)?);
+                    // A pop that waits is entitled to what has parked.
+                    state.settle(batch);
+                    Poll::Pending
+                }
+            });
+        };
+        Ok(state.pushes.poll(waiter, waker)?.map(|removed| {
+            self.parked = None;
+            match removed.grant {
+                Some(key) => Ok(key),
+                None => Err(Closed(state.extract(item))),
+            }
+        }))
     }
 }
 
@@ -887,58 +884,59 @@ impl<'a, P, T> Popping<'a, P, T> {
     {
         let mut batch = WakeBatch::default();
         let mut panics = Panics::default();
-        // As in `Push::wait`.
-        let mut spare = Guarded(needs_waker.then(|| cx.waker().clone()));
-        let mut left = None;
-        let taken = loop {
-            let mut state = self.queue.state.lock();
-            let entitled = match self.waiter {
-                Some(waiter) => state.pops.is_granted(waiter),
-                None => state.unreserved() > 0,
-            };
-            if entitled {
-                let plan = state.plan_pop();
-                if let Some(waiter) = self.waiter.take() {
-                    left = state.leave(waiter);
-                }
-                sink(state.take(plan, &mut batch));
-                let mut taken = 1;
-                while taken < limit && state.unreserved() > 0 {
-                    // Caught, since there are others to wake for what has been taken already.
-                    let mut plan = None;
-                    panics.catch(|| plan = Some(state.plan_pop()));
-                    let Some(plan) = plan else { break };
-                    sink(state.take(plan, &mut batch));
-                    taken += 1;
-                }
-                break taken;
-            }
-            match self.waiter {
-                None if state.is_over() => break 0,
-                None => {
-                    if let Some(waker) = spare.0.take() {
-                        self.waiter = Some(state.pops.enqueue((), waker));
-                        return Poll::Pending;
-                    }
-                }
-                Some(waiter) => match state.pops.poll(waiter, cx.waker(), &mut spare.0) {
-                    Turn::Left(gone) => {
-                        self.waiter = None;
-                        left = gone.waker;
-                        break 0;
-                    }
-                    Turn::Waiting => return Poll::Pending,
-                    Turn::NeedsWaker => {}
-                },
-            }
-            drop(state);
-            spare.0 = Some(cx.waker().clone());
-        };
-        self.done = true;
+        let waker = if needs_waker { TaskWaker::cloned(cx.waker()) } else { TaskWaker::new(cx.waker()) };
+        let taken = waker.poll_with(|waker| self.attempt(waker, limit, &mut sink, &mut batch, &mut panics));
+        self.done = taken.is_ready();
         // As in `take`.
-        self.queue.wake([spare.0.take(), left], &mut batch).forget();
+        self.queue.wake(None, &mut batch).discard();
         panics.resume();
-        Poll::Ready(taken)
+        taken
+    }
+
+    fn attempt(
+        &mut self,
+        waker: &mut TaskWaker<'_>,
+        limit: usize,
+        sink: &mut impl FnMut((P, T)),
+        batch: &mut WakeBatch,
+        panics: &mut Panics,
+    ) -> Result<Poll<usize>, NeedsClone>
+    where
+        P: Ord,
+    {
+        let mut state = self.queue.state.lock();
+        let entitled = match self.waiter {
+            Some(waiter) => state.pops.is_granted(waiter),
+            None => state.unreserved() > 0,
+        };
+        if entitled {
+            let plan = state.plan_pop();
+            if let Some(waiter) = self.waiter.take() {
+                waker.discard(state.leave(waiter));
+            }
+            sink(state.take(plan, batch));
+            let mut taken = 1;
+            while taken < limit && state.unreserved() > 0 {
+                // Caught, since there are others to wake for what has been taken already.
+                let mut plan = None;
+                panics.catch(|| plan = Some(state.plan_pop()));
+                let Some(plan) = plan else { break };
+                sink(state.take(plan, batch));
+                taken += 1;
+            }
+            return Ok(Poll::Ready(taken));
+        }
+        match self.waiter {
+            None if state.is_over() => Ok(Poll::Ready(0)),
+            None => {
+                self.waiter = Some(state.pops.enqueue((), waker.take()?));
+                Ok(Poll::Pending)
+            }
+            Some(waiter) => Ok(state.pops.poll(waiter, waker)?.map(|_| {
+                self.waiter = None;
+                0
+            })),
+        }
     }
 }
 
@@ -974,12 +972,17 @@ impl<P: Ord, T> State<P, T> {
     }
 
     /// Keeps what is offered until there is room; `waker` is taken, to be woken then.
-    fn park(&mut self, offer: &mut Option<(P, T)>, waker: &mut Option<Waker>) -> (arena::Key, arena::Key) {
+    fn park(
+        &mut self,
+        offer: &mut Option<(P, T)>,
+        waker: &mut TaskWaker<'_>,
+    ) -> Result<(arena::Key, arena::Key), NeedsClone> {
         let place = self.parked.find(offered(offer));
+        let waker = waker.take()?;
         let key = self.enlist(true, place, offer);
-        let waiter = self.pushes.enqueue(key, waker.take().expect("who comes to wait brings a waker"));
+        let waiter = self.pushes.enqueue(key, waker);
         self.items.get_mut(key).expect("it was just made").push = Some(waiter);
-        (waiter, key)
+        Ok((waiter, key))
     }
 
     /// Admits what is offered to a full queue in exchange for the least urgent, newest item, which may be this one.
@@ -1130,7 +1133,9 @@ impl<P, T> State<P, T> {
     /// Takes an item that is in no line out of the queue.
     #[inline(always)]
     fn expel(&mut self, key: arena::Key) -> T {
-        self.items.remove(key, |_| None).expect("an item stays until it is taken out").value
+        let item = self.items.remove(key, |_| None).expect("an item stays until it is taken out");
+        drop(self.items.take_surplus());
+        item.value
     }
 
     /// Admits a parked item, and completes its push.
@@ -1194,13 +1199,14 @@ impl<P, T> State<P, T> {
     #[inline(always)]
     fn settle(&mut self, batch: &mut WakeBatch) {
         while self.reserved.len() < self.available() {
-            let Some(waiter) = self.pops.first() else { break };
+            let Some(waiter) = self.pops.front_key() else { break };
             let reservation = self.reservations.push_back(&mut self.reserved, waiter);
             self.pops.grant(waiter, reservation, batch);
         }
         while self.reserved.len() > self.available() {
             let newest = self.reservations.back(&self.reserved).expect("there are some");
             let waiter = self.reservations.remove(newest, |_| Some(&mut self.reserved)).expect("it was there");
+            drop(self.reservations.take_surplus());
             self.pops.revoke(waiter);
         }
         if self.is_over() {
@@ -1211,9 +1217,10 @@ impl<P, T> State<P, T> {
 
     /// A waiting pop leaves, with its reservation if it has one. Its waker is to be dropped after unlocking.
     fn leave(&mut self, waiter: arena::Key) -> Option<Waker> {
-        let left = self.pops.leave(waiter)?;
+        let left = self.pops.remove(waiter)?;
         if let Some(reservation) = left.grant {
             self.reservations.remove(reservation, |_| Some(&mut self.reserved));
+            drop(self.reservations.take_surplus());
         }
         left.waker
     }

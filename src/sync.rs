@@ -1,14 +1,13 @@
-//! The one door to locks, atomics and cells: parking_lot and std, or loom under `--cfg loom`.
+//! The facade over locks, atomics and cells: parking_lot's and std's, or loom's under `--cfg loom`.
 //!
-//! Nothing else in the crate names parking_lot, `std::sync::atomic` or loom, so what ships is what
-//! loom explores. `Arc` stays std's in both builds: it is part of the public signatures (`self: Arc<Self>`), which
-//! loom's cannot be.
+//! No other file names parking_lot, `std::sync::atomic`, `std::cell` or loom, so the code that ships is the code that loom
+//! explores. `Arc` stays std's in both builds, since it is part of the public signatures (`self: Arc<Self>`).
 
 use std::sync::PoisonError;
 
 pub(crate) use imp::*;
 
-/// Declares a constructor that is `const`, except under loom, whose types are made at run time.
+/// Declares a constructor that is `const`, except under loom, where types are created at run time.
 macro_rules! const_fn {
     ($(#[$attribute:meta])* $visibility:vis const fn $($rest:tt)*) => {
         #[cfg(not(loom))]
@@ -22,7 +21,7 @@ macro_rules! const_fn {
 }
 pub(crate) use const_fn;
 
-/// Reached by nobody but its owner, through `&mut`: `Sync` whatever is inside. The lock is never taken.
+/// A value that only its owner reaches, through `&mut`: `Sync` whatever `T` is. The lock is never taken.
 pub(crate) struct Exclusive<T>(std::sync::Mutex<T>);
 
 impl<T> Exclusive<T> {
@@ -30,7 +29,7 @@ impl<T> Exclusive<T> {
         Self(std::sync::Mutex::new(value))
     }
 
-    #[inline(always)]
+    #[inline]
     pub(crate) fn get_mut(&mut self) -> &mut T {
         self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
@@ -43,21 +42,43 @@ impl<T> Exclusive<T> {
 #[cfg(not(loom))]
 mod imp {
     pub(crate) use parking_lot::{Mutex, MutexGuard};
+    pub(crate) use std::cell::UnsafeCell;
+    use std::sync::OnceLock;
     pub(crate) use std::sync::atomic::{AtomicUsize, Ordering};
     pub(crate) use std::thread::{ThreadId, current as current_thread};
     use std::time::{Duration, Instant};
 
-    /// When a wait is over that begins now, if ever.
-    pub(crate) fn after(timeout: Duration) -> Option<Instant> {
+    /// Returns the deadline of a wait that begins now, or `None` if it lies beyond the clock's range.
+    pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
         Instant::now().checked_add(timeout)
     }
 
-    /// When a wait until `deadline` is over, if ever.
-    pub(crate) fn at(deadline: Instant) -> Option<Instant> {
+    /// Returns the deadline of a wait until `deadline`.
+    pub(crate) fn deadline_at(deadline: Instant) -> Option<Instant> {
         Some(deadline)
     }
 
-    /// parking_lot's condition variable with std's signatures: the guard goes in and comes back.
+    /// A box that is allocated by its first user.
+    pub(crate) struct LazyBox<T>(OnceLock<Box<T>>);
+
+    impl<T: Default> LazyBox<T> {
+        pub(crate) const fn new() -> Self {
+            Self(OnceLock::new())
+        }
+
+        /// Returns the value, if it has been created.
+        #[inline]
+        pub(crate) fn get(&self) -> Option<&T> {
+            self.0.get().map(|value| &**value)
+        }
+
+        #[inline]
+        pub(crate) fn get_or_create(&self) -> &T {
+            self.0.get_or_init(Box::default)
+        }
+    }
+
+    /// parking_lot's condition variable with std's signatures: the guard goes in and is returned.
     #[derive(Default)]
     pub(crate) struct Condvar(parking_lot::Condvar);
 
@@ -77,42 +98,83 @@ mod imp {
         }
     }
 
-    /// std's cell with loom's way in: a pointer that is used only inside the closure.
-    pub(crate) struct UnsafeCell<T: ?Sized>(std::cell::UnsafeCell<T>);
+    /// Reports accesses to an [`UnsafeCell`] to loom; without loom it does nothing.
+    pub(crate) struct AccessTracker(());
 
-    impl<T> UnsafeCell<T> {
-        pub(crate) const fn new(value: T) -> Self {
-            Self(std::cell::UnsafeCell::new(value))
-        }
-
-        pub(crate) fn into_inner(self) -> T {
-            self.0.into_inner()
-        }
-    }
-
-    impl<T: ?Sized> UnsafeCell<T> {
-        #[inline]
-        pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
-            f(self.0.get())
+    impl AccessTracker {
+        pub(crate) const fn new() -> Self {
+            Self(())
         }
 
         #[inline]
-        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
-            f(self.0.get())
-        }
+        pub(crate) fn read(&self) {}
+
+        #[inline]
+        pub(crate) fn write(&self) {}
     }
 }
 
 #[cfg(loom)]
 mod imp {
-    pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::MutexGuard;
-    pub(crate) use loom::sync::atomic::{AtomicUsize, Ordering};
+    pub(crate) use loom::sync::atomic::Ordering;
     pub(crate) use loom::thread::{ThreadId, current as current_thread};
+    pub(crate) use std::cell::UnsafeCell;
     use std::sync::PoisonError;
     use std::time::{Duration, Instant};
 
+    /// loom's atomic, with loads that race visibly.
+    ///
+    /// loom 0.7 remembers one last access of each atomic. If a thread loads a word and then swaps it, its own load hides an
+    /// earlier load by another thread, and loom never explores the swap before that earlier load: an observing call would be
+    /// explored with the outcome before a racing operation only. So each load increments a twin first. Two increments
+    /// always conflict, which makes loom explore both orders of the loads; they are relaxed, so they order nothing else.
+    pub(crate) struct AtomicUsize {
+        value: loom::sync::atomic::AtomicUsize,
+        loads: loom::sync::atomic::AtomicUsize,
+    }
+
+    impl AtomicUsize {
+        pub(crate) fn new(value: usize) -> Self {
+            Self { value: loom::sync::atomic::AtomicUsize::new(value), loads: loom::sync::atomic::AtomicUsize::new(0) }
+        }
+
+        pub(crate) fn load(&self, ordering: Ordering) -> usize {
+            self.loads.fetch_add(1, Ordering::Relaxed);
+            self.value.load(ordering)
+        }
+
+        pub(crate) fn store(&self, value: usize, ordering: Ordering) {
+            self.value.store(value, ordering);
+        }
+
+        pub(crate) fn fetch_or(&self, bits: usize, ordering: Ordering) -> usize {
+            self.value.fetch_or(bits, ordering)
+        }
+
+        pub(crate) fn compare_exchange(
+            &self,
+            current: usize,
+            new: usize,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<usize, usize> {
+            self.value.compare_exchange(current, new, success, failure)
+        }
+
+        pub(crate) fn compare_exchange_weak(
+            &self,
+            current: usize,
+            new: usize,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<usize, usize> {
+            self.value.compare_exchange_weak(current, new, success, failure)
+        }
+    }
+
     /// loom's lock with parking_lot's signatures: no poisoning.
+    #[derive(Default)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
     impl<T> Mutex<T> {
@@ -129,15 +191,32 @@ mod imp {
         }
     }
 
-    /// When a wait is over: at once or never. A model has no clock, and must not depend on ours.
-    pub(crate) fn after(timeout: Duration) -> Option<Instant> {
+    /// Returns the deadline of a wait that ends at once if `timeout` is zero, and never otherwise: a model has no clock.
+    pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
         timeout.is_zero().then(Instant::now)
     }
 
-    /// Likewise: at once if the deadline has passed when the wait begins. Our clock is read for that, so a model's deadline
-    /// is long past or far off.
-    pub(crate) fn at(deadline: Instant) -> Option<Instant> {
+    /// Returns the deadline of a wait that ends at once if `deadline` has passed when the wait begins, and never otherwise.
+    /// This reads the machine's clock, so a model's deadline is long past or far off.
+    pub(crate) fn deadline_at(deadline: Instant) -> Option<Instant> {
         Some(deadline).filter(|&deadline| deadline <= Instant::now())
+    }
+
+    /// A box that is there from the beginning: which thread would allocate it is not explored.
+    pub(crate) struct LazyBox<T>(Box<T>);
+
+    impl<T: Default> LazyBox<T> {
+        pub(crate) fn new() -> Self {
+            Self(Box::default())
+        }
+
+        pub(crate) fn get(&self) -> Option<&T> {
+            Some(&self.0)
+        }
+
+        pub(crate) fn get_or_create(&self) -> &T {
+            &self.0
+        }
     }
 
     /// loom's condition variable.
@@ -155,6 +234,23 @@ mod imp {
 
         pub(crate) fn notify_one(&self) {
             self.0.notify_one();
+        }
+    }
+
+    /// Reports accesses to an [`UnsafeCell`] to loom, which fails the model if two of them race.
+    pub(crate) struct AccessTracker(loom::cell::UnsafeCell<()>);
+
+    impl AccessTracker {
+        pub(crate) fn new() -> Self {
+            Self(loom::cell::UnsafeCell::new(()))
+        }
+
+        pub(crate) fn read(&self) {
+            self.0.with(|_| ());
+        }
+
+        pub(crate) fn write(&self) {
+            self.0.with_mut(|_| ());
         }
     }
 }

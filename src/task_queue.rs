@@ -37,9 +37,10 @@ use std::task::{Context, Poll, Waker, ready};
 use pin_project_lite::pin_project;
 
 use crate::arena;
+use crate::panic::{Panics, drop_quietly};
 use crate::priority_queue::{Key, PriorityQueue, TryPushError};
 use crate::sync::{Exclusive, Mutex};
-use crate::wait_list::{Panics, Turn, WaitList, WakeBatch, drop_quietly};
+use crate::wait_list::{TaskWaker, WaitList, WakeBatch};
 
 /// Tasks that a worker ends within one poll before it lets others have the thread; as many steps as tokio's budget has.
 const BUDGET: usize = 128;
@@ -595,23 +596,16 @@ impl<P, R> Future for TaskHandle<P, R> {
     type Output = Result<R, TaskError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // Outlives the lock, since it may hold a waker.
-        let mut spare = None;
-        let result = loop {
+        TaskWaker::new(cx.waker()).poll_with(|waker| {
             let mut outcome = self.outcome.lock();
             match std::mem::replace(&mut outcome.stage, Stage::Taken) {
-                Stage::Settled(result) => break result,
+                Stage::Settled(result) => return Ok(Poll::Ready(result)),
                 Stage::Taken => panic!("a future is not polled after it was ready"),
                 Stage::Pending => outcome.stage = Stage::Pending,
             }
-            if register(&mut outcome.handle, cx.waker(), &mut spare) {
-                return Poll::Pending;
-            }
-            drop(outcome);
-            spare = Some(cx.waker().clone());
-        };
-        drop_quietly(spare);
-        Poll::Ready(result)
+            waker.register(&mut outcome.handle)?;
+            Ok(Poll::Pending)
+        })
     }
 }
 
@@ -641,41 +635,26 @@ impl Future for Idle {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Self { activity, waiter, done } = self.get_mut();
         assert!(!*done, "a future is not polled after it was ready");
-        // Outlive the lock, since they may hold wakers.
-        let (mut left, mut spare) = (None, None);
-        loop {
+        let idle = TaskWaker::new(cx.waker()).poll_with(|waker| {
             let mut counts = activity.0.lock();
-            match *waiter {
-                None if counts.tasks == 0 => break,
-                None => {
-                    if let Some(waker) = spare.take() {
-                        *waiter = Some(counts.idlers.enqueue((), waker));
-                        return Poll::Pending;
-                    }
+            let Some(key) = *waiter else {
+                if counts.tasks == 0 {
+                    return Ok(Poll::Ready(()));
                 }
-                Some(key) => match counts.idlers.poll(key, cx.waker(), &mut spare) {
-                    Turn::Left(gone) => {
-                        *waiter = None;
-                        left = gone.waker;
-                        break;
-                    }
-                    Turn::Waiting => return Poll::Pending,
-                    Turn::NeedsWaker => {}
-                },
-            }
-            drop(counts);
-            spare = Some(cx.waker().clone());
-        }
-        *done = true;
-        drop_quietly(left.into_iter().chain(spare));
-        Poll::Ready(())
+                *waiter = Some(counts.idlers.enqueue((), waker.take()?));
+                return Ok(Poll::Pending);
+            };
+            Ok(counts.idlers.poll(key, waker)?.map(|_| *waiter = None))
+        });
+        *done = idle.is_ready();
+        idle
     }
 }
 
 impl Drop for Idle {
     fn drop(&mut self) {
         if let Some(waiter) = self.waiter {
-            let left = self.activity.0.lock().idlers.leave(waiter);
+            let left = self.activity.0.lock().idlers.remove(waiter);
             Panics::of_drops(left).resume();
         }
     }
@@ -744,21 +723,13 @@ struct Report<R> {
 impl<R> Report<R> {
     /// Whether the task may be polled; if it is cancelled from now on, `waker` is woken.
     fn may_run(&mut self, waker: &Waker) -> bool {
-        // Outlives the lock, since it may hold a waker.
-        let mut spare = None;
-        let may_run = loop {
+        let may_run = TaskWaker::new(waker).poll_with(|waker| {
             let mut outcome = self.outcome.lock();
-            if outcome.cancelled {
-                break false;
+            if !outcome.cancelled {
+                waker.register(&mut outcome.worker)?;
             }
-            if register(&mut outcome.worker, waker, &mut spare) {
-                break true;
-            }
-            drop(outcome);
-            spare = Some(waker.clone());
-        };
-        // A panic of that shall not end the worker, and the task with it.
-        drop_quietly(spare);
+            Ok(!outcome.cancelled)
+        });
         if may_run && !std::mem::replace(&mut self.running, true) {
             self.activity.0.lock().running += 1;
         }
@@ -794,18 +765,8 @@ impl<R> Report<R> {
         let mut panics = Panics::of_drops(worker);
         panics.catch(|| handle.into_iter().for_each(Waker::wake));
         panics.catch(|| batch.wake(|batch| self.activity.0.lock().idlers.take_wakers(batch)));
-        panics.forget();
+        panics.discard();
     }
-}
-
-/// Sees to it that `slot` wakes `waker`: whether it does. If not, `spare` must bring a clone, which is made without the
-/// lock; it takes away the waker that is replaced.
-fn register(slot: &mut Option<Waker>, waker: &Waker, spare: &mut Option<Waker>) -> bool {
-    if let Some(fresh) = spare.take() {
-        *spare = slot.replace(fresh);
-        return true;
-    }
-    slot.as_ref().is_some_and(|held| held.will_wake(waker))
 }
 
 /// Begins to count anew what a worker does within one poll if that poll is over.

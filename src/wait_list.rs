@@ -1,96 +1,97 @@
-//! The one waiting algorithm: a FIFO of waiters who are granted what they wait for, in order.
+//! The one waiting algorithm: a FIFO of waiters that are granted what they need, in order.
 //!
-//! A primitive keeps a [`WaitList`] under its lock. A future that must wait *enqueues* a waker and what it needs, and
-//! keeps the key. Whoever has something to give *grants* it to the head, or to whom it is meant for; the waiter leaves the
-//! queue at that moment, and nobody who comes later can take the grant from it. The future *collects* the grant when it is
-//! polled next, or *leaves*: then it gets back what it had been granted, to pass it on.
+//! A primitive keeps a [`WaitList`] under its lock. A future that must wait is *enqueued* with its waker and what it needs,
+//! and keeps the key. A call that has something to give *grants* it to the head, or to the waiter that it is meant for; the
+//! waiter leaves the queue at that moment, and no later waiter can take the grant from it. The future *collects* the grant
+//! when it is polled next. If it is dropped first, it *cancels*: the call that drops it gets back what the waiter had been
+//! granted, and passes it on.
 //!
-//! | a waiter is | `grant` | in list | its waker is | comes next |
+//! | a waiter is | `grant` | in list | its waker is | next |
 //! |---|---|---|---|---|
-//! | queued | none | `queue` | here | granted, turned away, leaves |
-//! | granted, to be woken | some | `to_wake` | here | woken, collects, leaves, put back |
-//! | granted, woken | some | none | taken | collects, leaves, put back |
-//! | put back, had been woken | none | `queue` | taken | asks, leaving its waker; or as queued |
-//! | enrolled, has not asked yet | none | `queue` | none | asks, leaving its waker; or as queued |
-//! | turned away (closed), to be woken | none | `to_wake` | here | woken, learns of it, leaves |
-//! | turned away, woken | none | none | taken | learns of it, leaves |
+//! | queued | none | `queue` | here | granted, closed, cancelled |
+//! | granted, to be woken | some | `to_wake` | here | woken, collected, cancelled, revoked |
+//! | granted, woken | some | none | taken | collected, cancelled, revoked |
+//! | revoked after it was woken | none | `queue` | taken | registers its waker when polled; or as queued |
+//! | queued without a waker | none | `queue` | none | registers its waker when polled; or as queued |
+//! | closed, to be woken | none | `to_wake` | here | woken, collected (nothing), cancelled |
+//! | closed, woken | none | none | taken | collected (nothing), cancelled |
 //!
-//! What has been granted may be *revoked* as long as it was not collected: the waiter is put back at the front. If it had
-//! been woken, it will ask, and leaves its waker then; granted or turned away before that, it has none to be woken by, and
-//! needs none. So it is with one who is *enrolled* by somebody who wakes it by other means. The queue of a closed list is
-//! empty.
+//! A grant that was not collected can be *revoked*: the waiter is at the front of the queue again. If it had been woken, it
+//! will be polled, and registers its waker then; if it is granted again before that poll, it needs no second wake. The same
+//! holds for a waiter that is enqueued without a waker, since its owner wakes it by other means. The queue of a closed list
+//! is empty.
 //!
-//! **Wakers are foreign code.** None is cloned, woken or dropped in here: they come in cloned, and go out with the
-//! [`Waiter`] that leaves, through `spare`, or in a [`WakeBatch`], for the caller to handle after it has unlocked. A batch
-//! has room for a few; the granted beyond it stay in `to_wake` until the caller comes back for them. So granting a million
-//! waiters is one uninterrupted step, and waking them needs no allocation.
+//! **Wakers are user code.** None is cloned, woken or dropped in this file while a lock is held: a [`TaskWaker`] brings
+//! them in, and they go out with it, with the [`Removed`] waiter or in a [`WakeBatch`], for the caller to handle after it
+//! has unlocked. A batch has room for a few; the waiters granted beyond that stay in `to_wake` until the caller refills the
+//! batch. So a million waiters are granted in one uninterrupted step, and waking them needs no allocation.
 
-use std::any::Any;
-use std::mem::forget;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
-use crate::arena::{Arena, Key, List};
+use crate::arena::{Arena, Key, List, Surplus};
+use crate::panic::{Panics, drop_quietly};
 
-/// Wakers taken per locking; small under loom, so that models reach the second round.
+/// The wakers taken out per locking. Few under loom, so that models reach the second round.
 const BATCH: usize = if cfg!(loom) { 2 } else { 4 };
 
-/// The waiters of one primitive: each needs an `N` and may be granted a `G`.
+/// The waiters of one primitive, each of which needs an `N` and may be granted a `G`.
 #[derive(Debug)]
 pub(crate) struct WaitList<N, G> {
     waiters: Arena<Waiter<N, G>>,
-    /// Not served yet, the longest waiting first.
+    /// Not granted yet, the longest waiting first.
     queue: List,
-    /// Granted or turned away, and not yet in a batch: there was no room.
+    /// Granted or closed, with a waker that found no room in a batch yet.
     to_wake: List,
     closed: bool,
 }
 
-/// A waiter that has left: what it needed, what it had been granted, and its waker, to be dropped after unlocking.
 #[derive(Debug)]
-pub(crate) struct Waiter<N, G> {
-    pub(crate) need: N,
-    pub(crate) grant: Option<G>,
-    pub(crate) waker: Option<Waker>,
-    place: Place,
+struct Waiter<N, G> {
+    need: N,
+    grant: Option<G>,
+    waker: Option<Waker>,
+    membership: Membership,
 }
 
 /// The list that a waiter is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Membership {
     Queue,
     ToWake,
-    Nowhere,
+    None,
 }
 
-/// What a waiter learns when it asks.
+/// What is left of a waiter that was removed. To be dropped after unlocking.
 #[derive(Debug)]
-pub(crate) enum Turn<N, G> {
-    /// It has left the list: with a grant, or turned away because the list was closed before its turn.
-    Left(Waiter<N, G>),
-    /// Not yet. The waker that the list now holds wakes it.
-    Waiting,
-    /// Not yet, and the list holds another task's waker: clone the new one *without the lock* and ask again.
-    NeedsWaker,
+pub(crate) struct Removed<N, G> {
+    pub(crate) need: N,
+    /// Set if it was granted and did not collect.
+    pub(crate) grant: Option<G>,
+    pub(crate) waker: Option<Waker>,
+    /// The memory of the list, if this was its last waiter after a storm.
+    _surplus: Option<Box<Surplus<Waiter<N, G>>>>,
 }
 
 impl<N, G> Waiter<N, G> {
-    #[inline(always)]
     fn queued(need: N, waker: Option<Waker>) -> Self {
-        Self { need, grant: None, waker, place: Place::Queue }
+        Self { need, grant: None, waker, membership: Membership::Queue }
     }
 
-    /// Grants it what it waits for, and says where it belongs then.
+    fn take_waker(&mut self) -> Option<Waker> {
+        self.waker.take()
+    }
+
+    /// Sets the grant, moves the waker into `batch` if it has room, and returns the list that the waiter belongs to now.
     #[inline(always)]
-    fn serve(&mut self, grant: G, batch: &mut WakeBatch) -> Place {
+    fn set_granted(&mut self, grant: G, batch: &mut WakeBatch) -> Membership {
         self.grant = Some(grant);
-        self.place = if batch.has_room() {
-            batch.push(self.waker.take());
-            Place::Nowhere
+        self.membership = if batch.has_room() {
+            batch.push(self.take_waker());
+            Membership::None
         } else {
-            Place::ToWake
+            Membership::ToWake
         };
-        self.place
+        self.membership
     }
 }
 
@@ -99,166 +100,259 @@ impl<N, G> WaitList<N, G> {
         Self { waiters: Arena::new(), queue: List::new(), to_wake: List::new(), closed: false }
     }
 
-    /// How many are queued: not granted, not turned away.
-    #[inline(always)]
+    /// Returns the number of queued waiters: neither granted nor closed.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
     }
 
-    #[inline(always)]
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// The head of the queue.
-    #[inline(always)]
-    pub(crate) fn first(&self) -> Option<Key> {
+    /// Returns the key of the head of the queue.
+    #[inline]
+    pub(crate) fn front_key(&self) -> Option<Key> {
         self.waiters.front(&self.queue)
     }
 
-    /// What the head of the queue needs.
-    #[inline(always)]
-    pub(crate) fn front(&self) -> Option<&N> {
+    /// Returns what the head of the queue needs.
+    #[inline]
+    pub(crate) fn front_need(&self) -> Option<&N> {
         self.needs().next()
     }
 
-    /// What the queued need, the head first.
+    /// Returns what the queued waiters need, from the head.
+    #[inline]
     pub(crate) fn needs(&self) -> impl Iterator<Item = &N> {
         self.waiters.iter(&self.queue).map(|waiter| &waiter.need)
     }
 
-    /// Joins the end of the queue.
+    /// Adds a waiter at the end of the queue.
     #[inline(always)]
     pub(crate) fn enqueue(&mut self, need: N, waker: Waker) -> Key {
-        debug_assert!(!self.closed, "nobody may wait on a closed list");
+        debug_assert!(!self.closed, "a closed list has no queue");
         self.waiters.push_back(&mut self.queue, Waiter::queued(need, Some(waker)))
     }
 
-    /// Joins the queue ahead of all the others: it was served before them, but with something of no use.
+    /// Adds a waiter at the front of the queue: it was granted before the others, but something of no use.
     pub(crate) fn enqueue_front(&mut self, need: N, waker: Waker) -> Key {
-        debug_assert!(!self.closed, "nobody may wait on a closed list");
+        debug_assert!(!self.closed, "a closed list has no queue");
         let key = self.waiters.insert(Waiter::queued(need, Some(waker)));
         self.waiters.link_front(&mut self.queue, key);
         key
     }
 
-    /// Puts somebody at the end of the queue who is going to be woken by other means, and leaves its waker then.
-    pub(crate) fn enroll(&mut self, need: N) -> Key {
-        debug_assert!(!self.closed, "nobody may wait on a closed list");
+    /// Adds a waiter at the end of the queue that will be woken by other means, and registers its waker when it is polled.
+    pub(crate) fn enqueue_unregistered(&mut self, need: N) -> Key {
+        debug_assert!(!self.closed, "a closed list has no queue");
         self.waiters.push_back(&mut self.queue, Waiter::queued(need, None))
     }
 
-    /// Serves the head of the queue, which must not be empty. Its waker goes into `batch`, or waits for the next one.
-    #[inline(always)]
+    /// Grants to the head of the queue, which must not be empty. Its waker goes into `batch`, or waits for the next batch.
     pub(crate) fn grant_front(&mut self, grant: G, batch: &mut WakeBatch) {
-        let (key, waiter) = self.waiters.pop_front(&mut self.queue).expect("somebody is queued");
-        if waiter.serve(grant, batch) == Place::ToWake {
-            self.waiters.link_back(&mut self.to_wake, key);
+        let mut grant = Some(grant);
+        self.grant_while(|_| grant.take(), batch);
+        debug_assert!(grant.is_none(), "the queue has a head");
+    }
+
+    /// Grants to the head of the queue as long as `grant` returns something for its need.
+    #[inline(always)]
+    pub(crate) fn grant_while(&mut self, mut grant: impl FnMut(&N) -> Option<G>, batch: &mut WakeBatch) {
+        while let Some((key, waiter)) = self.waiters.front_mut(&self.queue) {
+            let Some(granted) = grant(&waiter.need) else { break };
+            let membership = waiter.set_granted(granted, batch);
+            self.waiters.unlink(&mut self.queue, key);
+            if membership == Membership::ToWake {
+                self.waiters.link_back(&mut self.to_wake, key);
+            }
         }
     }
 
-    /// Serves `key`, which is queued, out of turn. Its waker goes into `batch`, or waits for the next one.
-    #[inline(always)]
+    /// Grants to the queued waiter `key`, wherever it stands. Its waker goes into `batch`, or waits for the next batch.
+    #[inline]
     pub(crate) fn grant(&mut self, key: Key, grant: G, batch: &mut WakeBatch) {
         self.waiters.unlink(&mut self.queue, key);
-        let waiter = self.waiters.get_mut(key).expect("somebody is queued");
-        if waiter.serve(grant, batch) == Place::ToWake {
+        let waiter = self.waiters.get_mut(key).expect("key refers to a queued waiter");
+        if waiter.set_granted(grant, batch) == Membership::ToWake {
             self.waiters.link_back(&mut self.to_wake, key);
         }
     }
 
-    /// Serves each of the queued whom `grant` has something for, the longest waiting first.
+    /// Grants to each queued waiter for which `grant` returns something, the longest waiting first.
     pub(crate) fn grant_each(&mut self, mut grant: impl FnMut(&N) -> Option<G>, batch: &mut WakeBatch) {
-        let mut unserved = List::new();
+        let mut still_queued = List::new();
         while let Some((key, waiter)) = self.waiters.pop_front(&mut self.queue) {
-            match grant(&waiter.need).map(|grant| waiter.serve(grant, batch)) {
-                None => self.waiters.link_back(&mut unserved, key),
-                Some(Place::ToWake) => self.waiters.link_back(&mut self.to_wake, key),
+            match grant(&waiter.need).map(|grant| waiter.set_granted(grant, batch)) {
+                None => self.waiters.link_back(&mut still_queued, key),
+                Some(Membership::ToWake) => self.waiters.link_back(&mut self.to_wake, key),
                 Some(_) => {}
             }
         }
-        self.queue = unserved;
+        self.queue = still_queued;
     }
 
-    /// Takes back what `key` was granted and has not collected. It is the first in the queue again.
+    /// Takes back what `key` was granted and has not collected. The waiter is at the front of the queue again.
     pub(crate) fn revoke(&mut self, key: Key) -> Option<G> {
-        debug_assert!(!self.closed, "nobody may wait on a closed list");
+        debug_assert!(!self.closed, "a closed list has no queue");
         let waiter = self.waiters.get_mut(key)?;
         let grant = waiter.grant.take()?;
-        if std::mem::replace(&mut waiter.place, Place::Queue) == Place::ToWake {
+        if std::mem::replace(&mut waiter.membership, Membership::Queue) == Membership::ToWake {
             self.waiters.unlink(&mut self.to_wake, key);
         }
         self.waiters.link_front(&mut self.queue, key);
         Some(grant)
     }
 
-    /// Turns everybody away who has not been granted.
+    /// Closes the list: each queued waiter is to be woken and will collect nothing.
     pub(crate) fn close(&mut self) {
         self.closed = true;
+        // In one step, without a visit to each waiter: see `remove`.
         self.waiters.append(&mut self.to_wake, &mut self.queue);
     }
 
-    /// Asks whether the turn of `key` has come, and leaves if so.
-    ///
-    /// `spare` may bring a clone of `waker`, and takes away the waker that it replaces.
+    /// Removes the waiter `key` if it was granted or closed; makes it wake the task of `waker` otherwise.
     #[inline(always)]
-    pub(crate) fn poll(&mut self, key: Key, waker: &Waker, spare: &mut Option<Waker>) -> Turn<N, G> {
-        let waiter = self.waiters.get_mut(key).expect("a waiter stays until it leaves");
-        if waiter.grant.is_some() || self.closed {
-            return Turn::Left(self.leave(key).expect("it is there"));
+    pub(crate) fn poll(&mut self, key: Key, waker: &mut TaskWaker<'_>) -> Result<Poll<Removed<N, G>>, NeedsClone> {
+        let waiter = self.waiters.get_mut(key).expect("key refers to a waiter that was not removed");
+        if waiter.grant.is_none() && !self.closed {
+            waker.register(&mut waiter.waker)?;
+            return Ok(Poll::Pending);
         }
-        match spare.take() {
-            Some(fresh) => *spare = waiter.waker.replace(fresh),
-            None if waiter.waker.as_ref().is_some_and(|held| held.will_wake(waker)) => {}
-            None => return Turn::NeedsWaker,
-        }
-        Turn::Waiting
+        let mut removed = self.remove(key).expect("the waiter was just found");
+        waker.discard(removed.waker.take());
+        Ok(Poll::Ready(removed))
     }
 
-    /// Whether `key` has been granted what it waits for.
-    #[inline(always)]
+    /// Returns `true` if `key` was granted something and has not collected it.
+    #[inline]
     pub(crate) fn is_granted(&self, key: Key) -> bool {
         self.granted(key).is_some()
     }
 
-    /// What `key` has been granted and has not collected.
-    #[inline(always)]
+    /// Returns what `key` was granted and has not collected.
+    #[inline]
     pub(crate) fn granted(&self, key: Key) -> Option<&G> {
         self.waiters.get(key)?.grant.as_ref()
     }
 
-    /// Leaves, wherever the waiter stands, if it has not left yet. The caller passes on what it had been granted.
+    /// Removes a waiter in any state, if it is still there. The caller passes on what it had been granted.
     #[inline(always)]
-    pub(crate) fn leave(&mut self, key: Key) -> Option<Waiter<N, G>> {
+    pub(crate) fn remove(&mut self, key: Key) -> Option<Removed<N, G>> {
         let Self { waiters, queue, to_wake, closed } = self;
-        waiters.remove(key, |waiter| match waiter.place {
-            // Those turned away were moved all at once, without a visit to each.
-            Place::Queue if !*closed => Some(queue),
-            Place::Queue | Place::ToWake => Some(to_wake),
-            Place::Nowhere => None,
-        })
+        let waiter = waiters.remove(key, |waiter| match waiter.membership {
+            // `close` moved the whole queue at once.
+            Membership::Queue if !*closed => Some(queue),
+            Membership::Queue | Membership::ToWake => Some(to_wake),
+            Membership::None => None,
+        })?;
+        let Waiter { need, grant, waker, .. } = waiter;
+        Some(Removed { need, grant, waker, _surplus: waiters.take_surplus() })
     }
 
-    /// Moves wakers of those to be woken into `batch`, as many as it has room for.
+    /// Moves wakers that are to be woken into `batch`, as many as it has room for.
     pub(crate) fn take_wakers(&mut self, batch: &mut WakeBatch) {
         while batch.has_room() {
             let Some((_, waiter)) = self.waiters.pop_front(&mut self.to_wake) else { return };
-            waiter.place = Place::Nowhere;
-            batch.push(waiter.waker.take());
+            waiter.membership = Membership::None;
+            batch.push(waiter.take_waker());
         }
     }
 
-    #[cfg(any(test, fuzzing, loom, debug_assertions))]
+    /// Checks every invariant of the list.
+    #[doc(hidden)]
     pub(crate) fn validate(&self) {
         self.waiters.validate(&[&self.queue, &self.to_wake]);
         for waiter in self.waiters.iter(&self.queue) {
-            assert!(waiter.place == Place::Queue && waiter.grant.is_none(), "the queued are ungranted and know it");
+            assert!(waiter.membership == Membership::Queue, "a waiter knows the list that it is in");
+            assert!(waiter.grant.is_none(), "a queued waiter is not granted");
         }
         for waiter in self.waiters.iter(&self.to_wake) {
-            assert!(waiter.place != Place::Nowhere, "those to be woken know it");
-            assert!(waiter.grant.is_some() || self.closed, "only the served are to be woken");
+            assert!(waiter.membership != Membership::None, "a waiter knows the list that it is in");
+            assert!(waiter.grant.is_some() || self.closed, "a waiter to be woken is granted or closed");
         }
-        assert!(!self.closed || self.queue.is_empty(), "nobody queues on a closed list");
+        assert!(!self.closed || self.queue.is_empty(), "a closed list has no queue");
+    }
+}
+
+/// The waker of the task that polls a future, cloned only if it is needed, and never under a lock.
+///
+/// This is the one loop by which a future registers its waker and checks its state again: [`poll_with`](Self::poll_with).
+pub(crate) struct TaskWaker<'a> {
+    current: &'a Waker,
+    clone: Option<Waker>,
+    /// Replaced by the clone, or left over by a waiter that has collected.
+    discarded: Option<Waker>,
+}
+
+/// A step cannot be completed under the lock before the waker has been cloned without it.
+#[derive(Debug)]
+pub(crate) struct NeedsClone;
+
+impl<'a> TaskWaker<'a> {
+    /// Clones `current` if a step asks for it.
+    #[inline]
+    pub(crate) fn new(current: &'a Waker) -> Self {
+        Self { current, clone: None, discarded: None }
+    }
+
+    /// Clones `current` now: a wait is likely, and the first attempt should be the last.
+    #[inline]
+    pub(crate) fn cloned(current: &'a Waker) -> Self {
+        Self { current, clone: Some(current.clone()), discarded: None }
+    }
+
+    /// Runs `attempt`, which takes a lock and decides under it, until no clone of the waker is missing.
+    ///
+    /// Between two attempts, without the lock, the waker is cloned: the state may change there, so each attempt decides
+    /// afresh. Wakers that are not needed are dropped in the end, without the lock. Panics of their drops are discarded,
+    /// since the caller has an outcome in hand that must not be lost.
+    #[inline(always)]
+    pub(crate) fn poll_with<R>(mut self, mut attempt: impl FnMut(&mut Self) -> Result<R, NeedsClone>) -> R {
+        loop {
+            match attempt(&mut self) {
+                Ok(outcome) => return outcome,
+                Err(NeedsClone) => self.clone = Some(self.current.clone()),
+            }
+        }
+    }
+
+    /// Returns a waker of the task, to enqueue it.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Result<Waker, NeedsClone> {
+        self.clone.take().ok_or(NeedsClone)
+    }
+
+    /// Makes `slot` wake the task, unless it already does.
+    #[inline]
+    pub(crate) fn register(&mut self, slot: &mut Option<Waker>) -> Result<(), NeedsClone> {
+        if slot.as_ref().is_none_or(|held| !held.will_wake(self.current)) {
+            let replaced = slot.replace(self.take()?);
+            self.discard(replaced);
+        }
+        Ok(())
+    }
+
+    /// Takes charge of a waker that is to be dropped without the lock. At most one per poll.
+    #[inline]
+    pub(crate) fn discard(&mut self, waker: Option<Waker>) {
+        debug_assert!(self.discarded.is_none(), "a poll discards at most one waker");
+        self.discarded = waker;
+    }
+
+    /// Gives the discarded waker back to the caller.
+    pub(crate) fn reclaim(&mut self) -> Option<Waker> {
+        self.discarded.take()
+    }
+}
+
+impl Drop for TaskWaker<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.clone.is_some() || self.discarded.is_some() {
+            drop_quietly([self.clone.take(), self.discarded.take()]);
+        }
     }
 }
 
@@ -270,30 +364,30 @@ pub(crate) struct WakeBatch {
 }
 
 impl WakeBatch {
-    #[inline(always)]
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    #[inline(always)]
+    #[inline]
     fn has_room(&self) -> bool {
         self.len < BATCH
     }
 
-    #[inline(always)]
+    #[inline]
     fn push(&mut self, waker: Option<Waker>) {
         self.wakers[self.len] = waker;
         self.len += 1;
     }
 
-    /// Wakes all, calling `refill` for more as long as it fills the batch. Call it without a lock, as the last thing.
+    /// Wakes all, and calls `refill` for more as long as the batch was full. To be called without a lock, as the last step.
     ///
     /// # Panics
     ///
-    /// With the first panic of a waker, after all the others were woken; silently if the thread is panicking already.
-    #[inline(always)]
+    /// With the first panic of a waker, after all the others were woken; never if the thread is panicking already.
+    #[inline]
     pub(crate) fn wake(&mut self, refill: impl FnMut(&mut Self)) {
-        // With one waker there are no others to save from its panic; a panic during a panic would abort, though.
+        // A single waker has no others to protect from its panic; but a panic during a panic would abort.
         if self.len <= 1 && !std::thread::panicking() {
             if let Some(waker) = self.wakers[0].take() {
                 waker.wake();
@@ -307,83 +401,15 @@ impl WakeBatch {
     fn wake_many(&mut self, mut refill: impl FnMut(&mut Self)) {
         let mut panics = Panics::default();
         loop {
-            let full = !self.has_room();
+            let was_full = !self.has_room();
             let mut wakers = self.wakers[..self.len].iter_mut().filter_map(Option::take);
             self.len = 0;
             while !panics.catch(|| wakers.by_ref().for_each(Waker::wake)) {}
-            if !full {
+            if !was_full {
                 break;
             }
             refill(self);
         }
         panics.resume();
-    }
-}
-
-/// Runs foreign code that may panic, so that what must come after it does, and panics when all is done.
-#[derive(Default)]
-pub(crate) struct Panics(Option<Box<dyn Any + Send>>);
-
-impl Panics {
-    /// Those of dropping all of these, one by one.
-    #[inline(always)]
-    pub(crate) fn of_drops<T>(useless: impl IntoIterator<Item = T>) -> Self {
-        let mut panics = Self::default();
-        for useless in useless {
-            panics.catch(|| drop(useless));
-        }
-        panics
-    }
-
-    /// Whether `foreign` went through without a panic.
-    pub(crate) fn catch(&mut self, foreign: impl FnOnce()) -> bool {
-        match catch_unwind(AssertUnwindSafe(foreign)) {
-            Ok(()) => return true,
-            Err(payload) if self.0.is_none() => self.0 = Some(payload),
-            // Its drop is foreign code too.
-            Err(payload) => forget(payload),
-        }
-        false
-    }
-
-    /// Goes on with the first panic, if there was one and the thread is not panicking already.
-    pub(crate) fn resume(self) {
-        match self.0 {
-            Some(payload) if std::thread::panicking() => forget(payload),
-            Some(payload) => resume_unwind(payload),
-            None => {}
-        }
-    }
-
-    /// Gives `output` back; or drops it, which may panic as well, and [goes on](Self::resume) with the first panic.
-    #[inline(always)]
-    pub(crate) fn resume_or<R>(mut self, output: R) -> R {
-        if self.0.is_none() || std::thread::panicking() {
-            self.forget();
-            return output;
-        }
-        self.catch(|| drop(output));
-        resume_unwind(self.0.take().expect("there was a panic"))
-    }
-
-    /// Lets the panics be, and the rest of what they carry: its drop is foreign code too.
-    pub(crate) fn forget(self) {
-        forget(self.0);
-    }
-}
-
-/// Drops what nobody has a use for. A panic of that shall not cost the caller what it has in hand.
-#[inline(always)]
-pub(crate) fn drop_quietly<T>(useless: impl IntoIterator<Item = T>) {
-    Panics::of_drops(useless).forget();
-}
-
-/// Something that an unwinding may drop: if its drop panicked as well, that would abort.
-pub(crate) struct Guarded<T>(pub(crate) Option<T>);
-
-impl<T> Drop for Guarded<T> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        Panics::of_drops(self.0.take()).resume();
     }
 }

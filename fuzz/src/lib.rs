@@ -17,7 +17,7 @@ mod model;
 
 /// The private arena, against queues.
 pub fn arena(data: &[u8]) {
-    stanchion::arena_sequence::run(data);
+    model::arena::run(data);
 }
 
 /// The semaphore, against two integers and a queue; the first byte selects wakers that re-enter.

@@ -36,8 +36,9 @@ use pin_project_lite::pin_project;
 use super::shard::{Gone, Piece, spread, trim};
 use super::{Locked, LruCache, Place, Section};
 use crate::arena::{Arena, Key};
+use crate::panic::{Guarded, Panics, drop_quietly};
 use crate::sync::ThreadId;
-use crate::wait_list::{Guarded, Panics, Turn, WaitList, WakeBatch, drop_quietly};
+use crate::wait_list::{TaskWaker, WaitList, WakeBatch};
 
 /// The flights of a shard.
 pub(super) struct Flights<K, V> {
@@ -311,41 +312,29 @@ impl<K, V, S> Seat<'_, K, V, S> {
         V: Clone,
     {
         let (flight, waiter) = (self.flight.expect("it has not left"), self.waiter.expect("it waits"));
-        let mut spare = Guarded(None);
-        loop {
-            let mut gone = Gone::new();
-            let (turn, value) = {
-                let mut section = self.section.lock();
-                let Section { shard, flights } = &mut *section;
-                let failed = matches!(flights.waiters(flight).granted(waiter), Some(Grant::Error(_)));
-                let value = if failed { None } else { flights.landed(flight).cloned() };
-                let turn = flights.waiters(flight).poll(waiter, waker, &mut spare.0);
-                if let Turn::Left(left) = &turn {
-                    if matches!(left.grant, Some(Grant::Lead)) && flights.take_lead(flight, thread) {
-                        shard.stats.loads += 1;
-                        self.waiter = None;
-                    } else {
-                        self.flight = None;
-                        flights.leave(flight, &mut gone);
-                    }
+        let mut gone = Gone::new();
+        let outcome = TaskWaker::new(waker).poll_with(|waker| {
+            let mut section = self.section.lock();
+            let Section { shard, flights } = &mut *section;
+            let failed = matches!(flights.waiters(flight).granted(waiter), Some(Grant::Error(_)));
+            let value = if failed { None } else { flights.landed(flight).cloned() };
+            Ok(flights.waiters(flight).poll(waiter, waker)?.map(|removed| {
+                if matches!(removed.grant, Some(Grant::Lead)) && flights.take_lead(flight, thread) {
+                    shard.stats.loads += 1;
+                    self.waiter = None;
+                } else {
+                    self.flight = None;
+                    flights.leave(flight, &mut gone);
                 }
-                (turn, value)
-            };
-            match turn {
-                Turn::Waiting => return Poll::Pending,
-                Turn::NeedsWaker => spare.0 = Some(waker.clone()),
-                Turn::Left(left) => {
-                    let outcome = match (left.grant, value) {
-                        (Some(Grant::Error(error)), _) => Outcome::Error(error),
-                        (_, Some(value)) => Outcome::Value(value),
-                        (_, None) if self.flight.is_some() => Outcome::Lead,
-                        (_, None) => Outcome::Afresh,
-                    };
-                    drop_quietly(left.waker.into_iter().chain(spare.0.take()));
-                    return Poll::Ready(self.cache.settle(gone, outcome));
+                match (removed.grant, value) {
+                    (Some(Grant::Error(error)), _) => Outcome::Error(error),
+                    (_, Some(value)) => Outcome::Value(value),
+                    (_, None) if self.flight.is_some() => Outcome::Lead,
+                    (_, None) => Outcome::Afresh,
                 }
-            }
-        }
+            }))
+        });
+        outcome.map(|outcome| self.cache.settle(gone, outcome))
     }
 
     /// Ends the flight with a value, which is stored if nothing has happened to the key since the load began.
@@ -407,7 +396,7 @@ impl<K, V, S> Drop for Seat<'_, K, V, S> {
         let left = {
             let mut section = self.section.lock();
             let flights = &mut section.flights;
-            let left = self.waiter.and_then(|waiter| flights.waiters(flight).leave(waiter));
+            let left = self.waiter.and_then(|waiter| flights.waiters(flight).remove(waiter));
             // It led, or was chosen to.
             if left.as_ref().is_none_or(|left| matches!(left.grant, Some(Grant::Lead))) {
                 flights.hand_over(flight, &mut gone, &mut batch);
@@ -578,6 +567,7 @@ impl<K, V> Flights<K, V> {
         *callers -= 1;
         if *callers == 0 {
             let flight = self.flights.remove(flight, |_| None).expect("it was there");
+            drop(self.flights.take_surplus());
             if let Stage::Landed(value) = flight.stage {
                 gone.push(Piece::Value(value));
             }

@@ -21,7 +21,7 @@ use hashbrown::HashTable;
 
 use super::{Cause, Stats};
 use crate::arena::{Arena, Key, List};
-use crate::wait_list::Guarded;
+use crate::panic::Guarded;
 
 /// Room that is kept when entries have left, as in the arena.
 const KEEP: usize = if cfg!(any(loom, fuzzing)) { 4 } else { 1024 };

@@ -22,8 +22,9 @@ use super::recycling::{Recycled, Recycling, recycle_at_once};
 use super::state::{Aftermath, Grant, State};
 use super::{GetError, Leaving, Manager, Pool};
 use crate::arena::Key;
+use crate::panic::{Panics, drop_quietly};
 use crate::sync::Exclusive;
-use crate::wait_list::{Panics, Turn, drop_quietly};
+use crate::wait_list::TaskWaker;
 
 /// The body of `Get` and `GetOwned`.
 pub(super) struct Getting<H: Deref<Target = Pool<M>>, M: Manager> {
@@ -173,8 +174,8 @@ impl<M: Manager> Getter<M> {
                 }
                 Fitness::Unfit(lost) => {
                     if let Some(error) = self.failure.get_mut().take() {
-                        drop_lost(lost).forget();
-                        pool.release(1, 0).forget();
+                        drop_lost(lost).discard();
+                        pool.release(1, 0).discard();
                         return Poll::Ready(Err(GetError::Create(*error)));
                     }
                     served = self.or_leave_all(pool, |this| this.come_back(pool, cx, lost))?;
@@ -201,7 +202,7 @@ impl<M: Manager> Getter<M> {
     /// Runs what is the user's. After a panic this getter has nothing in hand, and nothing is granted to it any more.
     fn or_leave_all<R>(&mut self, pool: &Pool<M>, run: impl FnOnce(&mut Self) -> R) -> R {
         catch_unwind(AssertUnwindSafe(|| run(self))).unwrap_or_else(|payload| {
-            self.leave_all(pool).forget();
+            self.leave_all(pool).discard();
             resume_unwind(payload)
         })
     }
@@ -312,45 +313,29 @@ impl<M: Manager> Getter<M> {
         if self.place == Place::Nowhere {
             return Ok(None);
         }
-        // Outlive the lock, since they may hold wakers.
-        let (mut left_waker, mut spare) = (None, None);
-        let left = loop {
-            {
-                let mut state = pool.state.lock();
-                if let Place::Waiting(key) = self.place {
-                    match state.waiting.poll(key, cx.waker(), &mut spare) {
-                        Turn::Left(left) => {
-                            self.place = Place::Nowhere;
-                            left_waker = left.waker;
-                            match left.grant {
-                                None => break Some(None),
-                                Some(Grant::Object(pooled)) => break Some(Some(pooled)),
-                                Some(Grant::Creation(place, creation)) => {
-                                    self.place = Place::Creator(place);
-                                    *self.creation.get_mut() = Some(creation);
-                                }
-                            }
-                        }
-                        Turn::Waiting => break None,
-                        Turn::NeedsWaker => {}
-                    }
-                }
-                if let Place::Creator(key) = self.place {
-                    match state.creators.poll(key, cx.waker(), &mut spare) {
-                        Turn::Left(left) => {
-                            self.place = Place::Nowhere;
-                            // One that was enrolled a moment ago has left no waker here.
-                            left_waker = left_waker.or(left.waker);
-                            break Some(left.grant);
-                        }
-                        Turn::Waiting => break None,
-                        Turn::NeedsWaker => {}
+        // Beside that of the creation.
+        let mut left_waker = None;
+        let left = TaskWaker::new(cx.waker()).poll_with(|waker| {
+            let mut state = pool.state.lock();
+            if let Place::Waiting(key) = self.place {
+                let Poll::Ready(left) = state.waiting.poll(key, waker)? else { return Ok(None) };
+                left_waker = waker.reclaim();
+                self.place = Place::Nowhere;
+                match left.grant {
+                    None => return Ok(Some(None)),
+                    Some(Grant::Object(pooled)) => return Ok(Some(Some(pooled))),
+                    Some(Grant::Creation(place, creation)) => {
+                        self.place = Place::Creator(place);
+                        *self.creation.get_mut() = Some(creation);
                     }
                 }
             }
-            spare = Some(cx.waker().clone());
-        };
-        drop_quietly(left_waker.into_iter().chain(spare));
+            let Place::Creator(key) = self.place else { return Ok(None) };
+            let Poll::Ready(left) = state.creators.poll(key, waker)? else { return Ok(None) };
+            self.place = Place::Nowhere;
+            Ok(Some(left.grant))
+        });
+        drop_quietly(left_waker);
         let Some(grant) = left else { return Ok(None) };
         // A creation that has begun goes on until this one has its object for sure.
         let turned_away = grant.is_none();
@@ -422,7 +407,7 @@ impl<M: Manager> Getter<M> {
         pooled.metrics.uses += 1;
         if self.creation.get_mut().is_some() {
             // As in `drop_quietly`.
-            self.leave_all(pool).forget();
+            self.leave_all(pool).discard();
         }
         pooled
     }
@@ -437,7 +422,7 @@ impl<M: Manager> Getter<M> {
                 if !state.waiting.is_granted(key) {
                     // Nobody is served because this one leaves.
                     self.place = Place::Nowhere;
-                    let left = state.waiting.leave(key);
+                    let left = state.waiting.remove(key);
                     drop(state);
                     return Panics::of_drops(left);
                 }
@@ -459,7 +444,7 @@ impl<M: Manager> Getter<M> {
             Place::Nowhere => return None,
             Place::Creator(place) => place,
             Place::Waiting(key) => {
-                let left = state.waiting.leave(key)?;
+                let left = state.waiting.remove(key)?;
                 after.wakers[0] = left.waker;
                 match left.grant? {
                     Grant::Object(pooled) => return Some(pooled),
@@ -470,7 +455,7 @@ impl<M: Manager> Getter<M> {
                 }
             }
         };
-        let left = state.creators.leave(place)?;
+        let left = state.creators.remove(place)?;
         after.wakers[1] = left.waker;
         left.grant
     }

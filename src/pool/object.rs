@@ -148,7 +148,7 @@ macro_rules! object {
             /// ```
             pub fn detach(mut this: Self) -> M::Object {
                 let pooled = this.0.take();
-                this.0.pool.release(1, 0).forget();
+                this.0.pool.release(1, 0).discard();
                 pooled.object
             }
 

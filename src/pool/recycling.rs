@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 
 use super::object::Pooled;
 use super::{Leaving, Manager, Pool};
-use crate::wait_list::Guarded;
+use crate::panic::Guarded;
 
 /// The memory in which an object is recycled, and what runs there.
 pub(super) struct Recycling<M: Manager>(Pin<Box<dyn Recycle<M>>>);

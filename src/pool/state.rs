@@ -11,7 +11,8 @@ use super::object::Pooled;
 use super::recycling::Recycling;
 use super::{Manager, Order, Pool, Settings, Status};
 use crate::arena::Key;
-use crate::wait_list::{Panics, WaitList, WakeBatch};
+use crate::panic::Panics;
+use crate::wait_list::{WaitList, WakeBatch};
 
 /// As many may be created at a time however few there are; small under loom and fuzzing, so that they reach the limit.
 pub(super) const FEW: usize = if cfg!(any(loom, fuzzing)) { 2 } else { 8 };
@@ -279,7 +280,7 @@ impl<M: Manager> State<M> {
     pub(super) fn settle(&mut self, settings: &Settings, batch: &mut WakeBatch) {
         while !self.waiting.is_empty() {
             let Some(creation) = self.claim(settings) else { break };
-            let place = self.creators.enroll(());
+            let place = self.creators.enqueue_unregistered(());
             self.waiting.grant_front(Grant::Creation(place, creation), batch);
         }
         if self.is_over() {

@@ -7,7 +7,7 @@
 #[path = "mod.rs"]
 mod model;
 
-use model::{lru_cache, mutex, pool, priority_queue, priority_queue_reentrant, semaphore, semaphore_reentrant};
+use model::{arena, lru_cache, mutex, pool, priority_queue, priority_queue_reentrant, semaphore, semaphore_reentrant};
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
 
 /// Runs the operations that the bytes encode.
@@ -38,6 +38,11 @@ fn run_seeds(run: ModelTest, seeds: u64) {
         eprintln!("seed {seed}"); // shown if it fails
         run(&data);
     }
+}
+
+#[test]
+fn arena() {
+    run_seeds(arena::run, 100);
 }
 
 #[test]

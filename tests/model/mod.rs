@@ -5,6 +5,7 @@
 //! results, counts, and which wakers were woken, how often and in which order.
 
 pub(crate) mod alarm;
+pub(crate) mod arena;
 #[path = "../common/hooks.rs"]
 pub(crate) mod hooks;
 /// The former name of [`hooks`].

@@ -304,7 +304,7 @@ impl<'a> Run<'a> {
             Op::Print => {
                 let text = format!("{:?}", self.mutex);
                 let value = if self.model.locked { "<locked>".into() } else { format!("{:?}", self.model.value) };
-                assert_eq!(text, format!("Mutex {{ value: {value} }}"));
+                assert_eq!(text, format!("Mutex {{ data: {value} }}"));
             }
         }
     }

@@ -11,17 +11,17 @@ use crate::{is_free, shared};
 #[test]
 fn debug_shows_the_value_when_free_and_says_locked_when_not() {
     let mutex = shared(Some(5));
-    assert_eq!(format!("{mutex:?}"), "Mutex { value: Some(5) }");
+    assert_eq!(format!("{mutex:?}"), "Mutex { data: Some(5) }");
     let guard = mutex.try_lock().unwrap();
-    assert_eq!(format!("{mutex:?}"), "Mutex { value: <locked> }");
+    assert_eq!(format!("{mutex:?}"), "Mutex { data: <locked> }");
     let mut waiting = Task::waiting(mutex.lock());
     drop(guard);
-    assert_eq!(format!("{mutex:?}"), "Mutex { value: <locked> }", "granted is locked");
+    assert_eq!(format!("{mutex:?}"), "Mutex { data: <locked> }", "granted is locked");
     drop(waiting.ready());
-    assert_eq!(format!("{mutex:?}"), "Mutex { value: Some(5) }");
+    assert_eq!(format!("{mutex:?}"), "Mutex { data: Some(5) }");
     assert!(is_free(&mutex), "formatting leaves it unlocked");
     let slice: &Mutex<[u8]> = &Mutex::new([1, 2]);
-    assert_eq!(format!("{slice:?}"), "Mutex { value: [1, 2] }");
+    assert_eq!(format!("{slice:?}"), "Mutex { data: [1, 2] }");
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_value_may_format_its_own_mutex_and_may_panic() {
         }
     }
     let mutex = Arc::new_cyclic(|weak| Mutex::new(Recursive(weak.clone())));
-    assert_eq!(format!("{mutex:?}"), "Mutex { value: Mutex { value: <locked> } }");
+    assert_eq!(format!("{mutex:?}"), "Mutex { data: Mutex { data: <locked> } }");
     assert!(is_free(&mutex));
 
     struct Panicking;

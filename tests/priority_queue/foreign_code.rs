@@ -784,15 +784,15 @@ fn a_replaced_waker_that_panics_when_dropped_loses_nothing() {
     let mut pop = Task::new(queue.pop());
     assert!(poll_with(pop.future_mut(), &old).is_pending());
     armed.store(1, Ordering::Relaxed);
-    assert!(panic_of(|| pop.poll()).contains("the drop"));
-    assert_eq!(counts(&queue), (0, 1, 0));
+    assert!(pop.poll().is_pending(), "the panic is discarded");
+    assert_eq!((counts(&queue), armed.load(Ordering::Relaxed)), ((0, 1, 0), 0));
     queue.try_push(1, 1).unwrap();
     assert_eq!(pop.wakes(), 1, "the new waker was stored");
 
     let mut push = Task::new(queue.push(2, 2));
     assert!(poll_with(push.future_mut(), &old).is_pending());
     armed.store(1, Ordering::Relaxed);
-    assert!(panic_of(|| push.poll().is_ready()).contains("the drop"));
+    assert!(push.poll().is_pending());
     assert_eq!(counts(&queue), (1, 0, 1));
     assert_eq!((pop.ready(), push.wakes()), (Some((2, 2)), 1));
     assert!(push.ready().is_ok());

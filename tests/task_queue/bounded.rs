@@ -282,8 +282,8 @@ fn a_task_admitted_before_the_close_runs() {
 fn a_parked_task_that_panics_when_it_is_dropped_panics_where_it_is() {
     let queue = bounded(1);
     drop(queue.try_submit(1, async {}).unwrap());
-    let leaves = parked(&queue, 1, panics_when_dropped("dropped"));
-    let mut refused = parked(&queue, 1, panics_when_dropped("dropped"));
+    let leaves = parked(&queue, 1, crate::panics::panics_when_dropped("dropped"));
+    let mut refused = parked(&queue, 1, crate::panics::panics_when_dropped("dropped"));
     let mut idle = Driven::new(queue.idle());
     assert!(idle.waits());
     let _ = catch_unwind(AssertUnwindSafe(|| drop(leaves)));

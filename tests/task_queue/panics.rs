@@ -60,7 +60,7 @@ fn a_failed_task_shows_the_message_of_its_panic() {
 }
 
 /// A task that waits and panics when it is dropped.
-fn panics_when_dropped(text: &'static str) -> impl Future<Output = ()> + Send + 'static {
+pub(crate) fn panics_when_dropped(text: &'static str) -> impl Future<Output = ()> + Send + 'static {
     script(|_| Poll::Pending, move || resume_unwind(Box::new(text)))
 }
 

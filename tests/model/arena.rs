@@ -1,67 +1,66 @@
-//! Plays sequences of operations on an arena and on a model that is obviously right, and compares them.
+//! Random operations on an arena, compared with a model: a `VecDeque` for each list, a `Vec` of the values that are in no
+//! list, and keys of values that were removed.
 //!
-//! A sequence is decoded from bytes, so that a fuzzer can write it: three to a step, of which the first says what to do
-//! and the others with what. They are read by hand because a build for fuzzing has no development dependencies. The
-//! model is a `VecDeque` per list, a `Vec` per ring, what is in neither, and the keys that have died.
+//! The operations are decoded from bytes, three for each: the first chooses it, the others its arguments. The arena is
+//! private to the crate, so its source is compiled into this test.
+
+#[allow(dead_code)]
+#[path = "../../src/arena.rs"]
+mod source;
 
 use std::collections::VecDeque;
-use std::num::NonZeroU32;
 
-use super::{Arena, KEEP, Key, List};
+use source::{Arena, KEEP, Key, List};
 
 const LISTS: usize = 3;
-const RINGS: usize = 2;
 
-/// More than are kept in reserve, so that growing and giving back are part of the game.
+/// More than an empty arena keeps, so that memory is taken and given back.
 const CROWD: usize = 3 * KEEP;
 
-/// Dead keys that are remembered. Few, so that the next victim is likely to meet a slot that lives again.
-const DEAD: usize = 16;
+/// The keys of removed values that are kept. Few, so that their slots are likely to be occupied again.
+const STALE: usize = 16;
 
 type Live = (Key, u64);
 
-struct Game {
+struct Test {
     arena: Arena<u64>,
     lists: [List; LISTS],
     model: [VecDeque<Live>; LISTS],
-    /// Each from some place round to before it.
-    rings: [Vec<Live>; RINGS],
-    /// In no list or ring, and still in the arena.
+    /// In the arena and in no list.
     loose: Vec<Live>,
-    dead: VecDeque<Key>,
+    stale: VecDeque<Key>,
     next: u64,
+    /// The most values that were in the arena at once.
+    peak: usize,
 }
 
-/// Plays the sequence that `data` stands for.
+/// Runs the operations that `data` encodes.
 ///
 /// # Panics
 ///
 /// When the arena does anything else than the model.
-pub fn run(data: &[u8]) {
-    let mut game = Game {
+pub(crate) fn run(data: &[u8]) {
+    let mut test = Test {
         arena: Arena::new(),
         lists: [List::new(); LISTS],
         model: Default::default(),
-        rings: Default::default(),
         loose: Vec::new(),
-        dead: VecDeque::new(),
+        stale: VecDeque::new(),
         next: 0,
+        peak: 0,
     };
-    // Begin a few insertions before the stamps wrap.
-    let first = u32::MAX - data.first().map_or(0, |&byte| byte.into());
-    game.arena.last_stamp = NonZeroU32::new(first).expect("a stamp near the end");
     for step in data.chunks_exact(3) {
-        game.step(step[0], step[1].into(), step[2].into());
-        game.check();
+        test.step(step[0], step[1].into(), step[2].into());
+        test.peak = test.peak.max(test.living());
+        test.check();
     }
-    game.settle();
-    game.clear();
+    test.clear();
 }
 
-impl Game {
+impl Test {
     fn step(&mut self, what: u8, a: usize, b: usize) {
         let list = a % LISTS;
-        match what % 29 {
+        match what % 24 {
             0..=4 => self.push(list),
             5..=6 => self.pop(list),
             7..=8 => self.link(list, b),
@@ -71,19 +70,17 @@ impl Game {
                 }
             }
             13..=14 => self.touch(a, b),
-            15..=16 => self.disturb_the_dead(b),
+            15..=16 => self.use_a_stale_key(b),
             17 => self.append(list, (list + 1 + b % (LISTS - 1)) % LISTS),
             18 => (0..2 * b).for_each(|_| self.push(list)),
             19 => self.insert(),
             20..=22 => self.unlink(a, b),
-            23..=25 => self.join(a, b),
-            26..=27 => self.part(a, b),
-            _ => self.leave_but_every(list, 1 + b % 64),
+            _ => self.remove_all_but_every(list, 1 + b % 64),
         }
     }
 
     fn all(&self) -> impl Iterator<Item = &Live> {
-        self.model.iter().flatten().chain(self.rings.iter().flatten()).chain(&self.loose)
+        self.model.iter().flatten().chain(&self.loose)
     }
 
     fn living(&self) -> usize {
@@ -132,24 +129,6 @@ impl Game {
         }
     }
 
-    /// Puts one into a ring.
-    fn join(&mut self, a: usize, b: usize) {
-        let Some(live) = self.catch(b) else { return };
-        let ring = &mut self.rings[a % RINGS];
-        let place = b % ring.len().max(1);
-        self.arena.join(ring.get(place).map(|before| before.0), live.0);
-        ring.insert(ring.len().min(place + 1), live);
-    }
-
-    fn part(&mut self, a: usize, b: usize) {
-        let ring = &mut self.rings[a % RINGS];
-        if !ring.is_empty() {
-            let live = ring.remove(b % ring.len());
-            self.arena.part(live.0);
-            self.loose.push(live);
-        }
-    }
-
     /// One that is loose, to be put into a list.
     fn catch(&mut self, which: usize) -> Option<Live> {
         (!self.loose.is_empty()).then(|| self.loose.swap_remove(which % self.loose.len()))
@@ -179,9 +158,9 @@ impl Game {
             at.map(|list| &mut lists[list])
         });
         assert_eq!(removed, Some(value), "the value of {key:?}");
-        self.dead.push_back(key);
-        if self.dead.len() > DEAD {
-            self.dead.pop_front();
+        self.stale.push_back(key);
+        if self.stale.len() > STALE {
+            self.stale.pop_front();
         }
     }
 
@@ -198,11 +177,11 @@ impl Game {
         self.next += 1;
     }
 
-    fn disturb_the_dead(&mut self, which: usize) {
-        if let Some(&key) = self.dead.get(which % self.dead.len().max(1)) {
-            assert_eq!(self.arena.get(key), None, "a dead key answers");
-            assert_eq!(self.arena.get_mut(key), None, "a dead key answers");
-            assert_eq!(self.arena.remove(key, |_| unreachable!("a dead key has no list")), None);
+    fn use_a_stale_key(&mut self, which: usize) {
+        if let Some(&key) = self.stale.get(which % self.stale.len().max(1)) {
+            assert_eq!(self.arena.get(key), None, "a stale key finds nothing");
+            assert_eq!(self.arena.get_mut(key), None, "a stale key finds nothing");
+            assert_eq!(self.arena.remove(key, |_| unreachable!("a stale key has no list")), None);
         }
     }
 
@@ -214,17 +193,16 @@ impl Game {
         self.model[to].extend(moved);
     }
 
-    /// Everybody in `list` leaves, but for one in so many.
-    fn leave_but_every(&mut self, list: usize, stays: usize) {
+    /// Removes the values of `list`, except one in `kept`.
+    fn remove_all_but_every(&mut self, list: usize, kept: usize) {
         let keys: Vec<_> = self.model[list].iter().map(|live| live.0).collect();
-        for (_, key) in keys.into_iter().enumerate().filter(|(index, _)| index % stays != stays - 1) {
+        for (_, key) in keys.into_iter().enumerate().filter(|(index, _)| index % kept != kept - 1) {
             self.remove(Some(list), key);
         }
     }
 
     fn check(&self) {
-        let rings: Vec<_> = self.rings.iter().filter_map(|ring| Some(ring.first()?.0)).collect();
-        self.arena.validate_with_rings(&self.lists.each_ref(), &rings);
+        self.arena.validate(&self.lists.each_ref());
         for (list, model) in self.lists.iter().zip(&self.model) {
             assert_eq!(list.len(), model.len());
             assert_eq!(list.is_empty(), model.is_empty());
@@ -232,74 +210,25 @@ impl Game {
             assert_eq!(self.arena.front(list), model.front().map(|live| live.0), "a list begins elsewhere");
             assert_eq!(self.arena.back(list), model.back().map(|live| live.0), "a list ends elsewhere");
         }
-        for ring in &self.rings {
-            for (at, live) in ring.iter().enumerate() {
-                let next = ring[(at + 1) % ring.len()];
-                assert_eq!(self.arena.after(live.0), next.0, "a ring goes elsewhere");
-                assert_eq!(self.arena.before(next.0), live.0, "a ring comes from elsewhere");
-            }
-        }
         for &(key, value) in self.all() {
             assert_eq!(self.arena.get(key), Some(&value));
         }
-        let (slots, capacity) = (self.arena.slots.len(), self.arena.slots.capacity());
-        assert_eq!(slots, self.living() + self.arena.vacant.len(), "a slot is neither taken nor vacant");
-        assert_eq!(self.arena.len(), self.living(), "values are lost, or kept");
-        let last = self.all().map(|live| live.0.index() as usize + 1).max();
-        assert_eq!(slots, last.unwrap_or(0), "slots beyond the last one taken");
-        assert!(capacity <= KEEP || capacity < 4 * slots, "{capacity} slots are kept for {slots}");
+        assert_eq!(self.arena.len(), self.living(), "the number of values");
+        assert!(self.arena.slots() <= self.peak, "a vacant slot is reused before a new one is made");
     }
 
-    /// Those who live are replaced, the oldest first: before long memory must have come down to what they need.
-    fn settle(&mut self) {
-        for ring in 0..RINGS {
-            (0..self.rings[ring].len()).for_each(|at| self.part(ring, at));
-        }
+    /// Removes everything, and takes the memory out if there was more than an empty arena keeps.
+    fn clear(&mut self) {
         while let Some(&(key, _)) = self.loose.first() {
             self.remove(None, key);
         }
-        for list in 1..LISTS {
-            self.append(0, list);
-        }
-        let (living, slots) = (self.living(), self.arena.slots.len());
-        let mut patience = 16 * slots;
-        while self.arena.slots.len() > 2 * living {
-            assert!(patience > 0, "{} of once {slots} slots are kept for {living}", self.arena.slots.len());
-            patience -= 1;
-            self.remove(Some(0), self.model[0][0].0);
-            self.push(0);
+        for list in 0..LISTS {
+            self.remove_all_but_every(list, usize::MAX);
         }
         self.check();
-    }
-
-    fn clear(&mut self) {
-        while let Some(&(key, _)) = self.model[0].front() {
-            self.remove(Some(0), key);
-        }
-        self.check();
-        assert!(self.arena.slots.is_empty());
-    }
-}
-
-/// Plays a game of the fuzzer's from fixed seeds; `STANCHION_SEEDS` says how many.
-#[cfg(test)]
-pub(crate) fn play(game: fn(&[u8])) {
-    use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
-
-    let seeds = std::env::var("STANCHION_SEEDS").map_or(100, |seeds| seeds.parse().expect("a number of seeds"));
-    for seed in 0..seeds {
-        let mut rng = StdRng::seed_from_u64(seed);
-        let mut data = vec![0; rng.random_range(0..1_500)];
-        rng.fill_bytes(&mut data);
-        eprintln!("seed {seed}"); // shown if it fails
-        game(&data);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn sequences() {
-        super::play(super::run);
+        let slots = self.arena.slots();
+        assert_eq!(self.arena.take_surplus().is_some(), slots > KEEP);
+        assert_eq!(self.arena.slots(), if slots > KEEP { 0 } else { slots });
+        self.arena.validate(&self.lists.each_ref());
     }
 }

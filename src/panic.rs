@@ -1,0 +1,76 @@
+//! Panics of user code: collected while the remaining steps run, then resumed or discarded.
+//!
+//! A call that runs several pieces of user code (wakers, drops, callbacks) must run all of them even if one panics, and a
+//! second panic must not abort the process. [`Panics`] keeps the first payload and leaks the others, since dropping a
+//! payload runs user code, too.
+
+use std::any::Any;
+use std::mem::forget;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// The first panic of a sequence of calls to user code.
+#[derive(Default)]
+pub(crate) struct Panics(Option<Box<dyn Any + Send>>);
+
+impl Panics {
+    /// Drops each value, and collects the panics of that.
+    #[inline]
+    pub(crate) fn of_drops<T>(values: impl IntoIterator<Item = T>) -> Self {
+        let mut panics = Self::default();
+        for value in values {
+            panics.catch(|| drop(value));
+        }
+        panics
+    }
+
+    /// Runs `user_code`, and returns `true` if it did not panic.
+    pub(crate) fn catch(&mut self, user_code: impl FnOnce()) -> bool {
+        match catch_unwind(AssertUnwindSafe(user_code)) {
+            Ok(()) => return true,
+            Err(payload) if self.0.is_none() => self.0 = Some(payload),
+            Err(payload) => forget(payload),
+        }
+        false
+    }
+
+    /// Resumes the first panic, if there was one and the thread is not panicking already.
+    pub(crate) fn resume(self) {
+        match self.0 {
+            Some(payload) if std::thread::panicking() => forget(payload),
+            Some(payload) => resume_unwind(payload),
+            None => {}
+        }
+    }
+
+    /// Returns `output`; or, where [`resume`](Self::resume) would resume a panic, drops it first.
+    #[inline]
+    pub(crate) fn resume_or<R>(mut self, output: R) -> R {
+        if self.0.is_none() || std::thread::panicking() {
+            self.discard();
+            return output;
+        }
+        self.catch(|| drop(output));
+        resume_unwind(self.0.take().expect("a panic was collected"))
+    }
+
+    /// Discards the panics. The payload is leaked: its drop is user code, too.
+    pub(crate) fn discard(self) {
+        forget(self.0);
+    }
+}
+
+/// Drops each value and discards the panics of that, so that they do not cost the caller the value it is about to return.
+#[inline]
+pub(crate) fn drop_quietly<T>(values: impl IntoIterator<Item = T>) {
+    Panics::of_drops(values).discard();
+}
+
+/// A value that an unwinding may drop: a panic of its drop does not abort the process.
+pub(crate) struct Guarded<T>(pub(crate) Option<T>);
+
+impl<T> Drop for Guarded<T> {
+    #[inline]
+    fn drop(&mut self) {
+        Panics::of_drops(self.0.take()).resume();
+    }
+}
