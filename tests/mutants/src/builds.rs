@@ -1,157 +1,142 @@
-//! The copy of the workspace that is broken, and what is built of it.
+//! The copy of the workspace that is changed, and what cargo makes of it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::source::Sources;
-use crate::workspace::{Workspace, cargo};
-
 /// How the unit tests in `src` are called among the targets.
-pub const UNIT_TESTS: &str = "lib";
+const UNIT_TESTS: &str = "lib";
 const MODELS: &str = "loom";
-const BROKEN: &str = "the mutants do not build: a list has an entry that does not compile, or touches its neighbour";
 
-/// What was built: the models, and each test target by its name.
-pub struct Build {
+pub struct Copy {
     pub root: PathBuf,
-    models: Option<PathBuf>,
-    tests: BTreeMap<String, PathBuf>,
+    target: PathBuf,
 }
 
-impl Build {
-    /// Whether the library builds of these sources, which takes seconds.
-    pub fn check(workspace: &Workspace, sources: &Sources) -> Result<()> {
-        let mut command = cargo();
-        command.current_dir(copied(workspace, sources)?).args(["check", "--package", "stanchion", "--lib"]);
-        let status = command.env("CARGO_TARGET_DIR", &workspace.target).status().context("cannot start cargo")?;
-        if status.success() { Ok(()) } else { bail!(BROKEN) }
-    }
+/// What a cargo command has built, or the errors: for each the places in the source that it names.
+#[derive(Default)]
+pub struct Built {
+    pub executables: BTreeMap<String, PathBuf>,
+    pub errors: Vec<Vec<(String, Range<usize>)>>,
+    pub rendered: String,
+}
 
-    /// Copies the workspace, with other sources, and builds its models and some of its tests.
-    pub fn new(workspace: &Workspace, sources: &Sources, models: bool, tests: &BTreeSet<&str>) -> Result<Self> {
-        let mut build = Self { root: copied(workspace, sources)?, models: None, tests: BTreeMap::new() };
-        if models {
-            let mut command = build.cargo();
-            command.args(["--release", "--test", MODELS]);
-            command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", workspace.target.join("loom"));
-            build.models = executables(command)?.remove(MODELS);
+impl Copy {
+    /// Copies what git knows or would add. Cargo's builds are shared with the workspace, so that dependencies are there.
+    pub fn new(root: &Path, target: PathBuf) -> Result<Self> {
+        let copy = Self { root: target.join("mutants/copy"), target };
+        if copy.root.exists() {
+            fs::remove_dir_all(&copy.root).context("cannot remove the last copy")?;
         }
-        if !tests.is_empty() {
-            let mut command = build.cargo();
-            command.env("CARGO_TARGET_DIR", &workspace.target);
-            for &test in tests {
-                if test == UNIT_TESTS {
-                    command.arg("--lib")
-                } else {
-                    command.args(["--test", test])
-                };
-            }
-            build.tests = executables(command)?;
+        let files = git(root, &["ls-files", "-z", "--cached", "--others", "--exclude-standard"])?;
+        for file in files.split_terminator('\0').filter(|file| root.join(file).is_file()) {
+            let to = copy.root.join(file);
+            fs::create_dir_all(to.parent().expect("a file is in a folder"))?;
+            fs::copy(root.join(file), to).with_context(|| format!("cannot copy {file}"))?;
         }
-        Ok(build)
+        Ok(copy)
     }
 
-    fn cargo(&self) -> Command {
-        let mut command = cargo();
-        command.current_dir(&self.root).args(["test", "--package", "stanchion", "--no-run"]);
-        command.arg("--message-format=json-render-diagnostics");
-        command
+    pub fn write(&self, file: &str, text: &str) -> Result<()> {
+        fs::write(self.root.join(file), text).with_context(|| format!("cannot write {file} of the copy"))
     }
 
-    /// Runs one model.
-    pub fn model(&self, name: &str) -> Result<Command> {
-        let models = self.models.as_ref().ok_or_else(|| anyhow!("cargo has built no models"))?;
-        let mut command = Command::new(models);
-        command.current_dir(&self.root).env("STANCHION_MODEL", name);
-        Ok(command)
+    pub fn check(&self, loom: bool) -> Result<Built> {
+        self.cargo(loom, &["check", "--lib"])
     }
 
-    /// Runs a test target, or those of its tests that `target::filter` names.
-    pub fn test(&self, name: &str) -> Result<Command> {
-        let (target, filter) = split(name);
-        let path = self.tests.get(target).ok_or_else(|| anyhow!("cargo has built no test target `{target}`"))?;
+    /// Builds these test targets.
+    pub fn tests<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<Built> {
+        let names: BTreeSet<&str> = names.into_iter().collect();
+        let mut arguments = vec!["test", "--no-run"];
+        for name in names {
+            arguments.extend(if name == UNIT_TESTS { vec!["--lib"] } else { vec!["--test", name] });
+        }
+        if arguments.len() == 2 { Ok(Built::default()) } else { self.cargo(false, &arguments) }
+    }
+
+    pub fn models(&self) -> Result<Built> {
+        self.cargo(true, &["test", "--no-run", "--release", "--test", MODELS])
+    }
+
+    /// Runs a test target, or those of its tests that have `filter` in their names.
+    pub fn test(&self, built: &Built, target: &str, filter: Option<&str>) -> Result<Command> {
+        let path = built.executables.get(target).with_context(|| format!("cargo has built no test target {target}"))?;
         let mut command = Command::new(path);
-        // Where cargo runs it, and told what cargo tells.
         command.current_dir(&self.root).env("CARGO_MANIFEST_DIR", &self.root).args(filter);
         Ok(command)
     }
-}
 
-/// `target`, or `target::filter`.
-pub fn split(test: &str) -> (&str, Option<&str>) {
-    test.split_once("::").map_or((test, None), |(target, filter)| (target, Some(filter)))
-}
-
-/// Builds, and asks which executables there are, by target.
-fn executables(mut command: Command) -> Result<BTreeMap<String, PathBuf>> {
-    let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
-    if !output.status.success() {
-        bail!(BROKEN);
+    /// Runs one model, in a process of its own.
+    pub fn model(&self, built: &Built, name: &str) -> Result<Command> {
+        let mut command = self.test(built, MODELS, None)?;
+        command.env("STANCHION_MODEL", name);
+        Ok(command)
     }
-    let mut executables = BTreeMap::new();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
-        let (Some(path), Some(target)) = (message["executable"].as_str(), message["target"]["name"].as_str()) else {
-            continue;
-        };
-        let name = if message["target"]["kind"][0] == "test" { target } else { UNIT_TESTS };
-        executables.insert(name.to_owned(), PathBuf::from(path));
-    }
-    Ok(executables)
-}
 
-/// A copy of the workspace with other sources, and where it is.
-fn copied(workspace: &Workspace, sources: &Sources) -> Result<PathBuf> {
-    let root = workspace.work().join("copy");
-    let changed = sources.iter().map(|(file, text)| (workspace.root.join(file), text.as_str())).collect();
-    copy(&workspace.root, &root, &changed)?;
-    Ok(root)
-}
-
-/// Makes `to` what `from` is, but for files that are `changed`. What is the same already stays untouched, so that cargo
-/// need not build it again.
-fn copy(from: &Path, to: &Path, changed: &HashMap<PathBuf, &str>) -> Result<()> {
-    fs::create_dir_all(to).with_context(|| format!("cannot make the folder {}", to.display()))?;
-    let mut names = BTreeSet::new();
-    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
-        let entry = entry.with_context(|| format!("cannot read {}", from.display()))?;
-        let (name, path) = (entry.file_name(), entry.path());
-        if is_left_out(&name.to_string_lossy()) {
-            continue;
+    fn cargo(&self, loom: bool, arguments: &[&str]) -> Result<Built> {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(&self.root).args(arguments).args(["--package", "stanchion", "--message-format", "json"]);
+        command.env("CARGO_TARGET_DIR", if loom { self.target.join("loom") } else { self.target.clone() });
+        if loom {
+            command.env("RUSTFLAGS", "--cfg loom");
         }
-        if entry.file_type()?.is_dir() {
-            copy(&path, &to.join(&name), changed)?;
-        } else {
-            let content = match changed.get(&path) {
-                Some(text) => text.as_bytes().to_owned(),
-                None => fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?,
-            };
-            let to = to.join(&name);
-            if fs::read(&to).ok().is_none_or(|there| there != content) {
-                fs::write(&to, content).with_context(|| format!("cannot write {}", to.display()))?;
+        let output = command.stderr(Stdio::piped()).output().context("cannot start cargo")?;
+        let built = read(&String::from_utf8_lossy(&output.stdout));
+        if !output.status.success() && built.errors.is_empty() {
+            bail!("cargo has failed:\n{}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(built)
+    }
+}
+
+/// What cargo says, in JSON.
+fn read(messages: &str) -> Built {
+    let mut built = Built::default();
+    for message in messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        if let (Some(path), Some(target)) = (message["executable"].as_str(), message["target"]["name"].as_str()) {
+            let name = if message["target"]["kind"][0] == "test" { target } else { UNIT_TESTS };
+            built.executables.insert(name.to_owned(), path.into());
+        }
+        let message = &message["message"];
+        // An error without a place is the summary.
+        if message["level"] == "error" && message["spans"].as_array().is_some_and(|spans| !spans.is_empty()) {
+            let mut places = Vec::new();
+            gather(message, &mut places);
+            built.errors.push(places);
+            built.rendered += message["rendered"].as_str().unwrap_or_default();
+        }
+    }
+    built
+}
+
+/// The places that a message names, the primary ones first.
+fn gather(message: &Value, places: &mut Vec<(String, Range<usize>)>) {
+    let spans = || message["spans"].as_array().into_iter().flatten();
+    for is_primary in [true, false] {
+        for span in spans().filter(|span| span["is_primary"] == is_primary) {
+            let mut span = span;
+            while let Some(file) = span["file_name"].as_str() {
+                let at = |field: &str| span[field].as_u64().unwrap_or_default() as usize;
+                places.push((file.to_owned(), at("byte_start")..at("byte_end")));
+                span = &span["expansion"]["span"];
             }
         }
-        names.insert(name);
     }
-    for entry in fs::read_dir(to).with_context(|| format!("cannot read {}", to.display()))? {
-        let entry = entry?;
-        if !names.contains(&entry.file_name()) {
-            let gone = entry.path();
-            let removed = if entry.file_type()?.is_dir() { fs::remove_dir_all(&gone) } else { fs::remove_file(&gone) };
-            removed.with_context(|| format!("cannot remove {}", gone.display()))?;
-        }
-    }
-    Ok(())
+    message["children"].as_array().into_iter().flatten().for_each(|child| gather(child, places));
 }
 
-/// What is built, fetched or hidden.
-fn is_left_out(name: &str) -> bool {
-    name.starts_with('.') || name.starts_with("target") || name == "fuzz"
+pub fn git(root: &Path, arguments: &[&str]) -> Result<String> {
+    let output = Command::new("git").current_dir(root).args(arguments).output().context("cannot start git")?;
+    if !output.status.success() {
+        bail!("git {} has failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]
@@ -159,30 +144,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copy_follows_what_it_is_of() {
-        let folder = std::env::temp_dir().join(format!("stanchion-copy-{}", std::process::id()));
-        let (from, to) = (folder.join("from"), folder.join("to"));
-        for made in ["src", "target", "gone"] {
-            fs::create_dir_all(from.join(made)).unwrap();
-            fs::write(from.join(made).join("a"), made).unwrap();
-        }
-        let changed = HashMap::from([(from.join("src").join("a"), "changed")]);
-        copy(&from, &to, &changed).unwrap();
-        assert_eq!(fs::read_to_string(to.join("src").join("a")).unwrap(), "changed");
-        assert!(to.join("gone").join("a").exists() && !to.join("target").exists());
-
-        let written = || fs::metadata(to.join("src").join("a")).unwrap().modified().unwrap();
-        let before = written();
-        fs::remove_dir_all(from.join("gone")).unwrap();
-        copy(&from, &to, &changed).unwrap();
-        assert!(!to.join("gone").exists());
-        assert_eq!(written(), before, "what is the same stays untouched");
-        fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn targets_and_filters() {
-        assert_eq!(split("lru_cache::foreign_code::deeds"), ("lru_cache", Some("foreign_code::deeds")));
-        assert_eq!(split("lib"), ("lib", None));
+    fn executables_and_errors_are_read_from_json() {
+        let built = read(
+            r#"{"executable":"/t/a","target":{"name":"semaphore","kind":["test"]}}
+            {"executable":"/t/b","target":{"name":"stanchion","kind":["lib"]}}
+            {"message":{"level":"error","rendered":"R","spans":[
+                {"file_name":"b.rs","byte_start":1,"byte_end":2,"is_primary":false,"expansion":null},
+                {"file_name":"a.rs","byte_start":3,"byte_end":4,"is_primary":true,
+                 "expansion":{"span":{"file_name":"c.rs","byte_start":5,"byte_end":6}}}],"children":[]}}
+            {"message":{"level":"error","spans":[]}}"#
+                .replace("\n                ", " ")
+                .replace("\n                 ", " ")
+                .as_str(),
+        );
+        let names: Vec<&str> = built.executables.keys().map(|name| &name[..]).collect();
+        assert_eq!(names, ["lib", "semaphore"]);
+        assert_eq!(built.errors, [[("a.rs".into(), 3..4), ("c.rs".into(), 5..6), ("b.rs".into(), 1..2)]]);
+        assert_eq!(built.rendered, "R");
     }
 }

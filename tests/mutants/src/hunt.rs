@@ -1,8 +1,10 @@
-//! Runs, for each mutant, what may notice it, until something does.
+//! Runs, against each mutant, the tests and models that reach it, until one of them notices.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -10,279 +12,265 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::builds::{self, Build};
-use crate::lists::{List, Lists};
-use crate::results::{By, Fate, How, Results};
-use crate::source::{self, Mutant, Sources};
+use crate::builds::{Built, Copy};
+use crate::cover;
+use crate::derive::Mutant;
+use crate::switch::{self, REACHED, RECORD};
 use crate::trial::{self, End, Trial};
-use crate::workspace::Workspace;
 
-/// Time for what is not broken.
+/// Time for what is not changed.
 const PATIENCE: Duration = Duration::from_secs(900);
-/// What a model says that went well, but with hardly anything to explore. The breaking may have done that, too.
+/// What a model says that went well, but with hardly anything to explore. The mutant may have done that, too.
 const IDLE: &str = "its threads do not contend";
 
-/// Something that may notice a mutant.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Witness {
-    Model(String),
-    Test(String),
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fate {
+    Caught {
+        by: By,
+        how: String,
+    },
+    Survived {
+        is_reached: bool,
+    },
+    /// The compiler refuses it.
+    Invalid,
 }
 
-/// What a witness says when nothing is broken.
-struct Known {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum By {
+    Test,
+    Model,
+}
+
+type Numbered<'m> = (usize, &'m Mutant);
+type Name = (By, String);
+
+/// A test target or a model, as it is without a mutant.
+struct Witness {
+    name: Name,
     took: Duration,
-    /// The tests that it runs.
-    tests: BTreeSet<String>,
+    /// The mutants that it reaches.
+    reached: HashSet<usize>,
 }
 
-/// A layer's build, and what is known of its witnesses.
-struct Ground<'h> {
-    build: Build,
-    logs: PathBuf,
-    lists: &'h Lists,
-    known: BTreeMap<Witness, Known>,
-    /// By list and witness.
-    catches: Mutex<BTreeMap<(String, Witness), Catches>>,
+pub struct Hunt<'m> {
+    root: &'m Path,
+    copy: Copy,
+    jobs: usize,
+    /// By file.
+    covers: BTreeMap<&'m str, Vec<Name>>,
+    texts: BTreeMap<&'m str, String>,
 }
 
-/// How often a witness was asked about mutants of a list, and noticed.
-#[derive(Clone, Copy, Default)]
-struct Catches {
-    asked: u32,
-    caught: u32,
-}
-
-/// Finds out the fate of each of `meant` that has none yet, layer after layer.
-pub fn run(
-    workspace: &Workspace,
-    lists: &Lists,
-    sources: &Sources,
-    meant: &[&Mutant],
-    hints: &BTreeMap<usize, By>,
-    results: &mut Results,
-    jobs: Option<usize>,
-) -> Result<()> {
-    let jobs = jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1);
-    // Only what is left is compiled: an entry that does not build spoils no other list's run.
-    let mut left: Vec<&Mutant> = meant.iter().copied().filter(|mutant| results.get(mutant).is_none()).collect();
-    // Those take longest of which nothing is known, or that everybody has to be asked about.
-    left.sort_by_key(|mutant| (mutant.survives.is_some(), !hints.contains_key(&mutant.number)));
-    let layers = source::layers(&left);
-    // What does not compile should be told now, not in an hour.
-    for layer in &layers {
-        Build::check(workspace, &source::with(sources, layer))?;
+impl<'m> Hunt<'m> {
+    pub fn new(root: &'m Path, target: PathBuf, mutants: &[&'m Mutant], jobs: usize) -> Result<Self> {
+        let (mut covers, mut texts) = (BTreeMap::new(), BTreeMap::new());
+        for file in mutants.iter().map(|mutant| &mutant.file[..]) {
+            if !texts.contains_key(file) {
+                texts.insert(file, fs::read_to_string(root.join(file))?);
+                let (tests, models) = cover::of(root, file)?;
+                let tests = tests.into_iter().map(|name| (By::Test, name));
+                covers.insert(file, tests.chain(models.into_iter().map(|name| (By::Model, name))).collect());
+            }
+        }
+        Ok(Self { root, copy: Copy::new(root, target)?, jobs, covers, texts })
     }
-    for (index, layer) in layers.iter().enumerate() {
-        println!("layer {} of {}: {} mutants", index + 1, layers.len(), layer.len());
-        let ground = Ground::new(workspace, lists, &source::with(sources, layer), layer, jobs)?;
-        let bar = progress("mutants", layer.len());
-        side_by_side(
-            layer,
-            jobs,
-            |mutant| match hints.get(&mutant.number).map(|by| ground.ask_again(mutant, by)).transpose()? {
-                Some(Some(fate)) => Ok(fate),
-                _ => ground.hunt(mutant),
-            },
-            |mutant, fate| {
-                if fate == Fate::Survived && mutant.survives.is_none() {
-                    bar.suspend(|| println!("{} survives: {}: {}", mutant.number, mutant.place, mutant.what));
-                }
+
+    /// Finds out what becomes of each of `mutants`, and hands it to `done`.
+    pub fn run(&self, mutants: &[&'m Mutant], mut done: impl FnMut(&'m Mutant, Fate) -> Result<()>) -> Result<()> {
+        let numbered: Vec<Numbered> = (1..).zip(mutants.iter().copied()).collect();
+        let (alone, mut together): (Vec<_>, Vec<_>) = numbered.into_iter().partition(|(_, mutant)| mutant.is_const);
+        for (_, invalid) in self.write(&mut together)? {
+            done(invalid, Fate::Invalid)?;
+        }
+        if !together.is_empty() {
+            let names: BTreeSet<&Name> =
+                together.iter().flat_map(|(_, mutant)| &self.covers[&mutant.file[..]]).collect();
+            let names: Vec<&Name> = names.into_iter().collect();
+            let built = self.build(&names)?;
+            let witnesses = self.witnesses(&names, &built)?;
+            let bar = progress("mutants", together.len());
+            let hunt = |&(number, mutant): &Numbered| self.ask_all(number, mutant, &witnesses, &built);
+            side_by_side(&together, self.jobs, hunt, |&(_, mutant), fate| {
                 bar.inc(1);
-                results.note(mutant, fate)
-            },
-        )?;
-        bar.finish_and_clear();
-    }
-    Ok(())
-}
-
-/// Whether all is as the lists say.
-pub fn verdict(mutants: &[&Mutant], results: &Results) -> Result<()> {
-    let (mut caught, mut explained, mut wrong) = (0, 0, Vec::new());
-    for mutant in mutants {
-        match (results.get(mutant), &mutant.survives) {
-            (Some(Fate::Caught { .. }), None) => caught += 1,
-            (Some(Fate::Survived), Some(_)) => explained += 1,
-            (Some(Fate::Survived), None) => wrong.push((mutant, "survives, and nobody says why")),
-            (Some(Fate::Caught { .. }), Some(_)) => wrong.push((mutant, "is said to survive, and was caught")),
-            (None, _) => wrong.push((mutant, "was not run")),
+                bar.suspend(|| done(mutant, fate))
+            })?;
+            bar.finish_and_clear();
         }
-    }
-    println!("{} mutants: {caught} caught, {explained} survive as explained", mutants.len());
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    for (mutant, how) in &wrong {
-        eprintln!("{}: {}: {} {how}", mutant.number, mutant.place, mutant.what);
-    }
-    bail!("{} mutants are not as their lists say", wrong.len());
-}
-
-impl<'h> Ground<'h> {
-    /// Builds a layer, and sees that with none of its mutants chosen all goes well.
-    fn new(
-        workspace: &Workspace,
-        lists: &'h Lists,
-        sources: &Sources,
-        mutants: &[&Mutant],
-        jobs: usize,
-    ) -> Result<Self> {
-        let mut witnesses = BTreeSet::new();
-        for mutant in mutants {
-            let list = lists.of(mutant);
-            for file in &list.models {
-                witnesses.extend(models(&workspace.root, file)?.into_iter().map(Witness::Model));
-            }
-            witnesses.extend(list.tests.iter().cloned().map(Witness::Test));
-        }
-        let witnesses: Vec<Witness> = witnesses.into_iter().collect();
-        let targets = witnesses.iter().filter_map(|witness| match witness {
-            Witness::Model(_) => None,
-            Witness::Test(test) => Some(builds::split(test).0),
-        });
-        let targets: BTreeSet<&str> = targets.collect();
-        let has_models = witnesses.iter().any(|witness| matches!(witness, Witness::Model(_)));
-        let logs = workspace.work().join("logs");
-        fs::create_dir_all(&logs).with_context(|| format!("cannot make the folder {}", logs.display()))?;
-        let build = Build::new(workspace, sources, has_models, &targets)?;
-        let mut ground = Self { build, logs, lists, known: BTreeMap::new(), catches: Mutex::default() };
-
-        let bar = progress("without a mutant", witnesses.len());
-        let mut known = BTreeMap::new();
-        let sound = |witness: &Witness| ground.ask(witness, 0, PATIENCE);
-        side_by_side(&witnesses, jobs, sound, |witness, Trial { end, took, printed }| {
-            if end != End::Passed {
-                bail!("{witness:?} does not pass, though no mutant was chosen:\n{}", tail(&printed));
-            }
-            let tests = trial::tests(&printed).map(|(name, _)| name.to_owned()).collect();
-            known.insert(witness.clone(), Known { took, tests });
+        self.restore()?;
+        let bar = progress("mutants with a build of their own", alone.len());
+        for (_, mutant) in alone {
+            let fate = self.alone(mutant)?;
             bar.inc(1);
+            bar.suspend(|| done(mutant, fate))?;
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    fn restore(&self) -> Result<()> {
+        self.texts.iter().try_for_each(|(file, text)| self.copy.write(file, text))?;
+        self.copy.write("src/lib.rs", &fs::read_to_string(self.root.join("src/lib.rs"))?)
+    }
+
+    /// Writes all of `mutants` into the copy, but for those that the compiler refuses: they are taken out and returned.
+    fn write(&self, mutants: &mut Vec<Numbered<'m>>) -> Result<Vec<Numbered<'m>>> {
+        let mut refused = Vec::new();
+        loop {
+            let mut root = fs::read_to_string(self.root.join("src/lib.rs"))?;
+            let mut ranges = BTreeMap::new();
+            for (&file, text) in &self.texts {
+                let of_file: Vec<Numbered> =
+                    mutants.iter().filter(|(_, mutant)| mutant.file == file).copied().collect();
+                let switched = switch::switched(text, &of_file);
+                ranges.insert(file, switched.ranges);
+                if file == "src/lib.rs" { root = switched.text } else { self.copy.write(file, &switched.text)? }
+            }
+            // Behind what is there, so that the places of errors are right.
+            root += &switch::question();
+            self.copy.write("src/lib.rs", &root)?;
+            let mut built = self.copy.check(false)?;
+            if built.errors.is_empty() {
+                built = self.copy.check(true)?;
+            }
+            if built.errors.is_empty() {
+                return Ok(refused);
+            }
+            let blamed: HashSet<usize> = built.errors.iter().filter_map(|places| blamed(places, &ranges)).collect();
+            if blamed.is_empty() {
+                bail!("the mutants do not build, and it is not clear which:\n{}", built.rendered);
+            }
+            refused.extend(mutants.extract_if(.., |(number, _)| blamed.contains(number)));
+        }
+    }
+
+    fn build(&self, names: &[&Name]) -> Result<Built> {
+        let tests = names.iter().filter(|(by, _)| *by == By::Test).map(|(_, name)| cover::split(name).0);
+        let mut built = self.copy.tests(tests)?;
+        if names.iter().any(|(by, _)| *by == By::Model) && built.errors.is_empty() {
+            let models = self.copy.models()?;
+            built.executables.extend(models.executables);
+            built.errors.extend(models.errors);
+            built.rendered += &models.rendered;
+        }
+        if built.errors.is_empty() { Ok(built) } else { bail!("the copy does not build:\n{}", built.rendered) }
+    }
+
+    fn command(&self, (by, name): &Name, built: &Built) -> Result<Command> {
+        match by {
+            By::Model => self.copy.model(built, name),
+            By::Test => {
+                let (target, filter) = cover::split(name);
+                self.copy.test(built, target, filter)
+            }
+        }
+    }
+
+    /// Runs each without a mutant: it must pass, and tells how long it takes and what it reaches.
+    fn witnesses(&self, names: &[&Name], built: &Built) -> Result<Vec<Witness>> {
+        let bar = progress("without a mutant", names.len());
+        let mut witnesses = Vec::new();
+        let ask = |name: &&Name| {
+            let mut command = self.command(name, built)?;
+            let reached = self.copy.root.with_file_name(format!("reached-{}", name.1.replace(':', "-")));
+            fs::remove_file(&reached).ok();
+            let mut trial = trial::run(command.env(REACHED, &reached), RECORD, PATIENCE)?;
+            let numbers = fs::read_to_string(&reached).unwrap_or_default();
+            // Writing that down allocates, which some tests count.
+            if trial.end != End::Passed {
+                trial = trial::run(&command, 0, PATIENCE)?;
+            }
+            Ok((trial, numbers.lines().filter_map(|number| number.parse().ok()).collect()))
+        };
+        side_by_side(names, self.jobs, ask, |name, (Trial { end, took, printed }, reached)| {
+            bar.inc(1);
+            if end != End::Passed {
+                bail!("{} does not pass, though no mutant was chosen:\n{printed}", name.1);
+            }
+            witnesses.push(Witness { name: (*name).clone(), took, reached });
             Ok(())
         })?;
         bar.finish_and_clear();
-        ground.known = known;
-        Ok(ground)
+        // First those that are quick.
+        witnesses.sort_by_key(|witness| witness.took);
+        Ok(witnesses)
     }
 
-    fn ask(&self, witness: &Witness, number: usize, limit: Duration) -> Result<Trial> {
-        let (command, name) = match witness {
-            Witness::Model(name) => (self.build.model(name)?, name),
-            Witness::Test(name) => (self.build.test(name)?, name),
-        };
-        trial::run(command, number, limit, &self.logs.join(format!("{number}-{}.txt", name.replace(':', "-"))))
-    }
-
-    /// Asks those who have noticed a mutant before, and nobody else.
-    fn ask_again(&self, mutant: &Mutant, by: &By) -> Result<Option<Fate>> {
-        let name = format!("{}-again.txt", mutant.number);
-        let ask = |command| trial::run(command, mutant.number, Duration::from_secs(60), &self.logs.join(name));
-        let (trial, names) = match by {
-            By::Model(model) if self.known.contains_key(&Witness::Model(model.clone())) => {
-                (ask(self.build.model(model)?)?, BTreeSet::new())
+    fn ask_all(&self, number: usize, mutant: &Mutant, witnesses: &[Witness], built: &Built) -> Result<Fate> {
+        let names = &self.covers[&mutant.file[..]];
+        let reach = |witness: &&Witness| names.contains(&witness.name) && witness.reached.contains(&number);
+        let (mut is_reached, mut slow) = (false, None);
+        for witness in witnesses.iter().filter(reach) {
+            is_reached = true;
+            match self.ask(&witness.name, number, Some(witness.took), built)? {
+                // A model notices itself what waits for ever. One that takes long may only have more to explore.
+                Some(how) if how == "hangs" && witness.name.0 == By::Model => slow = slow.or(Some(&witness.name)),
+                Some(how) => return Ok(caught(&witness.name, how)),
+                None => {}
             }
-            By::Tests(target, names) => {
-                let is_there = |name: &&String| self.known.values().any(|known| known.tests.contains(*name));
-                let names: BTreeSet<String> = names.iter().filter(is_there).cloned().collect();
-                let (false, Ok(mut command)) = (names.is_empty(), self.build.test(target)) else { return Ok(None) };
-                command.arg("--exact").args(&names);
-                (ask(command)?, names)
-            }
-            By::Model(_) => return Ok(None),
-        };
-        let how = match trial.end {
-            End::Failed if !trial.printed.contains(IDLE) => How::Failed,
-            End::Aborted => How::Aborted,
-            // Who only takes long is asked again beside the others.
-            _ => return Ok(None),
-        };
-        let by = match by {
-            By::Model(_) => by.clone(),
-            By::Tests(target, _) => By::Tests(target.clone(), blamed(&trial.printed, how, &names)),
-        };
-        Ok(Some(Fate::Caught { by, how }))
-    }
-
-    fn hunt(&self, mutant: &Mutant) -> Result<Fate> {
-        let mut slow = None;
-        let list = self.lists.of(mutant);
-        for witness in self.witnesses(list) {
-            let known = &self.known[&witness];
-            // Generous: what it does while it is broken may take longer, and other mutants run beside it.
-            let limit = Duration::from_secs(30) + 4 * known.took;
-            let Trial { end, printed, .. } = self.ask(&witness, mutant.number, limit)?;
-            let note = |caught: bool| {
-                let mut catches = self.catches.lock().expect("nobody panics with it");
-                let of_list = catches.entry((list.name.clone(), witness.clone())).or_default();
-                of_list.asked += u32::from(!caught);
-                of_list.caught += u32::from(caught);
-            };
-            note(false);
-            let how = match end {
-                End::Passed => continue,
-                End::Failed => How::Failed,
-                End::Aborted => How::Aborted,
-                End::Hung => How::Hung,
-            };
-            let by = match &witness {
-                Witness::Model(_) if printed.contains(IDLE) => continue,
-                // Models notice who waits for ever. One that takes too long may only have more to explore.
-                Witness::Model(name) if how == How::Hung => {
-                    slow = slow.or(Some(By::Model(name.clone())));
-                    continue;
-                }
-                Witness::Model(name) => By::Model(name.clone()),
-                Witness::Test(name) => By::Tests(builds::split(name).0.to_owned(), blamed(&printed, how, &known.tests)),
-            };
-            note(true);
-            return Ok(Fate::Caught { by, how });
         }
-        Ok(slow.map_or(Fate::Survived, |by| Fate::Caught { by, how: How::Hung }))
+        Ok(slow.map_or(Fate::Survived { is_reached }, |name| caught(name, "hangs".into())))
     }
 
-    /// Those of a list: first who is quick, and often right.
-    fn witnesses(&self, list: &List) -> Vec<Witness> {
-        let models = |file: &String| models(&self.build.root, file).unwrap_or_default().into_iter().map(Witness::Model);
-        let mut witnesses: Vec<Witness> = list.models.iter().flat_map(models).collect();
-        witnesses.extend(list.tests.iter().cloned().map(Witness::Test));
-        let catches = self.catches.lock().expect("nobody panics with it");
-        witnesses.sort_by_cached_key(|witness| {
-            let Catches { asked, caught } =
-                catches.get(&(list.name.clone(), witness.clone())).copied().unwrap_or_default();
-            // Of models only a few concern any mutant, of tests many do.
-            let guess = if matches!(witness, Witness::Model(_)) { 20 } else { 2 };
-            self.known[witness].took * (asked + guess) / (caught + 1)
-        });
-        witnesses
+    /// How a test or a model notices a mutant, if it does.
+    fn ask(&self, name: &Name, number: usize, took: Option<Duration>, built: &Built) -> Result<Option<String>> {
+        // Generous: there may be more to do with the mutant, and others run beside it.
+        let limit = took.map_or(Duration::from_secs(120), |took| Duration::from_secs(15) + 5 * took);
+        let Trial { end, printed, .. } = trial::run(&self.command(name, built)?, number, limit)?;
+        Ok(match end {
+            End::Passed => None,
+            End::Hung => Some("hangs".into()),
+            End::Failed if name.0 == By::Model && printed.contains(IDLE) => None,
+            End::Failed => Some(trial::failed(&printed).next().unwrap_or("fails").to_owned()),
+        })
+    }
+
+    /// A mutant that cannot be switched: its builds are its own, the models' only if no test notices it.
+    fn alone(&self, mutant: &Mutant) -> Result<Fate> {
+        let text = &self.texts[&mutant.file[..]];
+        let changed = [&text[..mutant.range.start], &mutant.replacement(text), &text[mutant.range.end..]].concat();
+        self.copy.write(&mutant.file, &changed)?;
+        let fate =
+            if [false, true].iter().any(|&loom| !matches!(self.copy.check(loom), Ok(built) if built.errors.is_empty()))
+            {
+                Fate::Invalid
+            } else {
+                self.ask_alone(mutant)?
+            };
+        self.copy.write(&mutant.file, text)?;
+        Ok(fate)
+    }
+
+    fn ask_alone(&self, mutant: &Mutant) -> Result<Fate> {
+        let names = &self.covers[&mutant.file[..]];
+        for by in [By::Test, By::Model] {
+            let names: Vec<&Name> = names.iter().filter(|name| name.0 == by).collect();
+            if names.is_empty() {
+                continue;
+            }
+            // A test may refuse to compile with another constant.
+            let Ok(built) = self.build(&names) else { return Ok(caught(names[0], "does not build".into())) };
+            for name in names {
+                if let Some(how) = self.ask(name, 0, None, &built)? {
+                    return Ok(caught(name, how));
+                }
+            }
+        }
+        Ok(Fate::Survived { is_reached: true })
     }
 }
 
-/// The tests that failed, or were still running.
-fn blamed(printed: &str, how: How, all: &BTreeSet<String>) -> Vec<String> {
-    // A test that runs itself again in a process of its own fails twice.
-    let failed: BTreeSet<&str> = trial::tests(printed).filter(|(_, passed)| !passed).map(|(name, _)| name).collect();
-    if how == How::Failed || !failed.is_empty() {
-        return failed.into_iter().map(str::to_owned).collect();
-    }
-    let ended: BTreeSet<&str> = trial::tests(printed).map(|(name, _)| name).collect();
-    all.iter().filter(|name| !ended.contains(name.as_str())).cloned().collect()
+fn caught((by, name): &Name, how: String) -> Fate {
+    Fate::Caught { by: *by, how: format!("{name}: {how}") }
 }
 
-/// The models of a file of `tests/loom`: what stands in its `models![2: name, ..]`.
-fn models(root: &Path, file: &str) -> Result<Vec<String>> {
-    let path = root.join("tests/loom").join(file).with_extension("rs");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let models = names_of_models(&text);
-    if models.is_empty() {
-        bail!("{} lists no models", path.display());
-    }
-    Ok(models)
-}
-
-fn names_of_models(text: &str) -> Vec<String> {
-    let list = text.split_once("models![").and_then(|(_, rest)| rest.split_once(']')).map_or("", |(list, _)| list);
-    let entries = list.lines().flat_map(|line| line.split("//").next().unwrap_or_default().split(','));
-    entries.filter_map(|entry| Some(entry.split_once(':')?.1.trim().to_owned())).collect()
+/// The innermost mutant around the first place of an error that is in one.
+fn blamed(places: &[(String, Range<usize>)], ranges: &BTreeMap<&str, Vec<(Range<usize>, usize)>>) -> Option<usize> {
+    places.iter().find_map(|(file, place)| {
+        let around = ranges.get(&file[..])?.iter();
+        let around = around.filter(|(range, _)| range.start <= place.start && place.end <= range.end);
+        around.min_by_key(|(range, _)| range.len()).map(|(_, number)| *number)
+    })
 }
 
 /// Does `work` on all items, `jobs` at a time, and hands over what comes of each as it comes.
@@ -298,8 +286,7 @@ fn side_by_side<T: Sync, R: Send>(
         for _ in 0..jobs {
             let (sender, queue, work) = (sender.clone(), &queue, &work);
             scope.spawn(move || {
-                let next = || queue.lock().expect("nobody panics with it").next();
-                // Nobody listens any more once something went wrong.
+                let next = || queue.lock().expect("no thread panics with it").next();
                 while let Some(item) = next() {
                     if sender.send((item, work(item))).is_err() {
                         break;
@@ -308,10 +295,11 @@ fn side_by_side<T: Sync, R: Send>(
             });
         }
         drop(sender);
-        // Moved in, so that it is dropped, and everybody stops, at the first error.
+        // Moved in, so that it is dropped, and every thread stops, at the first error.
         let mut receiver = receiver.into_iter();
         receiver.try_for_each(|(item, result)| done(item, result?))
     })
+    .context("the run was cut short")
 }
 
 fn progress(what: &str, length: usize) -> ProgressBar {
@@ -319,43 +307,32 @@ fn progress(what: &str, length: usize) -> ProgressBar {
     ProgressBar::new(length as u64).with_style(style).with_message(what.to_owned())
 }
 
-fn tail(printed: &str) -> String {
-    let lines: Vec<&str> = printed.lines().collect();
-    lines[lines.len().saturating_sub(40)..].join("\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn models_of_a_file() {
-        let text = "use x;\nmodels![\n    2: a_b,\n    // 3: no,\n    3: c, 2: d,\n];\nfn a_b() { [1]; }";
-        assert_eq!(names_of_models(text), ["a_b", "c", "d"]);
-        assert_eq!(names_of_models("fn f() {}"), [""; 0]);
+    fn the_innermost_mutant_is_blamed_for_an_error() {
+        let ranges = BTreeMap::from([("a.rs", vec![(0..100, 1), (10..50, 2), (60..70, 3)])]);
+        let blame = |places: &[(&str, Range<usize>)]| {
+            let places: Vec<_> = places.iter().map(|(file, place)| (file.to_string(), place.clone())).collect();
+            blamed(&places, &ranges)
+        };
+        assert_eq!(blame(&[("a.rs", 12..14)]), Some(2));
+        assert_eq!(blame(&[("a.rs", 45..55)]), Some(1));
+        assert_eq!(blame(&[("b.rs", 12..14), ("a.rs", 60..70)]), Some(3));
+        assert_eq!(blame(&[("a.rs", 90..110)]), None);
     }
 
     #[test]
-    fn who_is_to_blame() {
-        let all = ["a", "b", "c"].map(str::to_owned).into();
-        let printed = "test a ... ok\ntest b ... FAILED\n";
-        assert_eq!(blamed(printed, How::Failed, &all), ["b"]);
-        assert_eq!(blamed(printed, How::Hung, &all), ["b"]);
-        assert_eq!(blamed("test a ... ok\n", How::Hung, &all), ["b", "c"]);
-        assert_eq!(blamed("", How::Failed, &all), [""; 0]);
-    }
-
-    #[test]
-    fn all_is_done_or_an_error_told() {
-        let items: Vec<u32> = (0..100).collect();
+    fn all_items_are_done_or_an_error_ends_it() {
         let mut sum = 0;
-        let add = |_: &u32, doubled| {
-            sum += doubled;
+        let add = |_: &u32, it| {
+            sum += it;
             Ok(())
         };
-        side_by_side(&items, 7, |item| Ok(item * 2), add).unwrap();
-        assert_eq!(sum, 9_900);
-        let error = side_by_side(&items, 3, |_| bail!("no"), |_, ()| Ok(())).unwrap_err();
-        assert_eq!(error.to_string(), "no");
+        side_by_side(&[1, 2, 3], 2, |it| Ok(it * 2), add).unwrap();
+        assert_eq!(sum, 12);
+        assert!(side_by_side(&[1, 2], 2, |_| -> Result<u32> { bail!("no") }, |_, _| Ok(())).is_err());
     }
 }

@@ -1,117 +1,191 @@
-//! The mutants: `cargo run --release -p mutants` breaks stanchion in one place after the other, runs models and tests
-//! against each break, and writes into TESTING.md which of them noticed.
+//! Mutation tests: `cargo run --release -p mutants` changes one thing of stanchion after the other and reports each
+//! change that no test and no model notices.
 //!
-//! A *mutant* is one thing weakened: a memory ordering, a second look, a wake, a drop that belongs after the lock. The
-//! weaker orderings are [found](orderings) in the source; everything else stands in [lists], as text and what it
-//! is replaced by. To build the crate anew for each of them would take days: all are compiled at once, each behind a
-//! question ([`source::SWITCH`]) that the environment answers when a process starts. Those that overlap cannot stand in
-//! one text; they go to different [layers](source::layers), and there are as many builds as layers.
-//!
-//! The way through the files: [`workspace`] asks cargo where things are; [`lists`] and [`orderings`] say what to break,
-//! [`source`] does it, in a copy; [`builds`] builds the copy; [`trial`] runs one process, up to a limit of time; [`hunt`]
-//! runs what may notice a mutant until something does; [`results`] remembers it; [`page`] writes it down.
+//! [`derive`](mod@derive) finds what can change, in the syntax tree. [`switch`] writes all of it into one text, each behind
+//! a question that the environment answers, so that one build has all mutants. [`builds`] copies the workspace to
+//! `target/mutants`, and builds that. [`cover`] says which tests and models are for which file. [`hunt`] runs those that
+//! reach a mutant, the quick ones first, in processes with a limit of time ([`trial`]), until one fails.
+//! [`equivalent`] knows the mutants that change nothing, and [`page`] writes the table in TESTING.md.
 
 mod builds;
+mod cover;
+mod derive;
+mod equivalent;
 mod hunt;
-mod lists;
-mod orderings;
 mod page;
-mod results;
-mod source;
+mod switch;
 mod trial;
-mod workspace;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, ensure};
 use clap::Parser;
 
-use lists::Lists;
-use results::{Fate, Results};
-use source::Mutant;
-use workspace::Workspace;
+use derive::Mutant;
+use equivalent::Equivalents;
+use hunt::{By, Fate, Hunt};
+use page::Counts;
 
-/// Where the lists are, seen from the root of the workspace.
-const LISTS: &str = "tests/mutants/lists";
+const PAGE: &str = "TESTING.md";
 
-/// Break stanchion in one place after the other, and write into TESTING.md what noticed it.
+/// Change one thing of stanchion after the other, and report what no test and no model notices.
 #[derive(Parser)]
 #[command(name = "mutants", version = None)]
 struct Arguments {
-    /// Only those of lists of these names, or whose place or description contains one of these.
-    filters: Vec<String>,
+    /// Only the files that are named so or are in this folder, such as `src/semaphore`. May be repeated.
+    #[arg(long = "file", value_name = "PATH")]
+    files: Vec<String>,
 
-    /// Run nothing: only see that each mutant can be made, and that TESTING.md tells how it ended.
-    #[arg(long, conflicts_with_all = ["filters", "list", "fresh"])]
-    check: bool,
+    /// Only lines that differ from this revision, in commits or in the working tree.
+    #[arg(long, value_name = "REV")]
+    since: Option<String>,
 
-    /// Run nothing: only show them.
-    #[arg(long, conflicts_with = "fresh")]
+    /// Only so many, chosen at random.
+    #[arg(long, value_name = "N")]
+    sample: Option<usize>,
+
+    /// Chooses another sample.
+    #[arg(long, value_name = "S", default_value_t = 0, requires = "sample")]
+    seed: u64,
+
+    /// Run nothing, only show them.
+    #[arg(long)]
     list: bool,
 
-    /// Forget what earlier runs have found; otherwise only what has no result is run, or survived unexplained.
-    #[arg(long)]
-    fresh: bool,
+    /// Write the rows of the files into TESTING.md.
+    #[arg(long, conflicts_with_all = ["since", "sample", "list"])]
+    write: bool,
 
-    /// How many processes to run side by side; by default one for each processor.
-    #[arg(long)]
+    /// How many mutants to try side by side; by default one for each processor.
+    #[arg(long, value_name = "N")]
     jobs: Option<usize>,
 }
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(2)
         }
     }
 }
 
-fn run(arguments: &Arguments) -> Result<()> {
-    let workspace = Workspace::find()?;
-    let lists = Lists::read(&workspace.root.join(LISTS))?;
-    let sources = source::read(&workspace.root)?;
-    let mutants = source::mutants(&lists, &sources)?;
-
-    let page_path = workspace.root.join("TESTING.md");
-    let page = || fs::read_to_string(&page_path).with_context(|| format!("cannot read {}", page_path.display()));
-    if arguments.check {
-        page::check(&page()?, &lists, &mutants)?;
-        println!("{} mutants: each can be made, and TESTING.md tells how each ended", mutants.len());
-        return Ok(());
+/// Whether every mutant is caught or explained.
+fn run(arguments: &Arguments) -> Result<bool> {
+    let root = fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))?;
+    let all = derive::all(&root)?;
+    let equivalents = Equivalents::read(&root)?;
+    for entry in equivalents.stale(&all) {
+        println!("stale in {}: {}: {}", equivalent::FILE, entry.function, entry.mutant);
     }
-
-    let filters = &arguments.filters;
-    let is_meant = |mutant: &&Mutant| filters.is_empty() || filters.iter().any(|filter| mutant.matches(&lists, filter));
-    let meant: Vec<&Mutant> = mutants.iter().filter(is_meant).collect();
-    if meant.is_empty() {
-        bail!("no mutant is called so; `--list` shows them");
-    }
+    let mutants = chosen(arguments, &root, &all)?;
     if arguments.list {
-        for mutant in meant {
-            let explained = if mutant.survives.is_some() { " (survives)" } else { "" };
-            println!("{}: {}: {}: {}{explained}", mutant.number, lists.name(mutant), mutant.place, mutant.what);
-        }
-        return Ok(());
+        mutants.iter().for_each(|mutant| println!("{}", shown(mutant)));
+        println!("{} mutants", mutants.len());
+        return Ok(true);
     }
+    ensure!(!mutants.is_empty(), "there are no such mutants");
+    ensure!(mutants.len() < switch::RECORD, "too many mutants for one build: name files");
 
-    // Read before the hunt: whatever is wrong with the page should be told now, not in an hour.
-    let hints = page::hints(&page()?, &lists, &mutants)?;
-    let mut results = Results::open(&workspace.work().join("results.json"), &sources)?;
-    // Who survived without an explanation may be caught by now.
-    let is_stale = |mutant: &&&Mutant| {
-        arguments.fresh || mutant.survives.is_none() && results.get(mutant) == Some(&Fate::Survived)
-    };
-    let stale: Vec<&Mutant> = meant.iter().filter(is_stale).copied().collect();
-    results.forget(&stale);
-    hunt::run(&workspace, &lists, &sources, &meant, &hints, &mut results, arguments.jobs)?;
+    let begun = Instant::now();
+    let target = env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+    let jobs = arguments.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1);
+    let mut log = String::new();
+    let (mut counts, mut invalid) = (BTreeMap::<String, Counts>::new(), 0);
+    Hunt::new(&root, fs::canonicalize(target)?, &mutants, jobs)?.run(&mutants, |mutant, fate| {
+        let counts = counts.entry(mutant.file.clone()).or_default();
+        let reason = equivalents.reason(mutant);
+        match &fate {
+            Fate::Caught { by: By::Test, .. } => counts.tests += 1,
+            Fate::Caught { by: By::Model, .. } => counts.models += 1,
+            Fate::Survived { .. } if reason.is_some() => counts.equivalent += 1,
+            Fate::Survived { .. } => counts.survive += 1,
+            Fate::Invalid => invalid += 1,
+        }
+        match (&fate, reason) {
+            (Fate::Survived { is_reached: true }, None) => println!("survives: {}", shown(mutant)),
+            (Fate::Survived { is_reached: false }, None) => println!("survives, not reached: {}", shown(mutant)),
+            (Fate::Caught { how, .. }, Some(_)) => println!("not equivalent ({how}): {}", shown(mutant)),
+            _ => {}
+        }
+        log += &format!("{}: {fate:?}\n", shown(mutant));
+        Ok(fs::write(root.join("target/mutants/log.txt"), &log)?)
+    })?;
+    let of = |count: fn(&Counts) -> usize| counts.values().map(count).sum::<usize>();
+    let (total, survive) = (of(Counts::total), of(|counts| counts.survive));
+    println!(
+        "{total} mutants in {} s: {} caught by tests, {} by models, {} equivalent, {survive} survive; {invalid} more do \
+         not compile",
+        begun.elapsed().as_secs(),
+        of(|counts| counts.tests),
+        of(|counts| counts.models),
+        of(|counts| counts.equivalent),
+    );
+    if arguments.write {
+        let page = page::updated(&fs::read_to_string(root.join(PAGE))?, counts, |file| root.join(file).exists())?;
+        fs::write(root.join(PAGE), page)?;
+    }
+    Ok(survive == 0)
+}
 
-    let page = page::replace(&page()?, &page::generated(&lists, &mutants, &results))?;
-    fs::write(&page_path, page).with_context(|| format!("cannot write {}", page_path.display()))?;
-    println!("TESTING.md is up to date");
-    hunt::verdict(&meant, &results)
+fn shown(mutant: &Mutant) -> String {
+    format!("{}:{}: {}: {}", mutant.file, mutant.line, mutant.function, mutant.text)
+}
+
+/// Those that the arguments ask for.
+fn chosen<'m>(arguments: &Arguments, root: &Path, all: &'m [Mutant]) -> Result<Vec<&'m Mutant>> {
+    let mut mutants: Vec<&Mutant> = all.iter().collect();
+    let files = &arguments.files;
+    mutants.retain(|mutant| files.is_empty() || files.iter().any(|file| mutant.file.starts_with(&file[..])));
+    if let Some(revision) = &arguments.since {
+        let diff = builds::git(root, &["diff", "--unified=0", "--no-renames", "--no-ext-diff", revision, "--", "src"])?;
+        let (changed, untracked) = (changed_lines(&diff), untracked(root)?);
+        mutants.retain(|mutant| {
+            let lines = changed.get(&mutant.file);
+            untracked.contains(&mutant.file) || lines.is_some_and(|all| all.iter().any(|it| it.contains(&mutant.line)))
+        });
+    }
+    if let Some(size) = arguments.sample {
+        mutants.sort_by_cached_key(|mutant| {
+            let mut hasher = DefaultHasher::new();
+            (arguments.seed, &mutant.function, &mutant.text).hash(&mut hasher);
+            hasher.finish()
+        });
+        mutants.truncate(size);
+    }
+    Ok(mutants)
+}
+
+/// The lines of each file that a diff without context adds or changes.
+fn changed_lines(diff: &str) -> BTreeMap<String, Vec<Range<usize>>> {
+    let mut changed = BTreeMap::<String, Vec<Range<usize>>>::new();
+    let mut file = "";
+    for line in diff.lines() {
+        if let Some(name) = line.strip_prefix("+++ b/") {
+            file = name;
+        }
+        let hunk = line.strip_prefix("@@ ").and_then(|hunk| hunk.split(' ').nth(1)?.strip_prefix('+'));
+        if let Some((first, length)) = hunk.map(|hunk| hunk.split_once(',').unwrap_or((hunk, "1"))) {
+            let [first, length] = [first, length].map(|number| number.parse::<usize>().unwrap_or(0));
+            changed.entry(file.to_owned()).or_default().push(first..first + length);
+        }
+    }
+    changed
+}
+
+fn untracked(root: &Path) -> Result<BTreeSet<String>> {
+    let files = builds::git(root, &["ls-files", "--others", "--exclude-standard", "--", "src"])?;
+    Ok(files.lines().map(str::to_owned).collect())
 }
 
 #[cfg(test)]
@@ -121,22 +195,22 @@ mod tests {
     #[test]
     fn flags() {
         let parse = |arguments: &[&str]| Arguments::try_parse_from([&["mutants"], arguments].concat());
-        assert!(parse(&["--check"]).unwrap().check);
-        assert_eq!(parse(&["semaphore", "--jobs", "3"]).unwrap().jobs, Some(3));
-        assert!(parse(&["--list", "semaphore"]).unwrap().list);
-        assert!(parse(&["--fresh"]).unwrap().fresh);
-        assert_eq!(parse(&["a", "b"]).unwrap().filters, ["a", "b"]);
-        for wrong in [&["--check", "semaphore"][..], &["--check", "--fresh"], &["--list", "--fresh"], &["--jobs", "x"]]
-        {
+        let parsed = parse(&["--file", "a", "--file", "b", "--sample", "3", "--seed", "4", "--jobs", "1"]).unwrap();
+        assert_eq!(
+            (&parsed.files[..], parsed.sample, parsed.seed),
+            (&["a".to_owned(), "b".to_owned()][..], Some(3), 4)
+        );
+        assert!(parse(&["--since", "main", "--list"]).unwrap().list);
+        for wrong in [&["--seed", "1"][..], &["--write", "--sample", "3"], &["--write", "--since", "HEAD"]] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
     }
 
     #[test]
-    fn every_mutant_of_the_lists_can_be_made() {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let lists = Lists::read(&root.join(LISTS)).unwrap();
-        let mutants = source::mutants(&lists, &source::read(&root).unwrap()).unwrap();
-        assert!(!mutants.is_empty());
+    fn changed_lines_are_read_from_a_diff() {
+        let diff = "--- a/src/a.rs\n+++ b/src/a.rs\n@@ -1,2 +3,4 @@ fn f()\n+x\n@@ -9 +12 @@\n--- a/src/b.rs\n+++ b/src/b.rs\n\
+            @@ -5,2 +4,0 @@\n@@ -9 +9 @@\n";
+        let expected = [("src/a.rs".to_owned(), vec![3..7, 12..13]), ("src/b.rs".to_owned(), vec![4..4, 9..10])];
+        assert_eq!(changed_lines(diff), expected.into());
     }
 }

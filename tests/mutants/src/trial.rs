@@ -1,84 +1,80 @@
-//! One process, up to a limit of time.
+//! One process with one mutant, up to a limit of time.
 
-use std::fs::{self, File};
-use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
-use std::thread;
+use std::io::{BufRead, BufReader, pipe};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Result};
 
-use crate::source::VARIABLES;
+use crate::switch::BITS;
 
-/// How a process went, and what it printed.
+/// Bytes of address space for each process, in KiB: a loop without an end may allocate.
+const MEMORY: &str = "8388608";
+
 pub struct Trial {
     pub end: End,
     pub took: Duration,
     pub printed: String,
 }
 
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum End {
     Passed,
     Failed,
-    /// Ended by a signal.
-    Aborted,
-    /// Was still running at the limit.
     Hung,
 }
 
-/// Runs `command` as mutant `number`. What it prints goes to the file `log`.
-pub fn run(mut command: Command, number: usize, limit: Duration, log: &Path) -> Result<Trial> {
-    for (bit, variable) in VARIABLES.iter().enumerate() {
+/// Runs `command`, with this mutant chosen, until it ends or a test has failed.
+///
+/// coreutils' `timeout` is around it: it ends everything that the process has started, even if we are gone by then.
+pub fn run(command: &Command, number: usize, limit: Duration) -> Result<Trial> {
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -v $0; exec timeout --kill-after=1 \"$@\"", MEMORY]);
+    limited.arg(format!("{}", limit.as_secs())).arg(command.get_program()).args(command.get_args());
+    if let Some(folder) = command.get_current_dir() {
+        limited.current_dir(folder);
+    }
+    limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    for (bit, variable) in BITS.iter().enumerate() {
         match number >> bit & 1 {
-            1 => command.env(variable, ""),
-            _ => command.env_remove(variable),
+            1 => limited.env(variable, ""),
+            _ => limited.env_remove(variable),
         };
     }
-    let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let (reader, writer) = pipe()?;
+    limited.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let begun = Instant::now();
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(file.try_clone()?)
-        .stderr(file)
-        .spawn()
-        .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
-    let printed = || Ok::<_, Error>(String::from_utf8_lossy(&fs::read(log)?).into_owned());
-    let mut seen = 0;
-    let end = loop {
-        if let Some(status) = child.try_wait()? {
-            break end(status);
-        }
-        let is_late = begun.elapsed() > limit;
-        let size = fs::metadata(log)?.len();
-        // The first test that fails is enough.
-        let has_failed = size > seen && tests(&printed()?).any(|(_, passed)| !passed);
-        if is_late || has_failed {
-            child.kill()?;
-            child.wait()?;
-            break if has_failed { End::Failed } else { End::Hung };
-        }
-        seen = size;
-        thread::sleep(Duration::from_millis(20));
-    };
-    Ok(Trial { end, took: begun.elapsed(), printed: printed()? })
-}
+    let mut child = limited.spawn().context("cannot start sh")?;
+    drop(limited); // With its end of the pipe.
 
-fn end(status: ExitStatus) -> End {
-    match (status.success(), status.code()) {
-        (true, _) => End::Passed,
-        (_, Some(_)) => End::Failed,
-        (_, None) => End::Aborted,
+    let mut printed = String::new();
+    let mut has_failed = false;
+    for line in BufReader::new(reader).split(b'\n') {
+        let line = String::from_utf8_lossy(&line?).into_owned();
+        has_failed = failed(&line).next().is_some();
+        printed += &line;
+        printed.push('\n');
+        if has_failed {
+            // The first is enough. `timeout` passes it on.
+            Command::new("kill").arg(child.id().to_string()).status().context("cannot start kill")?;
+            break;
+        }
     }
+    let status = child.wait()?;
+    let took = begun.elapsed();
+    let end = match status.success() {
+        true => End::Passed,
+        false if !has_failed && took >= limit => End::Hung,
+        false => End::Failed,
+    };
+    Ok(Trial { end, took, printed })
 }
 
-/// The tests that libtest says it has run, and whether they passed.
-pub fn tests(printed: &str) -> impl Iterator<Item = (&str, bool)> {
+/// The tests that libtest says have failed.
+pub fn failed(printed: &str) -> impl Iterator<Item = &str> {
     printed.lines().filter_map(|line| {
         let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
-        // What goes on at its own pace may print into the line.
-        let passed = outcome.starts_with("ok");
-        (passed || outcome.starts_with("FAILED")).then_some((name, passed))
+        outcome.starts_with("FAILED").then_some(name)
     })
 }
 
@@ -87,28 +83,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_libtest_prints() {
+    fn the_failed_tests_are_named() {
         let printed =
-            "\nrunning 3 tests\ntest a::b ... ok\ntest c ... FAILED\ntest d ... ignored\ntest result: FAILED. 1";
-        assert_eq!(tests(printed).collect::<Vec<_>>(), [("a::b", true), ("c", false)]);
+            "running 3 tests\ntest a::b ... ok\ntest c ... FAILED\ntest d ... ignored\ntest result: FAILED. 1";
+        assert_eq!(failed(printed).collect::<Vec<_>>(), ["c"]);
     }
 
-    #[cfg(unix)]
     #[test]
-    fn processes_end_in_four_ways() {
-        let log = std::env::temp_dir().join(format!("stanchion-mutants-{}", std::process::id()));
+    fn a_process_passes_fails_or_hangs() {
         let end = |script: &str, limit| {
             let mut command = Command::new("sh");
-            command.args(["-c", script]);
-            run(command, 5, Duration::from_secs(limit), &log).unwrap()
+            command.args(["-c", script]).env("OTHER", "3");
+            run(&command, 5, Duration::from_secs(limit)).unwrap()
         };
-        let passed = end("echo $STANCHION_MUTANT_1-${STANCHION_MUTANT_2-unset}-${STANCHION_MUTANT_1-unset}", 60);
-        assert_eq!((passed.end, passed.printed.as_str()), (End::Passed, "--unset\n"));
+        let passed = end("echo $OTHER-$STANCHION_MUTANT_2-${STANCHION_MUTANT_1-unset}", 60);
+        assert_eq!((passed.end, &passed.printed[..]), (End::Passed, "3--unset\n"));
         assert_eq!(end("exit 3", 60).end, End::Failed);
-        assert_eq!(end("kill -KILL $$", 60).end, End::Aborted);
-        assert_eq!(end("exec sleep 600", 0).end, End::Hung);
-        let failed = end("echo 'test a ... ok'; echo 'test b ... FAILED'; exec sleep 600", 60);
-        assert_eq!((failed.end, failed.printed.as_str()), (End::Failed, "test a ... ok\ntest b ... FAILED\n"));
-        fs::remove_file(log).unwrap();
+        assert_eq!(end("kill -KILL $$", 60).end, End::Failed);
+        assert_eq!(end("sleep 600 & sleep 600", 1).end, End::Hung);
+        let failed = end("echo 'test a ... ok'; echo 'test b ... FAILED'; sleep 600", 60);
+        assert_eq!((failed.end, &failed.printed[..]), (End::Failed, "test a ... ok\ntest b ... FAILED\n"));
     }
 }
