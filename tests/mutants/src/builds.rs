@@ -1,4 +1,4 @@
-//! The copy of the workspace that is changed, and what cargo makes of it.
+//! The changed copy of the workspace, and its builds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// How the unit tests in `src` are called among the targets.
+/// The name of the unit tests in `src` among the targets.
 const UNIT_TESTS: &str = "lib";
 const MODELS: &str = "loom";
 
@@ -18,7 +18,7 @@ pub struct Copy {
     target: PathBuf,
 }
 
-/// What a cargo command has built, or the errors: for each the places in the source that it names.
+/// The executables of a cargo command, or its errors: for each, the places in the source that it names.
 #[derive(Default)]
 pub struct Built {
     pub executables: BTreeMap<String, PathBuf>,
@@ -27,9 +27,10 @@ pub struct Built {
 }
 
 impl Copy {
-    /// Copies what git knows or would add. Cargo's builds are shared with the workspace, so that dependencies are there.
-    pub fn new(root: &Path, target: PathBuf) -> Result<Self> {
-        let copy = Self { root: target.join("mutants/copy"), target };
+    /// Copies the tracked and the untracked files. The target directory is that of the workspace, so that dependencies are
+    /// built once.
+    pub fn new(root: &Path, target: &Path) -> Result<Self> {
+        let copy = Self { root: target.join("mutants/copy"), target: target.to_owned() };
         if copy.root.exists() {
             fs::remove_dir_all(&copy.root).context("cannot remove the last copy")?;
         }
@@ -95,7 +96,7 @@ impl Copy {
     }
 }
 
-/// What cargo says, in JSON.
+/// Reads cargo's messages, in JSON.
 fn read(messages: &str) -> Built {
     let mut built = Built::default();
     for message in messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {

@@ -1,4 +1,4 @@
-//! What covers which file: the tests and models that are run against its mutants.
+//! The tests and models that cover each file, and so are run against its mutants.
 
 use std::fs;
 use std::path::Path;
@@ -51,7 +51,7 @@ fn models(folder: &Path, name: &str) -> Result<Vec<String>> {
     if models.is_empty() { bail!("tests/loom/{name} lists no models") } else { Ok(models) }
 }
 
-/// What stands in `models![2: name, ..]`.
+/// The names in `models![2: name, ..]`.
 fn names(text: &str) -> Vec<String> {
     let list = text.split_once("models![").and_then(|(_, rest)| rest.split_once(']')).map_or("", |(list, _)| list);
     let entries = list.lines().flat_map(|line| line.split("//").next().unwrap_or_default().split(','));

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `Ordering::X` above `Relaxed` | the next weaker ordering; both halves of `AcqRel` |
 //! | a statement that is a call, an `.await` or an assignment, or an arm or tail of type `()` that is one | is not executed |
-//! | the condition of an `if`, `while` or match guard | is negated |
+//! | the condition of an `if` without `else` | is false: the guard is gone |
+//! | the condition of another `if`, a `while` or a match guard | is negated |
 //! | an operand of `&&` or `\|\|`, the condition of an `assert!` | no longer decides: it is true, or false |
 //! | another `bool` that shows in the syntax: `==`, `!`, `matches!`, `is_empty()`, `any(..)` | is negated |
 //! | `<`, `<=`, `>`, `>=` | includes or excludes the limit |
@@ -35,7 +36,7 @@ pub struct Mutant {
     pub line: usize,
     /// The function that it is in, such as `semaphore::core::State::give`.
     pub function: String,
-    /// What changes. Together with the function it names the mutant, wherever that moves.
+    /// The change. Together with the function it identifies the mutant, on whichever line it is.
     pub text: String,
     /// The bytes that change.
     pub range: Range<usize>,
@@ -48,7 +49,7 @@ pub struct Mutant {
 pub enum Change {
     Delete,
     Negate,
-    /// An operand that has this value whatever it says.
+    /// An operand gets this value.
     Fix(bool),
     Replace(String),
 }
@@ -192,7 +193,7 @@ impl Walk<'_> {
         }
     }
 
-    /// An expression of type `()`: what is called in it, or in its branches, can be left out.
+    /// An expression of type `()`: a call in it, or at the end of its branches, can be deleted.
     fn unit(&mut self, expression: &Expr) {
         match expression {
             Expr::If(branch) => {
@@ -209,10 +210,10 @@ impl Walk<'_> {
         }
     }
 
-    fn condition(&mut self, condition: &Expr) {
+    fn condition(&mut self, condition: &Expr, change: Change) {
         let condition = bare(condition);
         if !matches!(condition, Expr::Let(_)) && logical(condition).is_none() && !is_known_to_the_compiler(condition) {
-            self.push(condition, Change::Negate);
+            self.push(condition, change);
         }
         self.inside(condition);
     }
@@ -240,18 +241,20 @@ impl Walk<'_> {
         self.push(comparison, Change::Replace(new));
     }
 
-    /// What an expression is made of, without a mutant of its value.
+    /// Visits the parts of an expression, without negating its value.
     fn inside(&mut self, expression: &Expr) {
         match expression {
             Expr::If(branch) => {
-                self.condition(&branch.cond);
+                // Without an `else` the branch is a guard, and removing it is the smaller change.
+                let is_guard = branch.else_branch.is_none();
+                self.condition(&branch.cond, if is_guard { Change::Fix(false) } else { Change::Negate });
                 self.visit_block(&branch.then_branch);
                 if let Some((_, otherwise)) = &branch.else_branch {
                     self.visit_expr(otherwise);
                 }
             }
             Expr::While(repeat) => {
-                self.condition(&repeat.cond);
+                self.condition(&repeat.cond, Change::Negate);
                 self.tail(&repeat.body);
                 self.visit_block(&repeat.body);
             }
@@ -286,7 +289,7 @@ impl Walk<'_> {
         self.calls.pop();
     }
 
-    /// The items in what a macro is called with, or what a `macro_rules!` writes.
+    /// Visits the items among the arguments of a macro, or in the bodies of a `macro_rules!`.
     fn items(&mut self, of: &Macro) {
         if !of.path.is_ident("macro_rules") {
             if let Ok(file) = syn::parse2::<syn::File>(of.tokens.clone()) {
@@ -296,7 +299,7 @@ impl Walk<'_> {
         }
         for body in transcribers(of.tokens.clone()) {
             let base = self.base + body.start;
-            // Of the same length, and an identifier: `$Name` becomes `_Name`. What repeats does not parse, and is skipped.
+            // An identifier of the same length: `$Name` becomes `_Name`. A body with repetitions does not parse, and is skipped.
             let masked = self.text[base..self.base + body.end].replace('$', "_");
             if let Ok(file) = syn::parse_file(&masked) {
                 let before = mem::replace(&mut self.base, base);
@@ -398,7 +401,7 @@ impl<'ast> Visit<'ast> for Walk<'_> {
 
     fn visit_pat(&mut self, pattern: &'ast Pat) {
         if let Pat::Guard(guarded) = pattern {
-            self.condition(&guarded.guard);
+            self.condition(&guarded.guard, Change::Negate);
         }
     }
 
@@ -442,19 +445,10 @@ fn has_effect(expression: &Expr) -> bool {
     match expression {
         Expr::Call(_) | Expr::MethodCall(_) | Expr::Await(_) | Expr::Assign(_) => true,
         Expr::Try(fallible) => has_effect(&fallible.expr),
-        Expr::Binary(binary) => matches!(
-            binary.op,
-            BinOp::AddAssign(_)
-                | BinOp::SubAssign(_)
-                | BinOp::MulAssign(_)
-                | BinOp::DivAssign(_)
-                | BinOp::RemAssign(_)
-                | BinOp::BitXorAssign(_)
-                | BinOp::BitAndAssign(_)
-                | BinOp::BitOrAssign(_)
-                | BinOp::ShlAssign(_)
-                | BinOp::ShrAssign(_)
-        ),
+        Expr::Binary(binary) => {
+            let is_comparison = matches!(binary.op, BinOp::Eq(_) | BinOp::Ne(_) | BinOp::Le(_) | BinOp::Ge(_));
+            !is_comparison && binary.op.span().source_text().is_some_and(|operator| operator.ends_with('='))
+        }
         _ => false,
     }
 }
@@ -483,7 +477,7 @@ fn weaker(ordering: &str, operation: &str) -> &'static [&'static str] {
     }
 }
 
-/// Whether the library, as users build it, is built without what has these attributes.
+/// Returns true if an item with these attributes is not in the library that users build.
 fn is_off(attributes: &[Attribute]) -> bool {
     let conditions = attributes.iter().filter(|attribute| attribute.path().is_ident("cfg"));
     conditions.filter_map(|attribute| attribute.parse_args::<Meta>().ok()).any(|condition| !is_on(&condition))
@@ -582,6 +576,7 @@ mod tests {
     #[test]
     fn conditions_are_negated_and_operands_dropped() {
         assert_eq!(inside("if a { 1 } else { 2 }"), ["negate `a`"]);
+        assert_eq!(inside("if a { return 1; } 2"), ["`a` -> `false`"]);
         assert_eq!(inside("while !(a) {} 1"), ["negate `!(a)`"]);
         assert_eq!(inside("match a { b if c => 1, _ => 2 }"), ["negate `c`"]);
         assert_eq!(

@@ -35,7 +35,7 @@ impl Equivalents {
         toml::from_str(text).with_context(|| format!("{FILE} is not as it should be"))
     }
 
-    /// Why this mutant changes nothing, if that is known.
+    /// Returns the reason why this mutant changes nothing, if one is known.
     pub fn reason(&self, mutant: &Mutant) -> Option<&str> {
         self.equivalent.iter().find(|entry| entry.is_for(mutant)).map(|entry| &entry.reason[..])
     }

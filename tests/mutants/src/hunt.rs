@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, mpsc};
 use std::thread;
@@ -18,9 +18,9 @@ use crate::derive::Mutant;
 use crate::switch::{self, REACHED, RECORD};
 use crate::trial::{self, End, Trial};
 
-/// Time for what is not changed.
+/// The limit for a run without a mutant.
 const PATIENCE: Duration = Duration::from_secs(900);
-/// What a model says that went well, but with hardly anything to explore. The mutant may have done that, too.
+/// The complaint of a model that passed with hardly anything to explore. The mutant may be the cause, and is not caught.
 const IDLE: &str = "its threads do not contend";
 
 #[derive(Clone, Debug, PartialEq)]
@@ -63,7 +63,7 @@ pub struct Hunt<'m> {
 }
 
 impl<'m> Hunt<'m> {
-    pub fn new(root: &'m Path, target: PathBuf, mutants: &[&'m Mutant], jobs: usize) -> Result<Self> {
+    pub fn new(root: &'m Path, target: &Path, mutants: &[&'m Mutant], jobs: usize) -> Result<Self> {
         let (mut covers, mut texts) = (BTreeMap::new(), BTreeMap::new());
         for file in mutants.iter().map(|mutant| &mutant.file[..]) {
             if !texts.contains_key(file) {
@@ -76,7 +76,7 @@ impl<'m> Hunt<'m> {
         Ok(Self { root, copy: Copy::new(root, target)?, jobs, covers, texts })
     }
 
-    /// Finds out what becomes of each of `mutants`, and hands it to `done`.
+    /// Determines the fate of each of `mutants`, and hands it to `done`.
     pub fn run(&self, mutants: &[&'m Mutant], mut done: impl FnMut(&'m Mutant, Fate) -> Result<()>) -> Result<()> {
         let numbered: Vec<Numbered> = (1..).zip(mutants.iter().copied()).collect();
         let (alone, mut together): (Vec<_>, Vec<_>) = numbered.into_iter().partition(|(_, mutant)| mutant.is_const);
@@ -98,9 +98,10 @@ impl<'m> Hunt<'m> {
             bar.finish_and_clear();
         }
         self.restore()?;
-        let bar = progress("mutants with a build of their own", alone.len());
+        let bar = progress("built alone", alone.len());
         for (_, mutant) in alone {
             let fate = self.alone(mutant)?;
+            self.restore()?;
             bar.inc(1);
             bar.suspend(|| done(mutant, fate))?;
         }
@@ -113,7 +114,7 @@ impl<'m> Hunt<'m> {
         self.copy.write("src/lib.rs", &fs::read_to_string(self.root.join("src/lib.rs"))?)
     }
 
-    /// Writes all of `mutants` into the copy, but for those that the compiler refuses: they are taken out and returned.
+    /// Writes `mutants` into the copy. Removes and returns the ones that the compiler refuses.
     fn write(&self, mutants: &mut Vec<Numbered<'m>>) -> Result<Vec<Numbered<'m>>> {
         let mut refused = Vec::new();
         loop {
@@ -126,7 +127,7 @@ impl<'m> Hunt<'m> {
                 ranges.insert(file, switched.ranges);
                 if file == "src/lib.rs" { root = switched.text } else { self.copy.write(file, &switched.text)? }
             }
-            // Behind what is there, so that the places of errors are right.
+            // Appended, so that the places of errors are right.
             root += &switch::question();
             self.copy.write("src/lib.rs", &root)?;
             let mut built = self.copy.check(false)?;
@@ -166,7 +167,7 @@ impl<'m> Hunt<'m> {
         }
     }
 
-    /// Runs each without a mutant: it must pass, and tells how long it takes and what it reaches.
+    /// Runs each without a mutant: it must pass. Notes how long it takes and which mutants it reaches.
     fn witnesses(&self, names: &[&Name], built: &Built) -> Result<Vec<Witness>> {
         let bar = progress("without a mutant", names.len());
         let mut witnesses = Vec::new();
@@ -176,7 +177,7 @@ impl<'m> Hunt<'m> {
             fs::remove_file(&reached).ok();
             let mut trial = trial::run(command.env(REACHED, &reached), RECORD, PATIENCE)?;
             let numbers = fs::read_to_string(&reached).unwrap_or_default();
-            // Writing that down allocates, which some tests count.
+            // Recording allocates, which fails the tests that count allocations.
             if trial.end != End::Passed {
                 trial = trial::run(&command, 0, PATIENCE)?;
             }
@@ -191,7 +192,7 @@ impl<'m> Hunt<'m> {
             Ok(())
         })?;
         bar.finish_and_clear();
-        // First those that are quick.
+        // The quickest first.
         witnesses.sort_by_key(|witness| witness.took);
         Ok(witnesses)
     }
@@ -203,7 +204,7 @@ impl<'m> Hunt<'m> {
         for witness in witnesses.iter().filter(reach) {
             is_reached = true;
             match self.ask(&witness.name, number, Some(witness.took), built)? {
-                // A model notices itself what waits for ever. One that takes long may only have more to explore.
+                // loom reports a deadlock by itself. A model that takes long may only have more to explore.
                 Some(how) if how == "hangs" && witness.name.0 == By::Model => slow = slow.or(Some(&witness.name)),
                 Some(how) => return Ok(caught(&witness.name, how)),
                 None => {}
@@ -215,7 +216,7 @@ impl<'m> Hunt<'m> {
     /// How a test or a model notices a mutant, if it does.
     fn ask(&self, name: &Name, number: usize, took: Option<Duration>, built: &Built) -> Result<Option<String>> {
         // Generous: there may be more to do with the mutant, and others run beside it.
-        let limit = took.map_or(Duration::from_secs(120), |took| Duration::from_secs(15) + 5 * took);
+        let limit = took.map_or(Duration::from_secs(240), |took| Duration::from_secs(15) + 5 * took);
         let Trial { end, printed, .. } = trial::run(&self.command(name, built)?, number, limit)?;
         Ok(match end {
             End::Passed => None,
@@ -230,26 +231,9 @@ impl<'m> Hunt<'m> {
         let text = &self.texts[&mutant.file[..]];
         let changed = [&text[..mutant.range.start], &mutant.replacement(text), &text[mutant.range.end..]].concat();
         self.copy.write(&mutant.file, &changed)?;
-        let fate =
-            if [false, true].iter().any(|&loom| !matches!(self.copy.check(loom), Ok(built) if built.errors.is_empty()))
-            {
-                Fate::Invalid
-            } else {
-                self.ask_alone(mutant)?
-            };
-        self.copy.write(&mutant.file, text)?;
-        Ok(fate)
-    }
-
-    fn ask_alone(&self, mutant: &Mutant) -> Result<Fate> {
-        let names = &self.covers[&mutant.file[..]];
         for by in [By::Test, By::Model] {
-            let names: Vec<&Name> = names.iter().filter(|name| name.0 == by).collect();
-            if names.is_empty() {
-                continue;
-            }
-            // A test may refuse to compile with another constant.
-            let Ok(built) = self.build(&names) else { return Ok(caught(names[0], "does not build".into())) };
+            let names: Vec<&Name> = self.covers[&mutant.file[..]].iter().filter(|name| name.0 == by).collect();
+            let Ok(built) = self.build(&names) else { return Ok(Fate::Invalid) };
             for name in names {
                 if let Some(how) = self.ask(name, 0, None, &built)? {
                     return Ok(caught(name, how));
@@ -273,7 +257,7 @@ fn blamed(places: &[(String, Range<usize>)], ranges: &BTreeMap<&str, Vec<(Range<
     })
 }
 
-/// Does `work` on all items, `jobs` at a time, and hands over what comes of each as it comes.
+/// Does `work` on all items, `jobs` at a time, and hands each result to `done` as it arrives.
 fn side_by_side<T: Sync, R: Send>(
     items: &[T],
     jobs: usize,

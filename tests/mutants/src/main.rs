@@ -1,7 +1,7 @@
 //! Mutation tests: `cargo run --release -p mutants` changes one thing of stanchion after the other and reports each
 //! change that no test and no model notices.
 //!
-//! [`derive`](mod@derive) finds what can change, in the syntax tree. [`switch`] writes all of it into one text, each behind
+//! [`derive`](mod@derive) finds the changes in the syntax tree. [`switch`] writes all of them into one text, each behind
 //! a question that the environment answers, so that one build has all mutants. [`builds`] copies the workspace to
 //! `target/mutants`, and builds that. [`cover`] says which tests and models are for which file. [`hunt`] runs those that
 //! reach a mutant, the quick ones first, in processes with a limit of time ([`trial`]), until one fails.
@@ -36,7 +36,7 @@ use page::Counts;
 
 const PAGE: &str = "TESTING.md";
 
-/// Change one thing of stanchion after the other, and report what no test and no model notices.
+/// Change one thing of stanchion after the other, and report each change that no test and no model notices.
 #[derive(Parser)]
 #[command(name = "mutants", version = None)]
 struct Arguments {
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether every mutant is caught or explained.
+/// Returns true if every mutant is caught or explained.
 fn run(arguments: &Arguments) -> Result<bool> {
     let root = fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))?;
     let all = derive::all(&root)?;
@@ -98,11 +98,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
     ensure!(mutants.len() < switch::RECORD, "too many mutants for one build: name files");
 
     let begun = Instant::now();
-    let target = env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+    let target = fs::canonicalize(env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from))?;
     let jobs = arguments.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1);
     let mut log = String::new();
     let (mut counts, mut invalid) = (BTreeMap::<String, Counts>::new(), 0);
-    Hunt::new(&root, fs::canonicalize(target)?, &mutants, jobs)?.run(&mutants, |mutant, fate| {
+    Hunt::new(&root, &target, &mutants, jobs)?.run(&mutants, |mutant, fate| {
         let counts = counts.entry(mutant.file.clone()).or_default();
         let reason = equivalents.reason(mutant);
         match &fate {
@@ -119,7 +119,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
             _ => {}
         }
         log += &format!("{}: {fate:?}\n", shown(mutant));
-        Ok(fs::write(root.join("target/mutants/log.txt"), &log)?)
+        Ok(fs::write(target.join("mutants/log.txt"), &log)?)
     })?;
     let of = |count: fn(&Counts) -> usize| counts.values().map(count).sum::<usize>();
     let (total, survive) = (of(Counts::total), of(|counts| counts.survive));
@@ -142,7 +142,7 @@ fn shown(mutant: &Mutant) -> String {
     format!("{}:{}: {}: {}", mutant.file, mutant.line, mutant.function, mutant.text)
 }
 
-/// Those that the arguments ask for.
+/// Selects the mutants that the arguments ask for.
 fn chosen<'m>(arguments: &Arguments, root: &Path, all: &'m [Mutant]) -> Result<Vec<&'m Mutant>> {
     let mut mutants: Vec<&Mutant> = all.iter().collect();
     let files = &arguments.files;

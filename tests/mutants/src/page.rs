@@ -9,7 +9,7 @@ const END: &str = "<!-- mutants:end -->";
 const HEAD: &str =
     "| file | mutants | caught by a test | caught by a model | equivalent | survive |\n|---|--:|--:|--:|--:|--:|\n";
 
-/// What became of a file's mutants.
+/// The fates of a file's mutants.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counts {
     pub tests: usize,
@@ -43,7 +43,7 @@ impl Counts {
     }
 }
 
-/// The page with the rows of `new`; those of other files stay as long as `is_file`.
+/// Returns the page with the rows of `new`. The rows of other files stay as long as `is_file`.
 pub fn updated(page: &str, new: BTreeMap<String, Counts>, is_file: impl Fn(&str) -> bool) -> Result<String> {
     let (before, rest) = page.split_once(BEGIN).with_context(|| format!("TESTING.md has no line {BEGIN}"))?;
     let (table, after) = rest.split_once(END).with_context(|| format!("TESTING.md has no line {END}"))?;

@@ -32,7 +32,7 @@ pub struct Switched {
 }
 
 impl Mutant {
-    /// What stands in its place if it is the only one.
+    /// The text in its place if it is the only mutant.
     pub fn replacement(&self, text: &str) -> String {
         let old = &text[self.range.clone()];
         match &self.change {
@@ -43,7 +43,7 @@ impl Mutant {
         }
     }
 
-    /// What is written before and after what it changes. Whatever else changes in between stays in between.
+    /// The texts before and after its range. Other mutants inside the range are unaffected.
     fn around(&self, number: usize) -> (String, String) {
         let chosen = format!("crate::mutant({number})");
         match &self.change {
@@ -90,7 +90,7 @@ pub fn switched(text: &str, mutants: &[(usize, &Mutant)]) -> Switched {
     switched
 }
 
-/// What a switched library asks, to be added to its root.
+/// The function that a switched library asks, to be appended to its root.
 pub fn question() -> String {
     format!(
         r#"

@@ -26,10 +26,11 @@ pub enum End {
 
 /// Runs `command`, with this mutant chosen, until it ends or a test has failed.
 ///
-/// coreutils' `timeout` is around it: it ends everything that the process has started, even if we are gone by then.
+/// coreutils' `timeout` is around it, which ends everything that the process has started: at the limit, or when
+/// util-linux' `setpriv` tells it that this thread is gone.
 pub fn run(command: &Command, number: usize, limit: Duration) -> Result<Trial> {
     let mut limited = Command::new("sh");
-    limited.args(["-c", "ulimit -v $0; exec timeout --kill-after=1 \"$@\"", MEMORY]);
+    limited.args(["-c", "ulimit -v $0; exec setpriv --pdeathsig TERM timeout --kill-after=1 \"$@\"", MEMORY]);
     limited.arg(format!("{}", limit.as_secs())).arg(command.get_program()).args(command.get_args());
     if let Some(folder) = command.get_current_dir() {
         limited.current_dir(folder);
