@@ -160,7 +160,6 @@ const UNREVISED: &[&str] = &[
     "src/guide/async_priority_channel.md",
     "src/guide/bb8.md",
     "src/guide/deadpool.md",
-    "src/guide/loom.md",
     "src/guide/lru.md",
     "src/guide/moka.md",
     "src/lib.rs",
@@ -185,7 +184,6 @@ const MAX_NAME: usize = 60;
 /// Tests that still have to be renamed.
 const LONG_NAMES: &[&str] = &[
     "tests/autotraits.rs",
-    "tests/dependent/",
     "tests/lru_cache/",
     "tests/model/lru_cache.rs",
     "tests/pool/",

@@ -1,4 +1,4 @@
-//! Accounts that many transfer between at once. No money is made or lost.
+//! Accounts with concurrent transfers between them. No money is made or lost.
 
 pub mod broken {
     use stanchion::Mutex;
@@ -10,7 +10,7 @@ pub mod broken {
             Self(balances.into_iter().map(Mutex::new).collect())
         }
 
-        /// Whether there was enough. Two who transfer in opposite directions may each hold what the other needs.
+        /// Returns true if there was enough. Two transfers in opposite directions may each hold the lock that the other needs.
         pub async fn transfer(&self, from: usize, to: usize, amount: u64) -> bool {
             let mut source = self.0[from].lock().await;
             let mut target = self.0[to].lock().await;
@@ -38,7 +38,7 @@ pub mod right {
             Self(balances.into_iter().map(Mutex::new).collect())
         }
 
-        /// Whether there was enough. All lock in one order, whichever way the money goes.
+        /// Returns true if there was enough. All transfers lock in one order, whichever way the money goes.
         ///
         /// # Panics
         ///

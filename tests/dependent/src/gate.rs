@@ -1,8 +1,8 @@
-//! A gate to what bears only so many visitors at once. It tells how many are inside, never more than there are places.
+//! A gate that admits a limited number of visitors at once, and counts those inside, never more than there are places.
 
 use crate::sync::{AtomicUsize, Ordering};
 
-/// One more inside, until dropped.
+/// Counts one visitor, until it is dropped.
 struct Count<'a>(&'a AtomicUsize);
 
 impl<'a> Count<'a> {
@@ -27,7 +27,7 @@ pub mod broken {
         inside: AtomicUsize,
     }
 
-    /// Gives its place away before it stops counting: fields are dropped from top to bottom.
+    /// Returns its place before it stops counting: fields are dropped from top to bottom.
     pub struct Visit<'a> {
         _place: SemaphorePermit<'a>,
         _count: Count<'a>,
@@ -38,13 +38,13 @@ pub mod broken {
             Self { places: Semaphore::new(places), inside: AtomicUsize::new(0) }
         }
 
-        /// Waits in line for a place.
+        /// Waits for a place.
         pub async fn enter(&self) -> Visit<'_> {
             let place = self.places.acquire().await.expect("the gate is never closed");
             Visit { _place: place, _count: Count::one_of(&self.inside) }
         }
 
-        /// Enters if there is a place, which somebody else may take between the look and the step.
+        /// Enters if there is a place, which another visitor may take between the check and the acquisition.
         pub fn try_enter(&self) -> Option<Visit<'_>> {
             if self.places.available_permits() == 0 {
                 return None;
@@ -68,7 +68,7 @@ pub mod right {
         inside: AtomicUsize,
     }
 
-    /// Stops counting before it gives its place away: fields are dropped from top to bottom.
+    /// Stops counting before it returns its place: fields are dropped from top to bottom.
     pub struct Visit<'a> {
         _count: Count<'a>,
         _place: SemaphorePermit<'a>,
@@ -79,7 +79,7 @@ pub mod right {
             Self { places: Semaphore::new(places), inside: AtomicUsize::new(0) }
         }
 
-        /// Waits in line for a place.
+        /// Waits for a place.
         pub async fn enter(&self) -> Visit<'_> {
             let place = self.places.acquire().await.expect("the gate is never closed");
             Visit { _count: Count::one_of(&self.inside), _place: place }

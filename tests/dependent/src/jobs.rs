@@ -1,11 +1,11 @@
-//! Jobs for one worker, the urgent first, until it is sent home. A job is done or given back.
+//! Jobs for one worker, the most urgent first, until closing time. A job is done or given back.
 
 pub mod broken {
     use crate::sync::{AtomicBool, Ordering};
     use stanchion::PriorityQueue;
 
     pub struct Jobs<J> {
-        /// `None`, the least urgent of all, sends the worker home.
+        /// `None`, the least urgent of all, ends the worker.
         queue: PriorityQueue<u8, Option<J>>,
         closing: AtomicBool,
     }
@@ -15,7 +15,7 @@ pub mod broken {
             Self { queue: PriorityQueue::unbounded(), closing: AtomicBool::new(false) }
         }
 
-        /// Gives the job back after closing time, which may come between the look and the push.
+        /// Gives the job back after closing time, which may be between the check and the push.
         pub fn submit(&self, urgency: u8, job: J) -> Result<(), J> {
             if self.closing.load(Ordering::Acquire) {
                 return Err(job);
@@ -29,7 +29,7 @@ pub mod broken {
             self.queue.try_push(0, None).expect("there is always room");
         }
 
-        /// The worker's next job; `None` sends it home.
+        /// The next job of the worker; `None` ends it.
         pub async fn next(&self) -> Option<J> {
             let (_, job) = self.queue.pop().await.expect("the queue is never closed");
             job
@@ -57,12 +57,12 @@ pub mod right {
             }
         }
 
-        /// The queue knows about closing: what it admits before comes out before its end.
+        /// Closes the queue itself: jobs that it admitted before are popped before its end.
         pub fn close(&self) {
             self.queue.close();
         }
 
-        /// The worker's next job; `None` sends it home.
+        /// The next job of the worker; `None` ends it.
         pub async fn next(&self) -> Option<J> {
             self.queue.pop().await.map(|(_, job)| job)
         }

@@ -1,5 +1,5 @@
-//! A crate that depends on stanchion as others do: four small structures, each in a form with a bug that people really
-//! write and in a right one. The ordinary tests pass for both; loom, in `tests/loom`, tells them apart.
+//! A crate that depends on stanchion as others do: four small structures, each in a form with a common bug and in a right
+//! one. The ordinary tests pass for both; the models in `tests/loom` tell them apart.
 
 pub mod accounts;
 pub mod gate;

@@ -1,4 +1,4 @@
-//! A number that is costly to find out: found out once, by the first who asks, and read without the lock from then on.
+//! A number that is costly to compute: computed once, by the first caller, and read without the lock from then on.
 
 pub mod broken {
     use crate::sync::{AtomicBool, AtomicUsize, Ordering};
@@ -15,12 +15,12 @@ pub mod broken {
             Self { filling: Mutex::new(()), filled: AtomicBool::new(false), value: AtomicUsize::new(0) }
         }
 
-        pub async fn get_or_fill(&self, find_out: impl AsyncFnOnce() -> usize) -> usize {
-            // Sees that it is filled, and not yet what with.
+        pub async fn get_or_fill(&self, compute: impl AsyncFnOnce() -> usize) -> usize {
+            // Sees that it is filled, but perhaps not the value.
             if !self.filled.load(Ordering::Relaxed) {
                 let _guard = self.filling.lock().await;
                 if !self.filled.load(Ordering::Relaxed) {
-                    self.value.store(find_out().await, Ordering::Relaxed);
+                    self.value.store(compute().await, Ordering::Relaxed);
                     self.filled.store(true, Ordering::Relaxed);
                 }
             }
@@ -44,12 +44,12 @@ pub mod right {
             Self { filling: Mutex::new(()), filled: AtomicBool::new(false), value: AtomicUsize::new(0) }
         }
 
-        pub async fn get_or_fill(&self, find_out: impl AsyncFnOnce() -> usize) -> usize {
-            // Who does not take the lock sees the value by this pair of `Acquire` and `Release`.
+        pub async fn get_or_fill(&self, compute: impl AsyncFnOnce() -> usize) -> usize {
+            // A caller that does not take the lock sees the value by this pair of `Acquire` and `Release`.
             if !self.filled.load(Ordering::Acquire) {
                 let _guard = self.filling.lock().await;
                 if !self.filled.load(Ordering::Relaxed) {
-                    self.value.store(find_out().await, Ordering::Relaxed);
+                    self.value.store(compute().await, Ordering::Relaxed);
                     self.filled.store(true, Ordering::Release);
                 }
             }

@@ -1,4 +1,4 @@
-//! The one place that names atomics: std's, or loom's under `--cfg loom`.
+//! The one place that names atomics: those of std, or of loom under `--cfg loom`.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What both forms of each structure do when nobody interferes, and what the right ones do under load.
+//! Behaviour of both forms of each structure without contention, and of the right forms under load.
 
 #![cfg(not(loom))]
 
@@ -13,7 +13,7 @@ macro_rules! tests_of {
             use stanchion::blocking::wait;
 
             #[test]
-            fn a_full_gate_turns_away_and_lets_in_again() {
+            fn a_full_gate_refuses_until_a_visit_ends() {
                 let gate = Gate::new(2);
                 let first = gate.try_enter().unwrap();
                 let _second = wait(gate.enter());
@@ -25,7 +25,7 @@ macro_rules! tests_of {
             }
 
             #[test]
-            fn what_was_accepted_is_done_the_urgent_first_and_the_rest_given_back() {
+            fn accepted_jobs_are_done_by_urgency_and_others_given_back() {
                 let jobs = Jobs::open();
                 assert_eq!([jobs.submit(1, 'a'), jobs.submit(2, 'b'), jobs.submit(1, 'c')], [Ok(()); 3]);
                 jobs.close();

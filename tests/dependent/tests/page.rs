@@ -1,4 +1,4 @@
-//! The page `stanchion::_guide::loom` shows this package's code, and no other.
+//! The page `stanchion::_guide::loom` shows code of this package, which `cargo test` compiles, and no other.
 
 #![cfg(not(loom))]
 
@@ -10,6 +10,7 @@ const PACKAGE: &[&str] = &[
     include_str!("../src/sync.rs"),
     include_str!("loom/main.rs"),
     include_str!("loom/models.rs"),
+    include_str!("loom/outcomes.rs"),
 ];
 
 /// Lines without their indentation, each with its end, after the end of the line before.

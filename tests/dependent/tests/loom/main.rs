@@ -1,10 +1,12 @@
-//! What loom finds through stanchion's primitives, and what it passes.
+//! Models of code that uses stanchion's primitives: loom finds the bugs, and passes the right forms.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test --release -p dependent
 //! ```
+//!
+//! Without `--cfg loom` they are compiled, since the page `stanchion::_guide::loom` shows them, and not run.
 
-#![cfg(loom)]
+mod outcomes;
 
 use loom::future::block_on;
 use loom::thread;
@@ -14,7 +16,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Runs a model, and makes sure that there was something to explore.
+/// Runs a model, and asserts that there was something to explore.
 fn explore(model: impl Fn() + Send + Sync + 'static) {
     // Counted outside loom's world.
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,8 +31,8 @@ fn explore(model: impl Fn() + Send + Sync + 'static) {
     assert!(runs >= 10, "only {runs} interleavings: its threads do not contend");
 }
 
-/// Makes sure that a model fails, and how. It runs once more in a process of its own: a failure that leaves threads
-/// behind, as a deadlock does, may end the process.
+/// Asserts that a model fails with this message. It runs in a process of its own: a failure that leaves threads waiting,
+/// as a deadlock does, may end the process.
 fn finds(test: &str, bug: &str, model: impl Fn() + Send + Sync + 'static) {
     if env::var_os("DEPENDENT_CHILD").is_some() {
         return loom::model(model);
@@ -38,7 +40,30 @@ fn finds(test: &str, bug: &str, model: impl Fn() + Send + Sync + 'static) {
     let mut child = Command::new(env::current_exe().unwrap());
     let output = child.args([test, "--exact", "--nocapture"]).env("DEPENDENT_CHILD", "yes").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains(bug), "expected \"{bug}\", and was told: {said}");
+    assert!(!output.status.success() && said.contains(bug), "expected \"{bug}\" in: {said}");
+}
+
+/// Runs a model of two threads: the other one makes a change, of what `start` gives it, while this one observes. Asserts
+/// that loom shows both outcomes of the observing call, the one before the change and the one after it.
+fn both_outcomes<T: 'static, S: 'static>(
+    new: fn() -> T,
+    start: fn(&Arc<T>) -> S,
+    change: fn(S),
+    observe: fn(&Arc<T>) -> bool,
+) {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let seen = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let counts = seen.clone();
+    loom::model(move || {
+        let shared = Arc::new(new());
+        let state = start(&shared);
+        let other = thread::spawn(move || change(state));
+        counts[usize::from(observe(&shared))].fetch_add(1, Ordering::Relaxed);
+        other.join().unwrap();
+    });
+    let [before, after] = seen.each_ref().map(|count| count.load(Ordering::Relaxed));
+    println!("{before} interleavings before the change, {after} after it");
+    assert!(before > 0 && after > 0, "only one outcome is explored: {before} before, {after} after");
 }
 
 #[path = "."]
@@ -54,15 +79,17 @@ mod right {
     pub(crate) mod models;
 }
 
-/// Two tests of each model: what loom says of the broken form, and that it finds nothing in the right one.
+/// Two tests of each model: loom finds the bug of the broken form, and nothing in the right one.
 macro_rules! tests_of {
     ($($model:ident: $bug:literal,)*) => {$(
         mod $model {
+            #[cfg_attr(not(loom), ignore = "a model, for --cfg loom")]
             #[test]
             fn loom_finds_the_bug() {
                 super::finds(concat!(stringify!($model), "::loom_finds_the_bug"), $bug, super::broken::models::$model);
             }
 
+            #[cfg_attr(not(loom), ignore = "a model, for --cfg loom")]
             #[test]
             fn loom_passes_the_right_form() {
                 super::explore(super::right::models::$model);
@@ -72,7 +99,7 @@ macro_rules! tests_of {
 }
 tests_of! {
     last_place: "there was a place: NoPermits",
-    count_of_visitors: "somebody else is still counted",
+    count_of_visitors: "another visitor is still counted",
     job_at_closing_time: "accepted, and never done",
     first_and_second_ask: "filled, with what?",
     crossing_transfers: "deadlock; threads = ",
@@ -114,6 +141,7 @@ fn two_write<G>(protect: impl Fn() -> G + Clone + Send + 'static) {
     witness.read();
 }
 
+#[cfg_attr(not(loom), ignore = "a model, for --cfg loom")]
 #[test]
 fn a_mutex_orders_what_it_protects() {
     explore(|| {
@@ -122,6 +150,7 @@ fn a_mutex_orders_what_it_protects() {
     });
 }
 
+#[cfg_attr(not(loom), ignore = "a model, for --cfg loom")]
 #[test]
 fn a_semaphore_of_one_orders_what_it_protects() {
     explore(|| {
@@ -130,6 +159,7 @@ fn a_semaphore_of_one_orders_what_it_protects() {
     });
 }
 
+#[cfg_attr(not(loom), ignore = "a model, for --cfg loom")]
 #[test]
 fn a_semaphore_of_two_protects_nothing() {
     finds("a_semaphore_of_two_protects_nothing", "Causality violation: Concurrent write accesses", || {
@@ -138,6 +168,7 @@ fn a_semaphore_of_two_protects_nothing() {
     });
 }
 
+#[cfg_attr(not(loom), ignore = "a model, for --cfg loom")]
 #[test]
 fn two_mutexes_protect_nothing() {
     finds("two_mutexes_protect_nothing", "Causality violation: Concurrent write accesses", || {
@@ -145,6 +176,7 @@ fn two_mutexes_protect_nothing() {
     });
 }
 
+#[cfg_attr(not(loom), ignore = "a model, for --cfg loom")]
 #[test]
 fn what_precedes_a_push_precedes_its_pop() {
     explore(|| {
@@ -163,6 +195,7 @@ fn what_precedes_a_push_precedes_its_pop() {
     });
 }
 
+#[cfg_attr(not(loom), ignore = "a model, for --cfg loom")]
 #[test]
 fn what_follows_a_push_is_a_race_with_its_pop() {
     finds("what_follows_a_push_is_a_race_with_its_pop", "Causality violation: Concurrent", || {
@@ -181,6 +214,7 @@ fn what_follows_a_push_is_a_race_with_its_pop() {
     });
 }
 
+#[cfg_attr(not(loom), ignore = "a model, for --cfg loom")]
 #[test]
 fn either_arc_and_either_wait_will_do() {
     explore(|| {
@@ -206,8 +240,9 @@ loom::lazy_static! {
     static ref DOOR: Semaphore = Semaphore::new(1);
 }
 
+#[cfg_attr(not(loom), ignore = "a model, for --cfg loom")]
 #[test]
-fn a_static_is_made_anew_for_each_run() {
+fn a_static_is_created_for_each_run() {
     explore(|| {
         let go_through = || drop(blocking::wait(DOOR.acquire()).unwrap());
         let other = thread::spawn(go_through);
@@ -217,6 +252,7 @@ fn a_static_is_made_anew_for_each_run() {
     });
 }
 
+#[cfg_attr(not(loom), ignore = "a model, for --cfg loom")]
 #[test]
 fn a_timeout_does_not_end_a_wait() {
     finds("a_timeout_does_not_end_a_wait", "deadlock; threads = ", || {

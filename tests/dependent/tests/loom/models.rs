@@ -1,4 +1,4 @@
-//! What happens to each structure while two threads use it. Compiled for the broken forms and for the right ones.
+//! Models of two threads at each structure. Compiled for the broken forms and for the right ones.
 
 use super::{Accounts, Gate, Jobs, Slot};
 use loom::future::block_on;
@@ -13,7 +13,7 @@ pub(crate) fn last_place() {
         move || gate.try_enter().is_some()
     });
     let entered = gate.try_enter().is_some();
-    assert!(other.join().unwrap() || entered, "nobody got the only place");
+    assert!(other.join().unwrap() || entered, "neither got the only place");
 }
 
 pub(crate) fn count_of_visitors() {
@@ -22,7 +22,7 @@ pub(crate) fn count_of_visitors() {
         let gate = gate.clone();
         move || {
             let _visit = block_on(gate.enter());
-            assert_eq!(gate.inside(), 1, "somebody else is still counted");
+            assert_eq!(gate.inside(), 1, "another visitor is still counted");
         }
     });
     drop(blocking::wait(gate.enter()));
