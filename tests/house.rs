@@ -187,7 +187,6 @@ const LONG_NAMES: &[&str] = &[
     "tests/lru_cache/",
     "tests/model/lru_cache.rs",
     "tests/pool/",
-    "tests/real/",
     "tests/priority_queue/",
     "tests/task_queue/",
 ];

@@ -483,7 +483,7 @@ fn every_request_is_answered<W: Wire>(run: impl Fn(Vec<Task>) -> usize) {
 }
 
 #[test]
-fn every_request_of_tokios_tasks_is_answered_by_a_server_that_kills_connections() {
+fn tokio_tasks_outlive_a_server_that_kills_connections() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_io().build().unwrap();
     every_request_is_answered::<tokio::net::TcpStream>(|tasks| {
         runtime.block_on(async {
@@ -497,7 +497,7 @@ fn every_request_of_tokios_tasks_is_answered_by_a_server_that_kills_connections(
 }
 
 #[test]
-fn every_request_of_smols_tasks_is_answered_by_a_server_that_kills_connections() {
+fn smol_tasks_outlive_a_server_that_kills_connections() {
     every_request_is_answered::<smol::Async<TcpStream>>(|tasks| {
         smol::block_on(async {
             let mut sum = 0;
@@ -510,7 +510,7 @@ fn every_request_of_smols_tasks_is_answered_by_a_server_that_kills_connections()
 }
 
 #[test]
-fn every_request_of_plain_threads_is_answered_by_a_server_that_kills_connections() {
+fn threads_outlive_a_server_that_kills_connections() {
     every_request_is_answered::<TcpStream>(|tasks| {
         let threads: Vec<_> = tasks.into_iter().map(|task| thread::spawn(|| blocking::wait(task))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
