@@ -4,13 +4,14 @@
 //! RUSTFLAGS="--cfg loom" cargo test --release --test loom [NAME]
 //! ```
 //!
-//! Each model runs in a process of its own and prints how many interleavings it went through. There is no limit of time
-//! or number, since loom passes silently when it is cut off: two threads are explored without bound, three with at most
-//! three preemptions, four with two (`LOOM_MAX_PREEMPTIONS` overrides that). A model that explores fewer than ten
-//! interleavings does not contend, and fails.
+//! Each model runs in a process of its own and prints its number of interleavings, and how often each outcome of a call
+//! that it observes was seen: a model that sees one outcome only fails. There is no limit of time or number, since loom
+//! passes silently when it is cut off: two threads are explored without bound, three with at most three preemptions, four
+//! with two (`LOOM_MAX_PREEMPTIONS` overrides that). A model that explores fewer than ten interleavings and observes no
+//! call does not contend, and fails.
 //!
-//! What loom 0.7 does not explore: spurious failures of a weak compare-and-swap, time, load buffering. TESTING.md says what
-//! sees to those.
+//! Loom 0.7 does not explore spurious failures of a weak compare-and-swap, time, and load buffering. TESTING.md names the
+//! tests of those.
 
 #[cfg(loom)]
 mod lru_cache;

@@ -1,15 +1,16 @@
-//! Runs each model in a process of its own, and what models share.
+//! Runs each model in a process of its own; helpers of the models.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
 use std::env;
 use std::future::Future;
 use std::pin::Pin;
 use std::process::Command;
 use std::task::{Context, Poll, Wake, Waker};
 
-/// A name, the threads that contend, and what they do.
+/// A name, the number of threads that contend, and the code that each interleaving runs.
 #[derive(Clone, Copy)]
 pub(crate) struct Model {
     pub(crate) name: &'static str,
@@ -27,7 +28,7 @@ macro_rules! models {
 }
 pub(crate) use models;
 
-/// Names the one model that a child process runs.
+/// The environment variable with the name of the one model that a child process runs.
 const CHILD: &str = "STANCHION_MODEL";
 
 pub(crate) fn main(models: &[Model]) {
@@ -60,7 +61,25 @@ fn explore(&Model { name, threads, body }: &Model) {
     });
     let iterations = ITERATIONS.load(Ordering::Relaxed);
     println!("{name}: {iterations} interleavings of {threads} threads");
-    assert!(iterations >= 10, "{name} explored only {iterations} interleavings: its threads do not contend");
+    let outcomes = OUTCOMES.lock().unwrap();
+    for (call, [before, after]) in outcomes.iter() {
+        println!("{name}: {call}: false in {before} interleavings, true in {after}");
+        assert!(*before > 0 && *after > 0, "{name} shows only one outcome of {call}: {before} false, {after} true");
+    }
+    let contends = iterations >= 10 || !outcomes.is_empty();
+    assert!(contends, "{name} explored only {iterations} interleavings: its threads do not contend");
+}
+
+/// Counts of the outcomes of the observed calls, over all interleavings of this process's model.
+static OUTCOMES: std::sync::Mutex<BTreeMap<&str, [usize; 2]>> = std::sync::Mutex::new(BTreeMap::new());
+
+/// Notes the outcome of a call that races with a change by another thread, and returns it.
+///
+/// The model fails unless both outcomes are seen in some interleaving.
+#[allow(dead_code)] // Until the models use it.
+pub(crate) fn observe(call: &'static str, outcome: bool) -> bool {
+    OUTCOMES.lock().unwrap().entry(call).or_default()[usize::from(outcome)] += 1;
+    outcome
 }
 
 /// Polls once.
@@ -97,7 +116,7 @@ impl Wake for Count {
 pub(crate) struct Data(loom::cell::UnsafeCell<usize>);
 
 #[expect(unsafe_code)]
-// SAFETY: what makes this right is the primitive under test; loom fails the model when it does not.
+// SAFETY: the primitive under test excludes concurrent access; loom fails the model otherwise.
 unsafe impl Sync for Data {}
 
 impl Default for Data {
