@@ -700,7 +700,7 @@ fn a_pool_without_a_recycle_of_its_own_allocates_nothing() {
     }
 }
 
-/// Memory in which to recycle is for those who recycle.
+/// Only objects that are recycled have memory for it.
 #[test]
 fn an_object_that_is_not_recycled_has_no_memory_for_that() {
     fn of_first_use_again<M: Manager<Object = u64, Error = Infallible>>(manager: M) -> u64 {
@@ -739,7 +739,7 @@ fn a_pool_that_recycles_long_idle_objects_allocates_nothing() {
 
 type Cache = LruCache<u64, u64>;
 
-/// The caches whose steady state is measured: plain, sharded, and with all that can be had.
+/// The measured caches: plain, sharded, and with every option.
 fn caches(capacity: usize) -> [Cache; 3] {
     let with_everything = Cache::builder(capacity).weigher(|_, _| 1).time_to_live(HOUR).on_evict(|_, _, _| ());
     [Cache::new(capacity), Cache::builder(capacity).shards(4).build(), with_everything.build()]

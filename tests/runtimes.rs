@@ -957,7 +957,7 @@ async fn send_errands(
     let (priority, steps) = (random.random_range(0..6), random.random_range(0..4));
     let end = match random.random_range(0..10) {
         0 => End::Panic,
-        // Somebody has to stay who cancels it.
+        // Another handle must be left to cancel it.
         1 => End::Never,
         _ => End::Finish,
     };
@@ -978,7 +978,7 @@ async fn send_errands(
     match submitted {
         Ok(handle) => errands.push((handle, ended)),
         Err(TrySubmitError::Full) => assert_eq!(*ended.lock().unwrap(), Some(End::Never)),
-        Err(TrySubmitError::Closed) => panic!("nobody has closed it"),
+        Err(TrySubmitError::Closed) => panic!("the queue was never closed"),
     }
     while errands.len() > 4 {
         let (mut handle, ended) = errands.swap_remove(random.random_range(0..errands.len()));
@@ -1151,7 +1151,7 @@ struct Factory {
     random: StdMutex<StdRng>,
 }
 
-/// What was made; or added by somebody else, and not counted.
+/// A created object; or one that was added, and is not counted.
 #[derive(Default)]
 struct Product {
     /// A creation is counted from its first poll. What leaves the pool alive is not counted any more.
@@ -1222,7 +1222,7 @@ impl Product {
     }
 }
 
-/// What became of those who wanted an object, of a pool that is never larger than this.
+/// The outcomes of all gets.
 #[derive(Debug, Default)]
 struct Service {
     largest: usize,
@@ -1294,7 +1294,7 @@ async fn use_pool(
         drop(kept.take());
     }
     let largest = service.largest;
-    // Nobody waits for what he has himself.
+    // No task waits for an object that it holds itself.
     let may_wait = may_wait && kept.is_none();
     let patience = (!may_wait || random.random_bool(0.4)).then(|| random.random_range(0..8));
     match random.random_range(0..24) {
@@ -1390,7 +1390,7 @@ fn a_soak_of_a_pool_accounts_for_every_object_and_slot() {
         let pool = Arc::new(builder.build());
         let service = Arc::new(Service { largest, ..Service::default() });
         let progress = Arc::new(AtomicUsize::new(0));
-        // Most operations are those of who does not wait long enough.
+        // Most operations give up before they are served.
         let goal = operations() / 60;
         watched(&progress, &pool, || {
             on_every_runtime(|number, may_block| {
@@ -1438,7 +1438,7 @@ fn expect_panics(outcome: thread::Result<()>, count: &AtomicUsize) {
     }
 }
 
-/// What became of those who asked a cache, and of the loads.
+/// The outcomes of all lookups and loads.
 #[derive(Debug, Default)]
 struct Lookups {
     asked: AtomicUsize,
@@ -1461,7 +1461,7 @@ impl Lookups {
         Arc::new((key, self.values.count()))
     }
 
-    /// Counts one who asks, unless it is never polled.
+    /// Counts one lookup, unless it is never polled.
     fn ask<'a, F: Future + Send + 'a>(&'a self, look_up: F) -> Pin<Box<dyn Future<Output = F::Output> + Send + 'a>> {
         Box::pin(async {
             add_one(&self.asked);

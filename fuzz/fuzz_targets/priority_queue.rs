@@ -1,4 +1,4 @@
-//! Pushes, pops, removes, cancels, closes, and more, with an order that may panic and foreign code that may re-enter.
+//! Pushes, pops, removes, cancels, closes, and more, with an order that may panic and user code that may re-enter.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Who loads, or waits for a load, has a place in the cache, so it must be there.
+//! A caller that loads, or waits for a load, refers to the cache, which must live as long.
 
 use stanchion::LruCache;
 

@@ -1,4 +1,4 @@
-//! Nobody else looks into the `Vec` while items may come.
+//! The `Vec` is borrowed as long as items may be appended to it.
 
 use stanchion::PriorityQueue;
 
