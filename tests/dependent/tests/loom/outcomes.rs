@@ -97,10 +97,10 @@ outcomes! {
         try_pop: |queue| queue.try_pop().is_ok(),
         pop: |queue| poll(queue.pop()).is_ready(),
     }
-    a_pop: || filled(PriorityQueue::bounded(1)), Arc::clone, |queue| _ = queue.try_pop() => {
-        len: |queue| queue.len() == 0,
+    a_pop: full, Arc::clone, |queue| _ = queue.try_pop() => {
+        len: |queue| queue.len() == 1,
         try_push: |queue| queue.try_push(1, 2).is_ok(),
-        try_pop: |queue| queue.try_pop().is_err(),
+        try_pop: |queue| queue.try_pop().unwrap() == (1, 2),
     }
     a_close_of_a_queue: PriorityQueue::<u8, u8>::unbounded, Arc::clone, |queue| queue.close() => {
         is_closed: |queue| queue.is_closed(),
@@ -128,7 +128,10 @@ outcomes! {
     }
 }
 
-fn filled(queue: PriorityQueue<u8, u8>) -> PriorityQueue<u8, u8> {
+/// A queue of two items, and no more.
+fn full() -> PriorityQueue<u8, u8> {
+    let queue = PriorityQueue::bounded(2);
+    queue.try_push(1, 1).unwrap();
     queue.try_push(1, 2).unwrap();
     queue
 }
