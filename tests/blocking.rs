@@ -7,13 +7,13 @@ mod common;
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn, ready};
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, mpsc};
 use std::task::{Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Check, Counter, Task, assert_numbers, panic_of, poll, state, until};
+use common::{Check, Counter, Task, assert_numbers, ends, panic_of, poll, state, until};
 use stanchion::blocking::{self, Elapsed};
 use stanchion::{Mutex, Semaphore};
 
@@ -148,7 +148,34 @@ fn a_thread_sleeps_until_its_deadline_without_polling() {
         Poll::<()>::Pending
     });
     assert_eq!(blocking::wait_timeout(never, Duration::from_millis(5)).unwrap_err(), Elapsed);
-    assert!(polls.get() <= 3, "without a waker, with one, after the deadline: not {} times", polls.get());
+    assert!(polls.get() <= 2, "at once, and after the deadline: not {} times", polls.get());
+}
+
+#[test]
+fn a_future_may_keep_the_waker_of_its_first_poll() {
+    for timeout in [None, Some(Duration::MAX)] {
+        let (first, is_ready) = (Arc::new(StdMutex::new(None::<Waker>)), Arc::new(AtomicBool::new(false)));
+        let (kept, ready) = (first.clone(), is_ready.clone());
+        let future = poll_fn(move |context| {
+            if ready.load(Ordering::SeqCst) {
+                return Poll::Ready(());
+            }
+            kept.lock().unwrap().get_or_insert_with(|| context.waker().clone());
+            Poll::Pending
+        });
+        let waits = move || match timeout {
+            None => blocking::wait(future),
+            Some(timeout) => blocking::wait_timeout(future, timeout).unwrap(),
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                until(|| first.lock().unwrap().is_some());
+                is_ready.store(true, Ordering::SeqCst);
+                first.lock().unwrap().take().unwrap().wake();
+            });
+            ends(waits);
+        });
+    }
 }
 
 #[test]

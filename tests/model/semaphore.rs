@@ -214,6 +214,7 @@ impl Model {
         #[cfg(any(debug_assertions, fuzzing))]
         semaphore.validate();
         assert_eq!(semaphore.available_permits(), self.free, "free permits");
+        assert_eq!(semaphore.permits_owed(), self.debt, "permits owed");
         assert_eq!(semaphore.waiters(), self.queue.len(), "waiters");
         assert_eq!(semaphore.is_closed(), self.closed, "closed");
         let granted = self.waiters.iter().filter(|(_, stage)| *stage == Stage::Granted).map(|&(need, _)| need);

@@ -59,6 +59,28 @@ fn reduce_permits_takes_free_ones_now_and_the_rest_later() {
 }
 
 #[test]
+fn permits_owed_counts_the_debt_until_it_is_paid() {
+    let semaphore = Semaphore::new(3);
+    assert_eq!(semaphore.permits_owed(), 0);
+    let mut permit = semaphore.try_acquire_many(2).unwrap();
+    semaphore.reduce_permits(1);
+    assert_eq!((semaphore.permits_owed(), state(&semaphore)), (0, (0, 0)), "a free one was taken");
+    let waiter = Task::waiting(semaphore.acquire());
+    semaphore.reduce_permits(3);
+    assert_eq!((semaphore.permits_owed(), state(&semaphore)), (3, (0, 1)));
+    drop(permit.split(1));
+    assert_eq!(semaphore.permits_owed(), 2);
+    permit.forget();
+    assert_eq!((semaphore.permits_owed(), semaphore.forget_permits(1)), (2, 0), "forgotten permits pay nothing");
+    semaphore.close();
+    semaphore.add_permits(1);
+    assert_eq!(semaphore.permits_owed(), 1, "closed or not");
+    semaphore.add_permits(2);
+    assert_eq!((semaphore.permits_owed(), state(&semaphore)), (0, (1, 0)));
+    drop(waiter);
+}
+
+#[test]
 fn reducing_by_the_free_permits_owes_nothing() {
     let semaphore = Semaphore::new(5);
     semaphore.reduce_permits(0);
@@ -185,6 +207,7 @@ fn random_reductions_are_exact() {
             let out: usize = held.iter().map(SemaphorePermit::num_permits).sum();
             let free = total - out as isize;
             assert_eq!(semaphore.available_permits(), free.max(0) as usize);
+            assert_eq!(semaphore.permits_owed(), free.min(0).unsigned_abs());
         }
         held.clear();
         semaphore.add_permits(total.min(0).unsigned_abs());

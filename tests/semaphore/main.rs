@@ -74,7 +74,7 @@ fn refuses(semaphore: &Arc<Semaphore>, n: usize, reason: TryAcquireError) {
 /// Calls every function, as user code may wherever it runs: the internal lock is free then.
 fn call_everything(semaphore: &Arc<Semaphore>) {
     assert!(!is_locked_inside(semaphore), "user code runs under the lock");
-    let _ = (semaphore.available_permits(), semaphore.waiters(), semaphore.is_closed());
+    let _ = (semaphore.available_permits(), semaphore.permits_owed(), semaphore.waiters(), semaphore.is_closed());
     drop(semaphore.try_acquire());
     semaphore.add_permits(0);
     semaphore.reduce_permits(0);

@@ -64,6 +64,12 @@ outcomes! {
         available_permits: |semaphore| semaphore.available_permits() == 0,
         try_acquire: |semaphore| semaphore.try_acquire().is_err(),
     }
+    a_debt: || Semaphore::new(0), Arc::clone, |semaphore| semaphore.reduce_permits(1) => {
+        permits_owed: |semaphore| semaphore.permits_owed() == 1,
+    }
+    a_payment: || owing(1), Arc::clone, |semaphore| semaphore.add_permits(1) => {
+        permits_owed: |semaphore| semaphore.permits_owed() == 0,
+    }
     a_close: || Semaphore::new(0), Arc::clone, |semaphore| semaphore.close() => {
         is_closed: |semaphore| semaphore.is_closed(),
         try_acquire: |semaphore| semaphore.try_acquire().unwrap_err() == TryAcquireError::Closed,
@@ -126,6 +132,13 @@ outcomes! {
         contains_key: |cache| cache.contains_key(&1),
         len: |cache| cache.len() == 1,
     }
+}
+
+/// A semaphore without permits, and with a debt.
+fn owing(permits: usize) -> Semaphore {
+    let semaphore = Semaphore::new(0);
+    semaphore.reduce_permits(permits);
+    semaphore
 }
 
 /// A queue of two items, and no more.
