@@ -1,36 +1,37 @@
-//! Fair concurrency primitives for async Rust, without a runtime of their own.
+//! Fair, runtime-agnostic concurrency primitives for async Rust.
 //!
-//! A stanchion is the post that holds the rope of an orderly queue. Everybody who waits here is served in turn.
+//! A stanchion is the post that holds the rope of an orderly queue: whatever waits here is served in order.
 //!
-//! | you need to | type |
+//! | to | use |
 //! |---|---|
-//! | admit only so many at once | [`Semaphore`] |
-//! | let one in at a time | [`Mutex`] |
-//! | serve the urgent first | [`PriorityQueue`], and [`TaskQueue`] that runs futures by priority |
-//! | reuse what is costly to make | [`Pool`] |
-//! | remember what is costly to look up | [`LruCache`] |
-//! | wait from a plain thread | [`blocking`] |
+//! | limit concurrency | [`Semaphore`] |
+//! | give one task at a time access to a value | [`Mutex`] |
+//! | process by priority | [`PriorityQueue`], and [`TaskQueue`], which runs futures |
+//! | reuse expensive objects | [`Pool`] |
+//! | remember the results of expensive lookups | [`LruCache`] |
+//! | wait on a plain thread | [`blocking`] |
 //!
-//! # What all of them promise
+//! # Guarantees
 //!
-//! - **Runtime-free.** No executor, no timer, no spawned thread. The same value serves any executors and plain threads,
-//!   at the same time and in one queue. (Nor do they take part in tokio's cooperative budget: a loop that might never
-//!   have to wait gives way by `tokio::task::coop::cooperative`.)
-//! - **Fair.** The order of service is the order of first polls. Nobody barges, `try_*` included.
-//! - **Cancellation is normal.** Every future may be dropped at any point; what it had been granted goes to the next.
-//! - **Hostile code is expected.** No waker of yours runs under an internal lock: it may re-enter, panic, or drop the
-//!   last handle. Its panic comes out of the call that woke it, after all is done and the others are woken; a call that has
-//!   an item, an object or a value to return keeps it to itself.
-//! - **Safe.** Waiters are linked by index. `unsafe` exists in one place: the data cell behind the mutex guards.
-//! - **Proved.** The code that ships is the code that [loom](https://docs.rs/loom) explores; built with `--cfg loom`
-//!   the primitives take part in the models of a crate that depends on this one.
+//! - **Runtime-agnostic.** No executor, no timer, no spawned task or thread. One value serves any executors and plain threads
+//!   at the same time, in one queue. They do not take part in tokio's cooperative budget: a task that loops over locks that
+//!   are always free yields by `tokio::task::consume_budget().await`, after it has dropped the guard.
+//! - **Fair.** Strict FIFO by first poll, within a priority. Nothing barges, `try_*` included.
+//! - **Cancel-safe.** Every future may be dropped at any point: no permit, object, item or wake-up is lost. What it had been
+//!   granted goes to the next waiter.
+//! - **Prepared for user code that panics or re-enters.** No waker, destructor or manager runs under an internal lock. When a
+//!   waker panics, the others are woken first, and then the call that woke it panics; but a call that has a permit, an item,
+//!   an object or a value to return returns it, and discards the panic.
+//! - **Safe.** Waiters are linked by index. `unsafe` stands in one place: the data cell of the mutex.
+//! - **Model-checked.** [loom](https://docs.rs/loom) explores the code that ships, within the bounds that the repository's
+//!   `tests/loom` states. Built with `--cfg loom` the primitives take part in the models of crates that depend on this one.
 //!
 //! # Guides
 //!
-//! - [Models of your own](_guide::loom): looking for races in your code, with these primitives inside.
-//! - Coming from elsewhere, their names, ours, what differs, and code before and after, which is run with the tests:
+//! - [Models of your own](_guide::loom): finding races in code that uses these primitives.
+//! - Coming from another crate: its names and ours, the differences, and tested code before and after:
 //!   - [tokio::sync](_guide::from_tokio): a changed `use` for semaphore and mutex; a priority queue for mpsc;
-//!   - [async-lock](_guide::from_async_lock): the same locks, but nobody barges;
+//!   - [async-lock](_guide::from_async_lock): the same locks, but nothing barges;
 //!   - [deadpool](_guide::from_deadpool): managed and unmanaged pools, and its managers as they are;
 //!   - [bb8](_guide::from_bb8): a pool without tasks of its own;
 //!   - [moka](_guide::from_moka): one cache for threads and tasks, exact LRU instead of TinyLFU;
@@ -39,15 +40,15 @@
 //!
 //! # Configurations
 //!
-//! There are no cargo features: everything is always there.
+//! There are no cargo features.
 //!
-//! | built with | what is different |
+//! | built with | differs in |
 //! |---|---|
-//! | nothing said | nothing: parking_lot's locks, std's atomics |
-//! | `--cfg loom` | locks, atomics and cells are loom's; constructors are not `const`; timeouts end at once if they are zero, deadlines if they have passed, else never |
-//! | debug assertions | what must hold is checked as work is done, and hidden `validate()` methods check all of it |
+//! | the default | nothing: parking_lot's locks, std's atomics |
+//! | `--cfg loom` | locks, atomics and cells are loom's; constructors are not `const`; a timeout of zero and a deadline that has passed end at once, any other never |
+//! | debug assertions | invariants are checked as work is done |
 //!
-//! The minimum supported Rust version is 1.85; raising it is a minor change. `unsafe` code is denied but for one file.
+//! The minimum supported Rust version is 1.85; raising it is a minor change. `unsafe` code is denied outside one file.
 
 mod arena;
 pub mod blocking;

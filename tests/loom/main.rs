@@ -18,6 +18,8 @@ mod lru_cache;
 #[cfg(loom)]
 mod mutex;
 #[cfg(loom)]
+mod observing;
+#[cfg(loom)]
 mod pool;
 #[cfg(loom)]
 mod priority_queue;
@@ -35,8 +37,14 @@ fn main() {
 
 #[cfg(loom)]
 fn main() {
-    let models: Vec<support::Model> =
-        [semaphore::MODELS, mutex::MODELS, priority_queue::MODELS, task_queue::MODELS, pool::MODELS, lru_cache::MODELS]
-            .concat();
-    support::main(&models);
+    let models = [
+        semaphore::MODELS,
+        mutex::MODELS,
+        priority_queue::MODELS,
+        task_queue::MODELS,
+        pool::MODELS,
+        lru_cache::MODELS,
+        observing::MODELS,
+    ];
+    support::main(&models.concat());
 }

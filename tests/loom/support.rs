@@ -14,7 +14,8 @@ use std::task::{Context, Poll, Wake, Waker};
 #[derive(Clone, Copy)]
 pub(crate) struct Model {
     pub(crate) name: &'static str,
-    pub(crate) threads: usize,
+    /// `None` for a table of small models, which `body` explores one after the other.
+    pub(crate) threads: Option<usize>,
     pub(crate) body: fn(),
 }
 
@@ -22,11 +23,21 @@ pub(crate) struct Model {
 macro_rules! models {
     ($($threads:literal: $name:ident),* $(,)?) => {
         pub(crate) const MODELS: &[crate::support::Model] = &[$(
-            crate::support::Model { name: stringify!($name), threads: $threads, body: $name },
+            crate::support::Model { name: stringify!($name), threads: Some($threads), body: $name },
         )*];
     };
 }
 pub(crate) use models;
+
+/// Lists functions that explore tables of models: `tables![semaphore, mutex]`.
+macro_rules! tables {
+    ($($name:ident),* $(,)?) => {
+        pub(crate) const MODELS: &[crate::support::Model] = &[$(
+            crate::support::Model { name: concat!("observing_", stringify!($name)), threads: None, body: $name },
+        )*];
+    };
+}
+pub(crate) use tables;
 
 /// The environment variable with the name of the one model that a child process runs.
 const CHILD: &str = "STANCHION_MODEL";
@@ -47,6 +58,7 @@ fn in_child(name: &str) -> Result<(), Failed> {
 }
 
 fn explore(&Model { name, threads, body }: &Model) {
+    let Some(threads) = threads else { return body() };
     // Counted outside loom's world.
     static ITERATIONS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     let mut builder = loom::model::Builder::new();
