@@ -83,6 +83,7 @@ pub fn of_file(file: &str, module: Vec<String>, text: &str) -> Result<(Vec<Mutan
         base: 0,
         path: module,
         calls: Vec::new(),
+        unset: Vec::new(),
         is_const: false,
         mutants: Vec::new(),
         modules: Vec::new(),
@@ -115,6 +116,8 @@ struct Walk<'t> {
     path: Vec<String>,
     /// The calls around, by name and range.
     calls: Vec<(String, Range<usize>)>,
+    /// Variables that are declared without a value: the compiler asks for the assignment.
+    unset: Vec<String>,
     is_const: bool,
     mutants: Vec<Mutant>,
     /// Modules declared here that are in other files.
@@ -360,10 +363,11 @@ impl<'ast> Visit<'ast> for Walk<'_> {
         if self.slice(statement).starts_with("#[cfg(") {
             return;
         }
-        if let Stmt::Expr(expression, Some(_)) = statement
-            && has_effect(expression)
-        {
-            self.push(statement, Change::Delete);
+        match statement {
+            Stmt::Local(local) if local.init.is_none() => self.unset.push(self.slice(&local.pat).to_owned()),
+            Stmt::Expr(Expr::Assign(it), _) if self.unset.iter().any(|name| name == self.slice(&it.left)) => {}
+            Stmt::Expr(expression, Some(_)) if has_effect(expression) => self.push(statement, Change::Delete),
+            _ => {}
         }
         visit::visit_stmt(self, statement);
     }
@@ -553,6 +557,7 @@ mod tests {
 
     #[test]
     fn statements_with_an_effect_are_deleted() {
+        assert_eq!(inside("let a; if b { a = 1; } else { a = 2; } a"), ["negate `b`"]);
         assert_eq!(
             inside("let a = b(); c(a); d.e()?; f.await; self.g = 1; self.h += 1; return i(); j()"),
             [
