@@ -167,6 +167,7 @@ impl Walk<'_> {
         }
         let was_const = self.is_const;
         self.is_const |= signature.constness.is_some();
+        self.unset.clear();
         self.within(name, |walk| {
             if matches!(signature.output, ReturnType::Default) {
                 walk.tail(body);

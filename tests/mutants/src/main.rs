@@ -1,4 +1,4 @@
-//! Mutation tests: `cargo run --release -p mutants` changes one thing of stanchion after the other and reports each
+//! Mutation tests: `cargo run -p mutants` changes one thing of stanchion after the other and reports each
 //! change that no test and no model notices.
 //!
 //! [`derive`](mod@derive) finds the changes in the syntax tree. [`switch`] writes all of them into one text, each behind
