@@ -2,19 +2,19 @@
 //!
 //! Waiters, items and entries live here. A value sits in a slot; a slot is in at most one [`List`]; a list is a head, a
 //! tail and a length, and the links are in the slots. So push, unlink and move are O(1), allocate only when the `Vec`
-//! grows, and need no pointer: a wrong key is a `None` or a panic, never a dangling reference.
+//! grows, and need no pointer: a wrong key is a `None`, a panic or at worst a corrupt list, never a dangling reference.
 //!
-//! **Keys.** A [`Key`] is an index and a stamp. Each insertion draws the next stamp, so a key that outlives its value finds
-//! nothing until the same index meets the same stamp again, 2^32 - 1 insertions later at the earliest. Keys are internal
-//! to the crate, and none is kept beyond its value's removal. A user of the arena may store a stamp of its own instead,
-//! and read it back: a word that costs no memory.
+//! **Keys.** A [`Key`] is an index and a stamp. Each insertion draws the next stamp, so a key that outlives its value
+//! finds nothing until the same index meets the same stamp again, 2^32 - 1 insertions later at the earliest. Keys are
+//! internal to the crate, and none is kept beyond its value's removal. A user of the arena may store a stamp of its own
+//! instead, and read it back: a word that costs no memory.
 //!
-//! **Vacant slots form a stack.** A removed value's slot is the first to be reused, while its cache line is still warm, and
-//! neither insertion nor removal touches another vacant slot.
+//! **Vacant slots form a stack.** A removed value's slot is the first to be reused, while its cache line is still warm,
+//! and neither insertion nor removal touches another vacant slot.
 //!
-//! **Memory.** The `Vec` never shrinks while it holds values. Once it is empty its owner may take the whole allocation out
-//! with [`take_surplus`](Arena::take_surplus), and free it without its lock. [`KEEP`] slots stay, so that a steady
-//! population never meets the allocator.
+//! **Memory.** The `Vec` never shrinks while it holds values. Once it is empty and has more than [`KEEP`] slots, its
+//! owner can take the whole allocation out with [`take_surplus`](Arena::take_surplus), and free it without its lock. A
+//! smaller one stays, so that a population of up to that size comes and goes without an allocation.
 
 use std::num::{NonZeroU32, NonZeroU64};
 
@@ -24,8 +24,7 @@ const NIL: u32 = u32::MAX;
 /// The most values that an arena holds; few in the crate's own tests, so that they reach it.
 pub(crate) const LIMIT: usize = if cfg!(all(test, not(loom))) { 5_000 } else { NIL as usize };
 
-/// The slots that an empty arena keeps: at most 64 KiB of waiters. Few under loom and fuzzing, so that they reach what
-/// lies beyond.
+/// The most slots that an empty arena keeps: 64 KiB of waiters. Few under loom and fuzzing, so that they get beyond it.
 pub(crate) const KEEP: usize = if cfg!(any(loom, fuzzing)) { 4 } else { 1024 };
 
 /// Names a value in an [`Arena`] as long as that value is in it.
@@ -254,13 +253,13 @@ impl<T> Arena<T> {
         list.head = index;
     }
 
-    /// The head of `list`.
+    /// Returns the key of the head of `list`.
     #[inline(always)]
     pub(crate) fn front(&self, list: &List) -> Option<Key> {
         self.key_at(list.head)
     }
 
-    /// The tail of `list`.
+    /// Returns the key of the tail of `list`.
     #[inline(always)]
     pub(crate) fn back(&self, list: &List) -> Option<Key> {
         self.key_at(list.tail)
@@ -305,25 +304,25 @@ impl<T> Arena<T> {
         (slot.prev, slot.next) = (NIL, NIL);
     }
 
-    /// Whether some slot is vacant.
+    /// Returns `true` if a slot is vacant.
     #[inline(always)]
     pub(crate) fn has_vacancy(&self) -> bool {
         self.vacant != NIL
     }
 
-    /// Whether no other value can be inserted.
+    /// Returns `true` if no other value can be inserted.
     #[inline(always)]
     pub(crate) fn is_full(&self) -> bool {
         self.len as usize == LIMIT
     }
 
-    /// How many slots there are, vacant ones included: every index is lower.
+    /// Returns the number of slots, vacant ones included: every index is lower.
     #[inline(always)]
     pub(crate) fn slots(&self) -> usize {
         self.slots.len()
     }
 
-    /// The stamp of what is in slot `index`.
+    /// Returns the stamp of the value in slot `index`.
     #[inline(always)]
     pub(crate) fn stamp_at(&self, index: u32) -> Option<NonZeroU32> {
         match &self.slots.get(index as usize)?.entry {
@@ -393,13 +392,13 @@ impl<T> Arena<T> {
         }
     }
 
-    /// The values in `list`, from its head.
+    /// Returns the values in `list`, from its head.
     #[inline(always)]
     pub(crate) fn iter<'a>(&'a self, list: &List) -> impl Iterator<Item = &'a T> {
         self.entries(list).map(|(_, value)| value)
     }
 
-    /// The values in `list` and their keys, from its head.
+    /// Returns the values in `list` and their keys, from its head.
     #[inline(always)]
     pub(crate) fn entries<'a>(&'a self, list: &List) -> impl Iterator<Item = (Key, &'a T)> {
         let mut at = list.head;
@@ -414,7 +413,7 @@ impl<T> Arena<T> {
         })
     }
 
-    /// All values, in no order.
+    /// Consumes the arena and returns its values, in no order.
     pub(crate) fn into_values(self) -> impl Iterator<Item = T> {
         self.slots.into_iter().filter_map(|slot| match slot.entry {
             Entry::Occupied { value, .. } => Some(value),
@@ -470,7 +469,7 @@ impl<T> Arena<T> {
         self.len as usize
     }
 
-    /// All values, in no order.
+    /// Returns all values, in no order.
     pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
         self.slots.iter().filter_map(|slot| match &slot.entry {
             Entry::Occupied { value, .. } => Some(value),

@@ -12,11 +12,11 @@
 //!
 //! # Deadlocks
 //!
-//! Do not block a thread on which an async runtime runs its tasks: the task that would end the wait may be one of them. On a
-//! runtime with one thread the wait then never ends, and on a larger one it does not end once as many threads block. The
-//! functions cannot detect this, since they know no runtime. Inside a task write `.await`; from synchronous code that runs
-//! inside a task, move the blocking call to a thread of its own, for example by tokio's `spawn_blocking` or
-//! `block_in_place`.
+//! Do not block a thread on which an async runtime runs its tasks: the task that would end the wait may be one of them.
+//! On a runtime with one thread the wait then never ends; on a larger one, it never ends once every thread of the
+//! runtime blocks like this. The functions cannot detect it, since they know no runtime. Inside a task write `.await`.
+//! Run synchronous code that blocks by tokio's `spawn_blocking`, or, where it is called from inside a task of a
+//! multi-threaded runtime, wrap the blocking call in `block_in_place`.
 
 use std::fmt;
 use std::future::Future;
@@ -126,8 +126,8 @@ impl fmt::Display for Elapsed {
 
 impl std::error::Error for Elapsed {}
 
-/// Like [`wait`], for a future that registers the waker of each poll, as those of this crate do: it allocates nothing if
-/// the future is ready at once.
+/// Like [`wait`], for a future that registers the waker of each poll, as those of this crate do: it allocates nothing
+/// if the future is ready at once.
 pub(crate) fn wait_reregistering<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -136,7 +136,8 @@ pub(crate) fn wait_reregistering<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Polls with a waker of this wait from the first poll on, since a future may keep the waker of its first poll for good.
+/// Polls with a waker of this wait from the first poll on, since a future may keep the waker of its first poll for
+/// good.
 fn poll_until<F: Future>(mut future: Pin<&mut F>, deadline: Option<Instant>) -> Result<F::Output, Elapsed> {
     let parker = Arc::new(Parker { notified: Mutex::new(false), condvar: Condvar::default() });
     let waker = Waker::from(parker.clone());

@@ -1,34 +1,37 @@
 //! A fair async mutex: a semaphore with one permit around a cell.
 //!
-//! All waiting is the semaphore's. This file adds the data: the sole permit is the right to it, and a guard is that permit.
-//! Every guard owns a [`Held`], which returns the permit when it is dropped; mapping a guard moves the `Held` on, so the mutex is unlocked
-//! exactly once, whatever panics in between.
+//! All waiting is the semaphore's. This file adds the data: the sole permit is the right to it, and a guard is that
+//! permit. Every guard owns a [`Held`], which returns the permit when it is dropped; mapping a guard moves the `Held`
+//! on, so the mutex is unlocked exactly once, whatever panics in between.
 //!
 //! # Soundness
 //!
 //! This is the one file with `unsafe`. Its argument has three parts.
 //!
 //! **Exclusion.** *While a `Held` exists, its owner alone may access the cell.* A `Held` is created only where the sole
-//! permit was acquired (a guard's `new` is called when a lock future is ready, or when `try_take_sole` or `take_sole` has
-//! succeeded), no permit is ever added, and `Held` is not `Clone`. The semaphore's orderings make what one owner wrote visible
-//! to the next. A reference into the cell borrows the guard that owns the `Held`, so it ends before the unlock.
+//! permit was acquired (a guard's `new` is called when a lock future is ready, or when `try_take_sole` or `take_sole`
+//! has succeeded), no permit is ever added, and `Held` is not `Clone`. The semaphore's orderings make what one owner
+//! wrote visible to the next. A reference into the cell borrows the guard that owns the `Held`, so it ends before the
+//! unlock.
 //!
-//! **Life of the pointer.** A mapped guard has a raw pointer to a part of the value. The value outlives it: a borrowed guard
-//! keeps the lifetime `'a` of the mutex's borrow in its type, an owned one keeps the `Arc`. The value does not move, since
-//! nothing moves it out while the mutex is borrowed or shared, and the part does not move or end, since only the guard's owner
-//! could change the value, and the guard gives no access but to the part.
+//! **Lifetime of the pointer.** A mapped guard has a raw pointer to a part of the value. The value outlives it: a
+//! borrowed guard keeps the lifetime `'a` of the mutex's borrow in its type, an owned one keeps the `Arc`. The value
+//! does not move, since nothing moves it out while the mutex is borrowed or shared, and the part is not moved or
+//! dropped, since only the guard's owner could change the value, and the guard gives no access but to the part.
 //!
-//! **Types of the part.** The closure of `map` is `for<'x> FnOnce(&'x mut T) -> &'x mut U`, so what it returns must be valid
-//! for *each* lifetime `'x` at which `&'x mut T` is well-formed: for as long as all borrows within `T` last. It may borrow from
-//! the value, or from data that `T` itself borrows, or be leaked. So the pointer is valid as long as the type of the guard
-//! keeps `T` (or an upper bound for its borrows) alive:
+//! **Types of the part.** The closure of `map` is `for<'x> FnOnce(&'x mut T) -> &'x mut U`, so what it returns must be
+//! valid for *each* lifetime `'x` at which `&'x mut T` is well-formed: for as long as all borrows within `T` last. It
+//! may borrow from the value, or from data that `T` itself borrows, or be leaked. So the pointer is valid as long as
+//! the type of the guard keeps `T` (or an upper bound for its borrows) alive:
 //!
-//! - `MutexGuard<'a, T>` to `MappedMutexGuard<'a, U>`, and `MappedMutexGuard<'a, U>` to `MappedMutexGuard<'a, V>`: the type
-//!   that leaves was well-formed with `&'a mut`, so its borrows outlast `'a`, which stays.
+//! - `MutexGuard<'a, T>` to `MappedMutexGuard<'a, U>`, and `MappedMutexGuard<'a, U>` to `MappedMutexGuard<'a, V>`: the
+//!   type dropped from the result was well-formed with `&'a mut` (see the markers), so its borrows outlast `'a`, which
+//!   stays.
 //! - `OwnedMutexGuard<T>` to `OwnedMappedMutexGuard<T, U>`: `T` stays, and is invariant.
-//! - `OwnedMappedMutexGuard<T, U>` to `OwnedMappedMutexGuard<T, V>`: **`U` leaves, and no lifetime bounds it.** If it were
-//!   `&'b mut V`, the closure could return a reborrow that lasts as long as `'b`, which the new type does not mention. So `map`
-//!   and `try_map` require `U: 'static` there. (`tests/compile_fail` has both exploits.)
+//! - `OwnedMappedMutexGuard<T, U>` to `OwnedMappedMutexGuard<T, V>`: **`U` is dropped from the type, and no lifetime
+//!   bounds it.** If it were `&'b mut V`, the closure could return a reborrow that lasts as long as `'b`, which the new
+//!   type does not mention. So `map` and `try_map` require `U: 'static` there. (`tests/compile_fail` has both
+//!   exploits.)
 
 #![allow(unsafe_code)]
 
@@ -46,8 +49,8 @@ use crate::sync::{AccessTracker, UnsafeCell, const_fn};
 
 /// A fair async mutex.
 ///
-/// The guard may be held across an `.await`. When it never is, and the critical sections are short, a blocking mutex such as
-/// std's is the better choice. There is no poisoning: a panic while the guard is held unlocks.
+/// The guard may be held across an `.await`. When it never is, and the critical sections are short, a blocking mutex
+/// such as std's is the better choice. There is no poisoning: a panic while the guard is held unlocks.
 ///
 /// # Fairness
 ///
@@ -56,7 +59,8 @@ use crate::sync::{AccessTracker, UnsafeCell, const_fn};
 ///
 /// # Memory ordering
 ///
-/// What happened before an unlock happens before the next lock, and before a [`waiters`](Self::waiters) that observes it.
+/// What happened before an unlock happens before the next lock, and before a [`waiters`](Self::waiters) that observes
+/// it.
 ///
 /// # Examples
 ///
@@ -277,8 +281,8 @@ macro_rules! lock_future {
         ///
         /// # Cancel safety
         ///
-        /// Dropping it gives up its place in the queue; a lock that it had been granted goes to the next waiter. Forgetting it,
-        /// or keeping it without polling it, holds up every waiter behind it.
+        /// Dropping it gives up its place in the queue; a lock that it had been granted goes to the next waiter.
+        /// Forgetting it, or keeping it without polling it, holds up every waiter behind it.
         ///
         /// # Panics
         ///
@@ -310,7 +314,7 @@ lock_future!(LockOwned<T>, Arc<Mutex<T>>, OwnedMutexGuard, "lock_owned");
 #[must_use = "dropping a guard unlocks the mutex at once"]
 pub struct MutexGuard<'a, T: ?Sized> {
     held: Held<&'a Mutex<T>>,
-    /// `Send` and `Sync` as the reference that this stands for.
+    /// Variance of the reference that this stands for, and `Sync` only if the value is.
     marker: PhantomData<&'a mut T>,
 }
 
@@ -327,6 +331,7 @@ pub struct OwnedMutexGuard<T: ?Sized> {
 pub struct MappedMutexGuard<'a, U: ?Sized> {
     held: Held<&'a RawLock>,
     part: *mut U,
+    /// Invariant in `U`, and implies `U: 'a`, without which mapping on would be unsound.
     marker: PhantomData<&'a mut U>,
 }
 
@@ -401,7 +406,8 @@ macro_rules! mapping {
         impl<$($generics)*> $Guard<$($argument),*> {
             /// Maps the guard to a part of the value.
             ///
-            /// This is an associated function, so that it hides no method of the value. A panic of `f` unlocks the mutex.
+            /// This is an associated function, so that it hides no method of the value. A panic of `f` unlocks the
+            /// mutex.
             ///
             /// # Examples
             ///
@@ -426,7 +432,8 @@ macro_rules! mapping {
 
             /// Maps the guard to a part of the value, if there is such a part.
             ///
-            /// This is an associated function, so that it hides no method of the value. A panic of `f` unlocks the mutex.
+            /// This is an associated function, so that it hides no method of the value. A panic of `f` unlocks the
+            /// mutex.
             ///
             /// # Errors
             ///
@@ -462,7 +469,7 @@ mapping!(impl['a, U: ?Sized] MappedMutexGuard<'a, U> over U, "MutexGuard::map(mu
     => MappedMutexGuard<'a, V>: MappedMutexGuard::new);
 mapping!(impl[T: ?Sized] OwnedMutexGuard<T> over T, "mutex.clone().try_lock_owned().unwrap()"
     => OwnedMappedMutexGuard<T, V>: OwnedMappedMutexGuard::new);
-// `U` leaves the type: see "Types of the part" above.
+// `U` is dropped from the type: see "Types of the part" above.
 mapping!(impl[T: ?Sized, U: ?Sized] OwnedMappedMutexGuard<T, U> over U: 'static,
     "OwnedMutexGuard::map(mutex.clone().try_lock_owned().unwrap(), |pair| pair)"
     => OwnedMappedMutexGuard<T, V>: OwnedMappedMutexGuard::new);
@@ -517,8 +524,8 @@ impl<T: ?Sized> AsSemaphore for Mutex<T> {
     }
 }
 
-// SAFETY: a shared mutex gives out `&mut T`, to one thread at a time; the value moves between threads, so `T: Send`, and
-// is never shared through the mutex itself.
+// SAFETY: a shared mutex gives out `&mut T`, to one thread at a time; the value moves between threads, so `T: Send`,
+// and is never shared through the mutex itself.
 unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 
 // SAFETY: a mapped guard stands for a `&mut U`, and unlocking works from any thread.
@@ -541,8 +548,8 @@ macro_rules! access {
             fn deref(&self) -> &$Target {
                 let $this = self;
                 $this.held.0.as_raw_lock().accesses.read();
-                // SAFETY: this guard owns the `Held` that gives the right to the value, which the pointer points to (or into),
-                // and is borrowed for as long as the reference lives.
+                // SAFETY: this guard owns the `Held` that gives the right to the value, which the pointer points to (or
+                // into), and is borrowed for as long as the reference lives.
                 unsafe { &*$pointer }
             }
         }
@@ -581,7 +588,7 @@ access! {
 impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Mutex");
-        // Not `try_lock`, which may block for a moment.
+        // Not `try_lock`, which may block for a moment, as unlocking may if a waiter has come meanwhile.
         if self.lock.semaphore.take_sole() {
             debug.field("data", &&*MutexGuard::new(self)).finish()
         } else {

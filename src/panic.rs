@@ -1,7 +1,7 @@
 //! Panics of user code: collected while the remaining steps run, then resumed or discarded.
 //!
-//! A call that runs several pieces of user code (wakers, drops, callbacks) must run all of them even if one panics, and a
-//! second panic must not abort the process. [`Panics`] keeps the first payload and leaks the others, since dropping a
+//! A call that runs several pieces of user code (wakers, drops, callbacks) must run all of them even if one panics, and
+//! a second panic must not abort the process. [`Panics`] keeps the first payload and leaks the others, since dropping a
 //! payload runs user code, too.
 
 use std::any::Any;
@@ -59,7 +59,8 @@ impl Panics {
     }
 }
 
-/// Drops each value and discards the panics of that, so that they do not cost the caller the value it is about to return.
+/// Drops each value and discards the panics of that, so that they do not cost the caller the value it is about to
+/// return.
 #[inline]
 pub(crate) fn drop_quietly<T>(values: impl IntoIterator<Item = T>) {
     Panics::of_drops(values).discard();

@@ -15,22 +15,24 @@ use crate::sync::const_fn;
 
 /// A fair async counting semaphore.
 ///
-/// A semaphore holds permits. [`acquire`](Self::acquire) takes one, or waits for it in a queue; dropping the permit returns
-/// it. Waiting allocates nothing in the steady state, and works on any executor and, through
-/// [`blocking`](crate::blocking), on a plain thread.
+/// A semaphore holds permits. [`acquire`](Self::acquire) takes one, or waits for it in a queue; dropping the permit
+/// returns it. Waiting works on any executor and, through [`blocking`](crate::blocking), on a plain thread. It
+/// allocates nothing in the steady state: the queue keeps the memory of its longest time until its last waiter is gone,
+/// and then at most 64 KiB.
 ///
 /// # Fairness
 ///
-/// Permits are granted in the order in which the futures were first polled. A request for many permits at the head of the
-/// queue holds back smaller ones behind it until it fits, and nothing overtakes it: while a future waits,
+/// Permits are granted in the order in which the futures were first polled. A request for many permits at the head of
+/// the queue holds back smaller ones behind it until it fits, and nothing overtakes it: while a future waits,
 /// [`try_acquire`](Self::try_acquire) fails even if permits are free. Permits owed by
 /// [`reduce_permits`](Self::reduce_permits) are taken away before any waiter is served.
 ///
 /// # Memory ordering
 ///
 /// What happened before a permit was returned or added happens before the acquire that gets it, and before a call to
-/// [`available_permits`](Self::available_permits) that counts it. What happened before [`close`](Self::close) happens before
-/// whatever observes it, [`is_closed`](Self::is_closed) included. The other observing calls are ordered likewise.
+/// [`available_permits`](Self::available_permits) that counts it. What happened before [`close`](Self::close) happens
+/// before whatever observes it, [`is_closed`](Self::is_closed) included. The other observing calls are ordered
+/// likewise.
 ///
 /// # Examples
 ///
@@ -242,9 +244,9 @@ impl Semaphore {
 
     /// Acquires `n` permits at once if they are free and no future waits.
     ///
-    /// A request for no permits fails only when the semaphore is closed or a future waits. To acquire all free permits, do
-    /// not loop over `try_acquire_many(semaphore.available_permits())`, which other callers can make fail again and again:
-    /// use [`forget_permits`](Self::forget_permits), and [`add_permits`](Self::add_permits) to return them.
+    /// A request for no permits fails only when the semaphore is closed or a future waits. To acquire all free permits,
+    /// do not loop over `try_acquire_many(semaphore.available_permits())`, which other callers can make fail again and
+    /// again: use [`forget_permits`](Self::forget_permits), and [`add_permits`](Self::add_permits) to return them.
     ///
     /// # Errors
     ///
@@ -321,8 +323,8 @@ impl Semaphore {
     /// # Panics
     ///
     /// When the free permits would exceed [`MAX_PERMITS`](Self::MAX_PERMITS), or `usize::MAX` before the waiters take
-    /// theirs. Nothing has changed then. If permits were added up to that limit while others were out, dropping one of those
-    /// panics likewise (unless the thread is panicking already), and that permit is lost.
+    /// theirs. Nothing has changed then. If permits were added up to that limit while others were held, dropping one of
+    /// those panics likewise (unless the thread is panicking already), and that permit is lost.
     ///
     /// # Examples
     ///
@@ -350,8 +352,8 @@ impl Semaphore {
 
     /// Takes away exactly `n` permits: those that are free now, and the rest as permits are returned or added.
     ///
-    /// The rest is a debt ([`permits_owed`](Self::permits_owed)), which is paid before any waiter is served. Permits that are
-    /// out stay valid.
+    /// The rest is a debt ([`permits_owed`](Self::permits_owed)), which is paid before any waiter is served. Permits
+    /// that are held stay valid.
     ///
     /// # Panics
     ///
@@ -366,6 +368,7 @@ impl Semaphore {
     /// drop(permit); // pays the permit that was owed
     /// assert_eq!(semaphore.available_permits(), 0);
     /// ```
+    #[track_caller]
     pub fn reduce_permits(&self, n: usize) {
         assert!(self.core.reduce(n), "a semaphore owes at most usize::MAX permits");
     }
@@ -414,8 +417,8 @@ impl Semaphore {
 
     /// Closes the semaphore: waiting and later acquires fail at once.
     ///
-    /// A waiter that was granted its permits before still gets them, and permits can still be returned, added, forgotten and
-    /// reduced.
+    /// A waiter that was granted its permits before still gets them, and permits can still be returned, added,
+    /// forgotten and reduced.
     ///
     /// # Examples
     ///
@@ -486,8 +489,8 @@ macro_rules! acquire_future {
         ///
         /// # Cancel safety
         ///
-        /// Dropping it gives up its place in the queue; permits that it had been granted go to the next waiter. Forgetting it,
-        /// or keeping it without polling it, holds up every waiter behind it.
+        /// Dropping it gives up its place in the queue; permits that it had been granted go to the next waiter.
+        /// Forgetting it, or keeping it without polling it, holds up every waiter behind it.
         ///
         /// # Panics
         ///
@@ -519,8 +522,8 @@ acquire_future!(AcquireOwned, Arc<Semaphore>, OwnedSemaphorePermit, "acquire_own
 
 /// Defines a permit that holds its semaphore by `$Handle`.
 macro_rules! permit {
-    ($Permit:ident $(<$lifetime:lifetime>)?, $Handle:ty, $returned:ty, $($borrow:tt)?) => {
-        /// Permits of a [`Semaphore`], returned together when this is dropped.
+    ($summary:literal, $Permit:ident $(<$lifetime:lifetime>)?, $Handle:ty, $returned:ty, $($borrow:tt)?) => {
+        #[doc = $summary]
         ///
         /// # Panics
         ///
@@ -631,8 +634,16 @@ macro_rules! permit {
     };
 }
 
-permit!(SemaphorePermit<'a>, &'a Semaphore, &'a Semaphore,);
-permit!(OwnedSemaphorePermit, Arc<Semaphore>, &Arc<Semaphore>, &);
+permit!(
+    "Permits of a [`Semaphore`], returned together when this is dropped.",
+    SemaphorePermit<'a>,
+    &'a Semaphore,
+    &'a Semaphore,
+);
+permit!(
+    "Permits that keep their [`Semaphore`] alive, returned together when this is dropped.",
+    OwnedSemaphorePermit, Arc<Semaphore>, &Arc<Semaphore>, &
+);
 
 impl AsSemaphore for Semaphore {
     #[inline]

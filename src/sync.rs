@@ -1,7 +1,7 @@
 //! The facade over locks, atomics and cells: parking_lot's and std's, or loom's under `--cfg loom`.
 //!
-//! No other file names parking_lot, `std::sync::atomic`, `std::cell` or loom, so the code that ships is the code that loom
-//! explores. `Arc` stays std's in both builds, since it is part of the public signatures (`self: Arc<Self>`).
+//! No other file names parking_lot, `std::sync::atomic`, `std::cell` or loom, so the code that ships is the code that
+//! loom explores. `Arc` stays std's in both builds, since it is part of the public signatures (`self: Arc<Self>`).
 
 use std::sync::PoisonError;
 
@@ -21,7 +21,8 @@ macro_rules! const_fn {
 }
 pub(crate) use const_fn;
 
-/// A value that only its owner reaches, through `&mut`: `Sync` whatever `T` is. The lock is never taken.
+/// A value that only its owner reaches, through `&mut`: `Sync` if `T` is `Send`, even if `T` is not `Sync`. The lock is
+/// never taken.
 pub(crate) struct Exclusive<T>(std::sync::Mutex<T>);
 
 impl<T> Exclusive<T> {
@@ -125,10 +126,11 @@ mod imp {
 
     /// loom's atomic, with loads that race visibly.
     ///
-    /// loom 0.7 remembers one last access of each atomic. If a thread loads a word and then swaps it, its own load hides an
-    /// earlier load by another thread, and loom never explores the swap before that earlier load: an observing call would be
-    /// explored with the outcome before a racing operation only. So each load increments a twin first. Two increments
-    /// always conflict, which makes loom explore both orders of the loads; they are relaxed, so they order nothing else.
+    /// loom 0.7 remembers one last access of each atomic. If a thread loads a word and then swaps it, its own load
+    /// hides an earlier load by another thread, and loom never explores the swap before that earlier load: an observing
+    /// call would be explored with the outcome before a racing operation only. So each load increments a twin first.
+    /// Two increments always conflict, which makes loom explore both orders of the loads; they are relaxed, so they
+    /// order nothing else.
     pub(crate) struct AtomicUsize {
         value: loom::sync::atomic::AtomicUsize,
         loads: loom::sync::atomic::AtomicUsize,
@@ -191,13 +193,14 @@ mod imp {
         }
     }
 
-    /// Returns the deadline of a wait that ends at once if `timeout` is zero, and never otherwise: a model has no clock.
+    /// Returns the deadline of a wait that ends at once if `timeout` is zero, and never otherwise: a model has no
+    /// clock.
     pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
         timeout.is_zero().then(Instant::now)
     }
 
-    /// Returns the deadline of a wait that ends at once if `deadline` has passed when the wait begins, and never otherwise.
-    /// This reads the machine's clock, so a model's deadline is long past or far off.
+    /// Returns the deadline of a wait that ends at once if `deadline` has passed when the wait begins, and never
+    /// otherwise. This reads the machine's clock, so a model's deadline is long past or far off.
     pub(crate) fn deadline_at(deadline: Instant) -> Option<Instant> {
         Some(deadline).filter(|&deadline| deadline <= Instant::now())
     }

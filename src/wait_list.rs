@@ -1,10 +1,10 @@
 //! The one waiting algorithm: a FIFO of waiters that are granted what they need, in order.
 //!
-//! A primitive keeps a [`WaitList`] under its lock. A future that must wait is *enqueued* with its waker and what it needs,
-//! and keeps the key. A call that has something to give *grants* it to the head, or to the waiter that it is meant for; the
-//! waiter leaves the queue at that moment, and no later waiter can take the grant from it. The future *collects* the grant
-//! when it is polled next. If it is dropped first, it *cancels*: the call that drops it gets back what the waiter had been
-//! granted, and passes it on.
+//! A primitive keeps a [`WaitList`] under its lock. A future that must wait is *enqueued* with its waker and what it
+//! needs, and keeps the key. A call that has something to give *grants* it to the head, or to the waiter that it is
+//! meant for; the waiter is out of the queue at that moment, and no later waiter can take the grant from it. The future
+//! *collects* the grant when it is polled next. If it is dropped first, it *cancels*: the call that drops it gets back
+//! what the waiter had been granted, and passes it on.
 //!
 //! | a waiter is | `grant` | in list | its waker is | next |
 //! |---|---|---|---|---|
@@ -16,22 +16,23 @@
 //! | closed, to be woken | none | `to_wake` | here | woken, collected (nothing), cancelled |
 //! | closed, woken | none | none | taken | collected (nothing), cancelled |
 //!
-//! A grant that was not collected can be *revoked*: the waiter is at the front of the queue again. If it had been woken, it
-//! will be polled, and registers its waker then; if it is granted again before that poll, it needs no second wake. The same
-//! holds for a waiter that is enqueued without a waker, since its owner wakes it by other means. The queue of a closed list
-//! is empty.
+//! A grant that was not collected can be *revoked*: the waiter is at the front of the queue again. If it had been
+//! woken, it will be polled, and registers its waker then; if it is granted again before that poll, it needs no second
+//! wake. The same holds for a waiter that is enqueued without a waker, since its owner wakes it by other means. The
+//! queue of a closed list is empty.
 //!
 //! **Wakers are user code.** None is cloned, woken or dropped in this file while a lock is held: a [`TaskWaker`] brings
-//! them in, and they go out with it, with the [`Removed`] waiter or in a [`WakeBatch`], for the caller to handle after it
-//! has unlocked. A batch has room for a few; the waiters granted beyond that stay in `to_wake` until the caller refills the
-//! batch. So a million waiters are granted in one uninterrupted step, and waking them needs no allocation.
+//! them in, and they go out with it, with the [`Removed`] waiter or in a [`WakeBatch`], for the caller to handle after
+//! it has unlocked. A batch has room for a few; the waiters granted beyond that stay in `to_wake` until the caller
+//! refills the batch. So a million waiters are granted in one uninterrupted step, and waking them needs no allocation.
 
 use std::task::{Poll, Waker};
 
 use crate::arena::{Arena, Key, List, Surplus};
 use crate::panic::{Panics, drop_quietly};
 
-/// The wakers taken out per locking. Few under loom, so that models reach the second round.
+/// The wakers taken out per locking, at least two: [`WakeBatch::wake`] expects no more to come after a single waker.
+/// Few under loom, so that models reach the second round.
 const BATCH: usize = if cfg!(loom) { 2 } else { 4 };
 
 /// The waiters of one primitive, each of which needs an `N` and may be granted a `G`.
@@ -61,7 +62,7 @@ enum Membership {
     None,
 }
 
-/// What is left of a waiter that was removed. To be dropped after unlocking.
+/// A waiter that was removed, to be dropped after unlocking.
 #[derive(Debug)]
 pub(crate) struct Removed<N, G> {
     pub(crate) need: N,
@@ -77,16 +78,13 @@ impl<N, G> Waiter<N, G> {
         Self { need, grant: None, waker, membership: Membership::Queue }
     }
 
-    fn take_waker(&mut self) -> Option<Waker> {
-        self.waker.take()
-    }
-
-    /// Sets the grant, moves the waker into `batch` if it has room, and returns the list that the waiter belongs to now.
+    /// Sets the grant, moves the waker into `batch` if it has room, and returns the list that the waiter belongs to
+    /// now.
     #[inline(always)]
     fn set_granted(&mut self, grant: G, batch: &mut WakeBatch) -> Membership {
         self.grant = Some(grant);
         self.membership = if batch.has_room() {
-            batch.push(self.take_waker());
+            batch.push(self.waker.take());
             Membership::None
         } else {
             Membership::ToWake
@@ -97,6 +95,7 @@ impl<N, G> Waiter<N, G> {
 
 impl<N, G> WaitList<N, G> {
     pub(crate) const fn new() -> Self {
+        const { assert!(BATCH > 1) };
         Self { waiters: Arena::new(), queue: List::new(), to_wake: List::new(), closed: false }
     }
 
@@ -144,13 +143,15 @@ impl<N, G> WaitList<N, G> {
         key
     }
 
-    /// Adds a waiter at the end of the queue that will be woken by other means, and registers its waker when it is polled.
+    /// Adds a waiter at the end of the queue that will be woken by other means, and registers its waker when it is
+    /// polled.
     pub(crate) fn enqueue_unregistered(&mut self, need: N) -> Key {
         debug_assert!(!self.closed, "a closed list has no queue");
         self.waiters.push_back(&mut self.queue, Waiter::queued(need, None))
     }
 
-    /// Grants to the head of the queue, which must not be empty. Its waker goes into `batch`, or waits for the next batch.
+    /// Grants to the head of the queue, which must not be empty. Its waker goes into `batch`, or waits for the next
+    /// batch.
     pub(crate) fn grant_front(&mut self, grant: G, batch: &mut WakeBatch) {
         let mut grant = Some(grant);
         self.grant_while(|_| grant.take(), batch);
@@ -256,12 +257,11 @@ impl<N, G> WaitList<N, G> {
         while batch.has_room() {
             let Some((_, waiter)) = self.waiters.pop_front(&mut self.to_wake) else { return };
             waiter.membership = Membership::None;
-            batch.push(waiter.take_waker());
+            batch.push(waiter.waker.take());
         }
     }
 
     /// Checks every invariant of the list.
-    #[doc(hidden)]
     pub(crate) fn validate(&self) {
         self.waiters.validate(&[&self.queue, &self.to_wake]);
         for waiter in self.waiters.iter(&self.queue) {
@@ -276,9 +276,18 @@ impl<N, G> WaitList<N, G> {
     }
 }
 
+impl<N, G> Drop for WaitList<N, G> {
+    /// Drops the wakers of forgotten futures one by one: two that panic must not abort.
+    fn drop(&mut self) {
+        let waiters = std::mem::replace(&mut self.waiters, Arena::new());
+        Panics::of_drops(waiters.into_values()).resume();
+    }
+}
+
 /// The waker of the task that polls a future, cloned only if it is needed, and never under a lock.
 ///
-/// This is the one loop by which a future registers its waker and checks its state again: [`poll_with`](Self::poll_with).
+/// This is the one loop by which a future registers its waker and checks its state again:
+/// [`poll_with`](Self::poll_with).
 pub(crate) struct TaskWaker<'a> {
     current: &'a Waker,
     clone: Option<Waker>,
@@ -306,8 +315,8 @@ impl<'a> TaskWaker<'a> {
     /// Runs `attempt`, which takes a lock and decides under it, until no clone of the waker is missing.
     ///
     /// Between two attempts, without the lock, the waker is cloned: the state may change there, so each attempt decides
-    /// afresh. Wakers that are not needed are dropped in the end, without the lock. Panics of their drops are discarded,
-    /// since the caller has an outcome in hand that must not be lost.
+    /// afresh. Wakers that are not needed are dropped in the end, without the lock. Panics of their drops are
+    /// discarded, since the caller has an outcome in hand that must not be lost.
     #[inline(always)]
     pub(crate) fn poll_with<R>(mut self, mut attempt: impl FnMut(&mut Self) -> Result<R, NeedsClone>) -> R {
         loop {
@@ -356,7 +365,7 @@ impl Drop for TaskWaker<'_> {
     }
 }
 
-/// A few wakers on their way out of a lock.
+/// A few wakers, taken out under a lock to be woken without it.
 #[derive(Default)]
 pub(crate) struct WakeBatch {
     wakers: [Option<Waker>; BATCH],
@@ -380,7 +389,8 @@ impl WakeBatch {
         self.len += 1;
     }
 
-    /// Wakes all, and calls `refill` for more as long as the batch was full. To be called without a lock, as the last step.
+    /// Wakes all, and calls `refill` for more as long as the batch was full. To be called without a lock, as the last
+    /// step.
     ///
     /// # Panics
     ///
@@ -389,6 +399,7 @@ impl WakeBatch {
     pub(crate) fn wake(&mut self, refill: impl FnMut(&mut Self)) {
         // A single waker has no others to protect from its panic; but a panic during a panic would abort.
         if self.len <= 1 && !std::thread::panicking() {
+            self.len = 0;
             if let Some(waker) = self.wakers[0].take() {
                 waker.wake();
             }

@@ -6,13 +6,14 @@
 //! **The queue** holds the waiters and the debt; while the word is frozen it holds the free permits, too. It lies in an
 //! allocation of its own, which the first slow path makes.
 //!
-//! **The rule of the frozen word.** A call that takes the lock first *freezes* the word: it sets `FROZEN` and moves the free
-//! permits into the queue. From then on only a holder of the lock changes the word, since every fast path demands that
-//! `FROZEN` be clear and compares the whole word. It decides with plain arithmetic on the queue, and *publishes* the
-//! outcome before it unlocks. If there are no waiters and no debt, it thaws the word: the free permits move back. Otherwise
-//! the word stays frozen, with no permits in it, and **is not written again** until the queue has been served. So deciding
-//! to wait and being seen to wait are one step, and while tasks contend for permits the word's cache line stays shared:
-//! each call reads it, takes the lock and touches the line of the queue.
+//! **The rule of the frozen word.** A call that decides about permits takes the lock and *freezes* the word: it sets
+//! `FROZEN` and moves the free permits into the queue. From then on only a holder of the lock changes the word, since
+//! every fast path demands that `FROZEN` be clear and compares the whole word. It decides with plain arithmetic on the
+//! queue, and *publishes* the outcome before it unlocks. If there are no waiters and no debt, it thaws the word: the
+//! free permits move back. Otherwise the word stays frozen, with no permits in it, and **is not written again**, except
+//! by `close`, until there are neither waiters nor debt. So deciding to wait and being seen to wait are one step, and
+//! while tasks contend for permits the word's cache line stays shared: each call reads it, takes the lock and touches
+//! the lines of the queue.
 //!
 //! | the word | means |
 //! |---|---|
@@ -20,20 +21,20 @@
 //! | `permits, CLOSED` | closed: no waiters, no debt |
 //! | `0, FROZEN` | waiters or debt; the free permits are fewer than the head needs, and are in the queue |
 //! | `0, FROZEN, CLOSED` | closed with a debt |
-//! | `permits, FROZEN` | a holder of the lock is deciding; `permits` were free before |
+//! | `permits, FROZEN`, perhaps `CLOSED` | a holder of the lock is deciding; `permits` (perhaps 0) were free before |
 //!
-//! **Wakes.** Permits that are returned (by a release, `add_permits`, or the drop of a granted waiter)
-//! first pay the debt, and then serve the queue from its head as long as the head's need fits; a need is granted whole, so
-//! no waiter holds a part. Removing the head may let the next waiter fit, so cancelling serves the queue, too. The granted
+//! **Wakes.** Permits that are returned (by a release, `add_permits`, or the drop of a granted waiter) first pay the
+//! debt, and then serve the queue from its head as long as the head's need fits; a need is granted whole, so no waiter
+//! holds a part. Removing the head may let the next waiter fit, so cancelling serves the queue, too. The granted
 //! waiters are woken after unlocking, and collect when they are polled.
 //!
-//! **Invariants** between two lockings: a debt implies no free permits; the head's need exceeds the free permits; a closed
-//! semaphore has no queued waiters.
+//! **Invariants** between two lockings: a debt implies no free permits; the head's need exceeds the free permits; a
+//! closed semaphore has no queued waiters.
 //!
-//! **Ordering.** A release of permits is `Release` on the word and an acquisition `Acquire`. The freeze acquires what fast
-//! releases published; publishing is `Release`, and hands on what happened under the lock to fast acquires and observing
-//! calls. While the word stays frozen the lock itself orders one holder after the other, and observing calls that find
-//! `FROZEN` take the lock.
+//! **Ordering.** A release of permits is `Release` on the word and an acquisition `Acquire`. The freeze acquires what
+//! fast releases published; publishing is `Release`, and hands on what happened under the lock to fast acquires and
+//! observing calls. While the word stays frozen the lock itself orders one holder after the other, and observing calls
+//! that find `FROZEN` take the lock.
 
 use std::fmt;
 use std::ops::Deref;
@@ -237,7 +238,9 @@ impl Core {
 
     /// Takes the lock, freezes the word, lets `decide` change the queue, publishes the outcome and unlocks.
     ///
-    /// `decide` reports misuse by what it returns, since a panic hook is user code and must run without the lock.
+    /// `decide` reports misuse by what it returns, since a panic hook is user code and must run without the lock. (The
+    /// one exception is the 2^32nd waiter.) If it panics, the word stays frozen, and the next holder publishes the
+    /// state.
     #[inline(always)] // Into each slow path: a call more costs a hand-off 3 % of its instructions.
     fn locked<R>(&self, decide: impl FnOnce(&mut Queue) -> R) -> R {
         let mut queue = self.queue.get_or_create().0.lock();
@@ -250,7 +253,8 @@ impl Core {
         let decision = decide(&mut queue);
         let published = queue.word();
         if published != word {
-            // Partners: the fast acquires and observing calls. A plain store, since no other call changes a frozen word.
+            // Partners: the fast acquires and observing calls. A plain store, since no other call changes a frozen
+            // word.
             self.word.store(published, Ordering::Release);
         }
         decision
@@ -336,8 +340,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes `n` permits back: for the debt, then for the waiters, then to be free. Returns `false`, and changes nothing, if
-    /// more would be free than fit.
+    /// Takes `n` permits back: for the debt, then for the waiters, then to be free. Returns `false`, and changes
+    /// nothing, if more would be free than fit.
     #[inline]
     #[must_use]
     fn give(&mut self, n: usize, batch: &mut WakeBatch) -> bool {
@@ -446,8 +450,12 @@ impl<H: Deref<Target: AsSemaphore>> Acquiring<H> {
 impl<H: Deref<Target: AsSemaphore>> Drop for Acquiring<H> {
     #[inline]
     fn drop(&mut self) {
-        if let (Some(handle), Some(key)) = (&self.handle, self.key) {
-            handle.as_semaphore().core.cancel(key);
+        if let (Some(handle), Some(key)) = (self.handle.take(), self.key) {
+            // The handle may be the last one to a mutex with a value that panics when it is dropped.
+            let mut panics = Panics::default();
+            panics.catch(|| handle.as_semaphore().core.cancel(key));
+            panics.catch(|| drop(handle));
+            panics.resume();
         }
     }
 }
