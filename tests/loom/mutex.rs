@@ -35,12 +35,12 @@ fn mutual_exclusion_of_two() {
     exclusion(2);
 }
 
-/// As above with somebody in the queue.
+/// As above with a waiter in the queue.
 fn mutual_exclusion_of_three() {
     exclusion(3);
 }
 
-/// The lock goes to who waits, with what the holder wrote. Guards the failure path of `release_sole`.
+/// The lock goes to the waiter, with what the holder wrote. Guards the failure path of `release_sole`.
 fn hand_off() {
     let mutex = Arc::new(Mutex::new(0));
     let mut guard = mutex.try_lock().unwrap();
@@ -55,7 +55,7 @@ fn hand_off() {
     assert_eq!(*mutex.try_lock().unwrap(), 2);
 }
 
-/// Neither of two who try sees the other's half-done work.
+/// Neither of two threads that try sees the other's unfinished work.
 fn try_lock_excludes() {
     let mutex = Arc::new(Mutex::new(0));
     let work = {

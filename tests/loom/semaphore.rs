@@ -35,8 +35,8 @@ models![
     2: timeouts_end_at_once_or_never,
 ];
 
-/// The lost wake-up. Guards the freeze in `locked` (`fetch_or(SLOW)` before the permits are read): without it the
-/// release takes the fast path between the look and the enqueue, and the waiter sleeps for ever.
+/// The lost wake-up. Guards the freeze in `locked` (`fetch_or(FROZEN)` before the permits are read): without it the
+/// release takes the fast path between the decision and the enqueue, and the waiter sleeps for ever.
 fn release_racing_enqueue() {
     let semaphore = Arc::new(Semaphore::new(1));
     let permit = semaphore.clone().try_acquire_owned().unwrap();
@@ -78,7 +78,7 @@ fn exclusion_of_three() {
     exclusion(3);
 }
 
-/// Guards the orderings of the fast paths where no lock of the queue helps: nobody waits here.
+/// Guards the orderings of the fast paths where no lock helps: there are no waiters.
 fn exclusion_by_try() {
     let semaphore = Arc::new(Semaphore::new(1));
     let data = Data::new();
@@ -97,8 +97,8 @@ fn exclusion_by_try() {
     assert_eq!(semaphore.available_permits(), 1);
 }
 
-/// A permit that was returned on the fast path, then handled under the lock by somebody who has nothing to do with it,
-/// then taken on the fast path. Guards `Acquire` in the freeze and `Release` in the thaw.
+/// A permit that was returned on the fast path, then moved under the lock by an unrelated call, then taken on the
+/// fast path. Guards `Acquire` in the freeze and `Release` in the thaw.
 fn freeze_and_thaw_carry_a_release() {
     let semaphore = Arc::new(Semaphore::new(1));
     let data = Data::new();
@@ -123,8 +123,8 @@ fn freeze_and_thaw_carry_a_release() {
     assert_eq!(semaphore.available_permits(), 1);
 }
 
-/// A waiter that comes with a new waker while it is being granted. Guards the second look after the clone in
-/// `collect`, and the exchange of the waker in `WaitList::poll`.
+/// A waiter is polled with a new waker while it is being granted. Guards the second attempt after the clone in
+/// `TaskWaker::poll_with`, and the exchange of the waker in `TaskWaker::register`.
 fn repoll_racing_grant() {
     let semaphore = Arc::new(Semaphore::new(0));
     let releaser = thread::spawn({
@@ -134,7 +134,7 @@ fn repoll_racing_grant() {
     let mut acquire = semaphore.acquire();
     let (_, first) = Count::new();
     if poll(&mut acquire, &first).is_pending() {
-        // The wait brings wakers of its own; were the first one kept, nobody would end it.
+        // The wait registers wakers of its own; if the first one were kept, it would never end.
         drop(blocking::wait(acquire).unwrap());
     }
     releaser.join().unwrap();
@@ -142,7 +142,8 @@ fn repoll_racing_grant() {
     assert_eq!(semaphore.available_permits(), 1);
 }
 
-/// A waiter leaves while a release comes and a third waits behind. Guards `WaitList::leave` and the freeze in `cancel`.
+/// A waiter cancels while a permit is released and another waits behind it. Guards `WaitList::remove` and the freeze in
+/// `cancel`.
 fn cancel_while_queued() {
     let semaphore = Arc::new(Semaphore::new(1));
     let permit = semaphore.clone().try_acquire_owned().unwrap();
@@ -164,8 +165,8 @@ fn cancel_while_queued() {
     assert_eq!((semaphore.available_permits(), semaphore.waiters()), (1, 0));
 }
 
-/// The first in line leaves while it is granted, with another behind it. Guards `Some(()) => give` in `cancel`: without
-/// it the permit is lost and the second waiter sleeps for ever.
+/// The head cancels while it is granted, with another waiter behind it. Guards `give` in `cancel`: without it the permit is
+/// lost and the second waiter sleeps for ever.
 fn cancel_racing_grant() {
     let semaphore = Arc::new(Semaphore::new(0));
     let mut first = semaphore.clone().acquire_owned();
@@ -183,7 +184,7 @@ fn cancel_racing_grant() {
     assert_eq!((semaphore.available_permits(), semaphore.waiters()), (1, 0));
 }
 
-/// Each of two releases serves one of two waiters. Guards `grant_front` and the waking after the unlock.
+/// Each of two releases serves one of two waiters. Guards `grant_while` and the waking after the unlock.
 fn two_releases_two_waiters() {
     let semaphore = Arc::new(Semaphore::new(0));
     let waiters = [0, 1].map(|_| {
@@ -217,8 +218,8 @@ fn two_releasers_two_waiters() {
     assert_eq!((semaphore.available_permits(), semaphore.waiters()), (0, 0));
 }
 
-/// The head wants five with three free and leaves; the next wants two. Guards `None => serve` in `cancel`: without it
-/// the second sleeps though it fits.
+/// The head needs five with three free and cancels; the next needs two. Guards `serve` in `cancel`: without it the second
+/// sleeps although it fits.
 fn head_of_line_cancel() {
     let semaphore = Arc::new(Semaphore::new(2));
     let mut head = semaphore.clone().acquire_many_owned(5);
@@ -235,8 +236,8 @@ fn head_of_line_cancel() {
     assert_eq!((semaphore.available_permits(), semaphore.waiters()), (3, 0));
 }
 
-/// Whoever is granted gets its permit, whoever is not learns of the close, and nothing is lost. Guards the check of
-/// `closed` in `take` and the splice in `WaitList::close`.
+/// A granted waiter gets its permit, another one an error, and nothing is lost. Guards the check of `closed` in `take` and
+/// the splice in `WaitList::close`.
 fn close_racing_acquire_and_release() {
     let semaphore = Arc::new(Semaphore::new(1));
     let permit = semaphore.clone().try_acquire_owned().unwrap();
@@ -257,7 +258,7 @@ fn close_racing_acquire_and_release() {
     assert_eq!(semaphore.try_acquire().err(), Some(TryAcquireError::Closed));
 }
 
-/// A queued waiter is granted or turned away, never both, never neither, and woken once.
+/// A queued waiter is granted or closed, never both, never neither, and woken once.
 fn close_racing_grant() {
     let semaphore = Arc::new(Semaphore::new(0));
     let mut acquire = semaphore.clone().acquire_owned();
@@ -277,14 +278,14 @@ fn close_racing_grant() {
     let permits = match poll_noop(&mut acquire) {
         Poll::Ready(Ok(permit)) => permit.num_permits(),
         Poll::Ready(Err(_)) => semaphore.available_permits(),
-        Poll::Pending => panic!("woken for nothing"),
+        Poll::Pending => panic!("woken without need"),
     };
     assert_eq!(permits, 1);
     semaphore.validate();
 }
 
-/// Whoever is in line when it closes learns of it; whoever comes later does not wait. Guards the splice in
-/// `WaitList::close`: nobody else would wake the waiter.
+/// A waiter in the queue is woken by the close, a later one does not wait. Guards the splice in `WaitList::close`: nothing
+/// else would wake the waiter.
 fn close_racing_enqueue() {
     let semaphore = Arc::new(Semaphore::new(0));
     let waiter = thread::spawn({
@@ -296,7 +297,7 @@ fn close_racing_enqueue() {
     semaphore.validate();
 }
 
-/// Who sees that it is closed sees what came before. Guards `Acquire` in `is_closed` and in `try_take_slow`.
+/// A call that observes the close observes what preceded it. Guards `Acquire` in `is_closed` and in `try_take_slow`.
 fn close_publishes() {
     let semaphore = Arc::new(Semaphore::new(0));
     let data = Data::new();
@@ -316,7 +317,7 @@ fn close_publishes() {
     observer.join().unwrap();
 }
 
-/// What is taken away is taken away exactly once, whether it was free or came back later.
+/// A reduction takes away each permit exactly once, free now or returned later.
 fn reduce_racing_release() {
     let semaphore = Arc::new(Semaphore::new(2));
     let permit = semaphore.clone().try_acquire_owned().unwrap();
@@ -329,10 +330,10 @@ fn reduce_racing_release() {
     semaphore.validate();
     assert_eq!(semaphore.available_permits(), 0);
     semaphore.add_permits(1);
-    assert_eq!(semaphore.available_permits(), 1, "nothing is owed any more");
+    assert_eq!(semaphore.available_permits(), 1, "the debt is paid");
 }
 
-/// A debt made while a waiter stands in line is paid before the waiter is served. Guards `paid` in `give`.
+/// A debt is paid before a waiter is served. Guards `paid` in `give`.
 fn debt_comes_before_waiters() {
     let semaphore = Arc::new(Semaphore::new(0));
     semaphore.reduce_permits(1);
@@ -368,8 +369,8 @@ fn forget_racing_acquire() {
     assert_eq!(semaphore.available_permits(), 0);
 }
 
-/// With somebody in line, what is free and what comes back is that waiter's. Guards the check for waiters in
-/// `take` and the demand of the fast path that `SLOW` be clear.
+/// While a future waits, free and returned permits are for it. Guards the check for waiters in `take` and the demand of the
+/// fast path that `FROZEN` be clear.
 fn try_acquire_never_barges() {
     let semaphore = Arc::new(Semaphore::new(2));
     let permit = semaphore.clone().try_acquire_owned().unwrap();
@@ -386,7 +387,7 @@ fn try_acquire_never_barges() {
     semaphore.validate();
 }
 
-/// A frozen word is not a reason to fail: the permit is free. Guards the way through the lock in `try_take_slow`.
+/// A frozen word is no reason to fail: the permit is free. Guards the locking in `try_take_slow`.
 fn try_acquire_is_not_fooled_by_a_freeze() {
     let semaphore = Arc::new(Semaphore::new(2));
     let bystander = thread::spawn({
@@ -398,8 +399,8 @@ fn try_acquire_is_not_fooled_by_a_freeze() {
     assert_eq!(semaphore.available_permits(), 1);
 }
 
-/// Four are served at once and the batch holds two (under loom): the third goes to sleep meanwhile, the fourth leaves.
-/// Guards the refill in `wake`, without which the third sleeps for ever, and the list that `leave` chooses.
+/// Four are granted at once and the batch holds two (under loom): the third goes to sleep meanwhile, the fourth cancels.
+/// Guards the refill in `wake`, without which the third sleeps for ever, and the list that `remove` chooses.
 fn more_served_than_a_batch_holds() {
     let semaphore = Arc::new(Semaphore::new(0));
     let mut waiters = [0, 1, 2, 3].map(|_| semaphore.clone().acquire_owned());
@@ -429,7 +430,7 @@ fn owned_permit_returned_elsewhere() {
     other.join().unwrap();
 }
 
-/// Guards the flag of the parker: set under its lock, looked at before sleeping.
+/// Guards the flag of the parker: set under its lock, checked before sleeping.
 fn blocking_threads_take_turns() {
     let semaphore = Arc::new(Semaphore::new(1));
     let work = {
@@ -446,8 +447,8 @@ fn blocking_threads_take_turns() {
     assert_eq!(semaphore.available_permits(), 1);
 }
 
-/// Guards `after` and `at` in `sync`: if a clock were read, loom would meet other interleavings than it recorded, and say
-/// so. A wait that ends at once is a last look, and its waiter leaves the line.
+/// Guards `deadline_after` and `deadline_at` in `sync`: if a clock were read, loom would meet other interleavings than it
+/// recorded, and say so. A wait that ends at once polls once, and its waiter cancels.
 fn timeouts_end_at_once_or_never() {
     let semaphore = Arc::new(Semaphore::new(0));
     let releaser = thread::spawn({
@@ -462,6 +463,6 @@ fn timeouts_end_at_once_or_never() {
     never.expect("it does not elapse").expect("it is not closed").forget();
     releaser.join().unwrap();
     semaphore.validate();
-    assert!(granted <= 1, "there is one permit, and who got it still has it");
+    assert!(granted <= 1, "there is one permit");
     assert_eq!((semaphore.available_permits(), semaphore.waiters()), (0, 0));
 }
