@@ -6,6 +6,10 @@
 #[doc = include_str!("guide/loom.md")]
 pub mod loom {}
 
+/// Putting a task queue to use: scaling, retries, tasks that await tasks, limits by class, deadlines.
+#[doc = include_str!("guide/tasks.md")]
+pub mod tasks {}
+
 /// Coming from tokio's `sync` module.
 #[doc = include_str!("guide/tokio.md")]
 pub mod from_tokio {}

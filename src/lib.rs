@@ -29,6 +29,7 @@
 //! # Guides
 //!
 //! - [Models of your own](_guide::loom): finding races in code that uses these primitives.
+//! - [Tasks](_guide::tasks): scaling workers, retries, tasks that await tasks, limits by class, deadlines.
 //! - Coming from another crate: its names and ours, the differences, and tested code before and after:
 //!   - [tokio::sync](_guide::from_tokio): a changed `use` for semaphore and mutex; a priority queue for mpsc;
 //!   - [async-lock](_guide::from_async_lock): the same locks, but nothing barges;
@@ -79,7 +80,10 @@ pub use priority_queue::{Closed, Key, Pop, PopMany, PriorityQueue, Push, TryPopE
 pub use semaphore::{
     Acquire, AcquireError, AcquireOwned, OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError,
 };
-pub use task_queue::{Idle, Panic, Run, TaskError, TaskHandle, TaskQueue, TrySubmitError};
+pub use task_queue::{
+    Idle, Panic, Refused, Run, RunOne, RunUntil, Submit, TaskControl, TaskError, TaskHandle, TaskQueue, TrySubmitError,
+    WeakTaskQueue,
+};
 
 #[cfg(any(fuzzing, all(test, not(loom))))]
 #[doc(hidden)]

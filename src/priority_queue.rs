@@ -28,6 +28,7 @@
 //! anything is changed; so a panic leaves everything as it was. Dropping a future compares nothing.
 
 mod line;
+mod owned;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -38,6 +39,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use self::line::{Item, Line, Place};
+pub(crate) use self::owned::{PopOwned, PushOwned};
 use crate::arena::{self, Arena, List};
 use crate::panic::Panics;
 use crate::sync::{self, MutexGuard, const_fn};

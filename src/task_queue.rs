@@ -1,79 +1,107 @@
-//! Futures that run in order of priority, on workers that the user spawns where he likes.
+//! A queue of futures that workers run by priority.
 //!
-//! A task is a future in a box, wrapped so that it never panics and always reports: a `Work`. It waits in a
-//! [`PriorityQueue`] and is popped by a worker, which drives it to its end. What becomes of it is in its `Outcome`,
-//! which it shares with its handle.
+//! A task is the user's future in a box, wrapped so that it never panics and always reports: a [`Work`](task::Work). It waits
+//! in a [`PriorityQueue`] and is popped by a worker, which drives it to its end. Its result is in its
+//! [`Outcome`](task::Outcome), which it shares with its handle.
 //!
-//! | a task is | its `Work` is | its outcome's `stage` | comes next |
+//! | a task is | its `Work` is | its stage is | comes next |
 //! |---|---|---|---|
-//! | parked, queued | in the queue | pending | popped; cancelled: removed and dropped |
-//! | running | with its worker | pending | ends, panics; cancelled: its worker is woken, and drops it |
-//! | settled | gone, or about to go | settled | its handle takes the result |
-//! | collected, detached | anywhere | taken | |
+//! | parked | in the queue | pending | queued or popped; cancelled; refused by `close`: its future is given back |
+//! | queued | in the queue | pending | popped; cancelled or evicted: taken out and dropped |
+//! | running | with its worker | pending | ends or panics; cancelled: its worker is woken, and drops it |
+//! | detached | any of these | detached | the same, but its result is dropped |
+//! | settled | dropped | settled | its handle collects the result |
+//! | collected | dropped | collected | |
 //!
-//! **It is settled exactly once**: by the end of the future, its panic, or the drop of the `Work`, wherever that happens:
-//! in `cancel`, in the worker's next poll, with a dropped worker, with the queue. Whoever drops a future before its end
-//! thereby cancels it.
+//! **A task is settled exactly once**: by the end of its future, its panic, or the drop of the `Work`, wherever that happens:
+//! in `cancel`, in the worker's next poll, with a dropped worker, with the queue. So dropping a future before its end is
+//! what cancels it.
 //!
 //! **Cancelling.** `cancel` raises a flag, takes the task out of the queue if it is there, and otherwise wakes the
 //! worker. The worker looks at the flag under the lock that also takes in its waker, before each poll of the future; so
 //! either it sees the flag, or `cancel` sees its waker.
 //!
-//! **Idle.** `Activity` counts the tasks from the first poll of `submit` until they are settled and their futures gone.
-//! Whoever takes the last one out serves all who wait for that moment, in the same step.
+//! **Idle.** [`Activity`] counts a task from the moment before it is pushed until it is settled and its future dropped, or
+//! until `close` refuses it. The one that takes the count to zero notifies every `idle()`, after it has unlocked.
 //!
-//! **Foreign code**: a future's poll and drop run without a lock, and their panics go to the handle. What the drop of a
-//! result, a priority or a waker panics with stays in the worker; the panic hook has seen it.
+//! **User code**: a future's poll and drop run without a lock, and their panics go to the handle. Panics from dropping a
+//! result, a priority or a waker are discarded in the worker; the panic hook has seen them.
 
-use std::any::Any;
+mod activity;
+mod submit;
+mod task;
+mod worker;
+
 use std::fmt;
-use std::future::{Future, poll_fn};
-use std::mem::forget;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::future::Future;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker, ready};
 
-use pin_project_lite::pin_project;
-
-use crate::arena;
+use self::activity::Activity;
+use self::task::{SharedOutcome, Task};
 use crate::panic::{Panics, drop_quietly};
-use crate::priority_queue::{Key, PriorityQueue, TryPushError};
-use crate::sync::{Exclusive, Mutex};
-use crate::wait_list::{TaskWaker, WaitList, WakeBatch};
+use crate::priority_queue::{Closed, Key, PriorityQueue, TryPushError};
 
-/// Tasks that a worker ends within one poll before it lets others have the thread; as many steps as tokio's budget has.
-const BUDGET: usize = 128;
+pub use self::activity::Idle;
+pub use self::submit::{Refused, Submit, TrySubmitError};
+pub use self::task::{Panic, TaskControl, TaskError, TaskHandle};
+pub use self::worker::{Run, RunOne, RunUntil};
 
-/// Runs futures in order of priority, on as many workers as you spawn, wherever you spawn them.
+/// A queue of futures that run by priority, on workers that you spawn.
 ///
 /// This is a handle: clone it freely. [`run`](Self::run) makes a worker, which takes the most urgent task, drives it to
-/// its end, and goes on with the next. Spawn one per task that shall run at the same time, on any executor, or on threads
-/// with [`blocking::wait`](crate::blocking::wait). A task waits where it is not in anybody's way, and can be
-/// [cancelled](TaskHandle::cancel) and [re-prioritised](TaskHandle::set_priority) there.
+/// its end, and goes on with the next. Spawn one for each task that is to run at the same time, on any executor, or on
+/// threads with [`blocking::wait`](crate::blocking::wait). A task that waits can be [cancelled](TaskHandle::cancel) and
+/// [re-prioritised](TaskHandle::set_priority), one that runs can be cancelled.
+///
+/// Retries, tasks that await tasks, deadlines and limits by class are shown [in the guide](crate::_guide::tasks).
 ///
 /// # Fairness
 ///
-/// The greatest priority runs first, equals run in the order in which they were submitted. What runs is never interrupted
-/// for something more urgent: keep tasks short, or a worker free. Whoever must not starve gets a deadline for a priority,
-/// as with [`PriorityQueue`](crate::PriorityQueue#fairness). A worker gives way to its executor after every 128 tasks.
+/// The greatest priority runs first; equals run in the order in which they were submitted. A running task is never
+/// interrupted for a more urgent one: keep tasks short, or a worker free. With deadlines for priorities no task starves, as
+/// with [`PriorityQueue`](crate::PriorityQueue#fairness). A worker yields to its executor after every 128 tasks.
 ///
 /// # Panics and drops
 ///
 /// A task that panics fails its own handle and nothing else. A worker that is dropped cancels the task that it was
-/// running. When the last handle to the queue and all its workers are gone, what is still queued is dropped, and its
-/// handles resolve to [`TaskError::Cancelled`]. A queued task that holds a handle keeps the queue alive. A comparison of
-/// priorities that panics does so in whoever compares, be it a worker.
+/// running. When the last handle to the queue and all its workers are gone, the tasks still queued are dropped, and their
+/// handles resolve to [`TaskError::Cancelled`]. A queued task that holds a handle to its own queue keeps it alive until it
+/// runs or is cancelled: let it hold a [`WeakTaskQueue`], or end with [`cancel_all`](Self::cancel_all). A comparison of
+/// priorities that panics does so in its caller, which may be a worker.
 ///
 /// # Shutting down
 ///
-/// [`close`](Self::close), and the workers end when what was accepted is done. [`idle`](Self::idle) waits for the moment
-/// when there is nothing to do, without closing.
+/// *Gracefully*: [`close`](Self::close); the workers end when the accepted tasks are done. *At once*: `close`, drop the
+/// workers, [`cancel_all`](Self::cancel_all); then everything is settled. With a time limit, the one and then the other:
+///
+/// ```
+/// use stanchion::{TaskError, TaskQueue};
+/// use std::time::Duration;
+/// use tokio::time::{sleep, timeout};
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let queue = TaskQueue::unbounded();
+/// let mut workers = tokio::task::JoinSet::new();
+/// workers.spawn(queue.clone().run());
+/// let quick = queue.submit(2, async { "done" }).await.unwrap();
+/// let slow = queue.submit(1, sleep(Duration::from_secs(3600))).await.unwrap();
+/// let never_begun = queue.submit(0, async {}).await.unwrap();
+///
+/// queue.close();
+/// if timeout(Duration::from_millis(10), queue.idle()).await.is_err() {
+///     workers.shutdown().await; // cancels what runs
+///     queue.cancel_all(); // and what is queued
+/// }
+/// assert_eq!(quick.await.unwrap(), "done");
+/// assert!(matches!(slow.await, Err(TaskError::Cancelled)));
+/// assert!(matches!(never_begun.await, Err(TaskError::Cancelled)));
+/// # });
+/// ```
 ///
 /// # Memory ordering
 ///
 /// What happened before a task was submitted happens before it runs, and what it did happens before its handle resolves
-/// and before an [`Idle`] that waited for it does.
+/// and before an [`Idle`] that waited for it does. `len`, `running`, `waiting_submits`, `is_closed` and `is_finished` take
+/// the lock that the changes they observe were made under, and so see what happened before those.
 ///
 /// # Examples
 ///
@@ -104,164 +132,30 @@ const BUDGET: usize = 128;
 /// assert_eq!(task.await.unwrap(), 42);
 /// # });
 /// ```
-pub struct TaskQueue<P>(Arc<Shared<P>>);
-
-struct Shared<P> {
-    queue: PriorityQueue<P, Job>,
+pub struct TaskQueue<P> {
+    queue: Arc<PriorityQueue<P, Task>>,
     activity: Arc<Activity>,
 }
 
-/// A task as the queue and the workers see it.
-type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// A worker: the future of [`TaskQueue::run`].
+/// A handle to a [`TaskQueue`] that does not keep it alive.
 ///
-/// # Cancel safety
-///
-/// Dropping it cancels the task that it is running. One that it has not begun stays in the queue.
-///
-/// # Panics
-///
-/// When it is polled after it was ready.
-#[must_use = "futures do nothing unless polled"]
-pub struct Run(Pin<Box<dyn Future<Output = ()> + Send>>);
-
-/// A future of [`TaskQueue::idle`].
-///
-/// # Cancel safety
-///
-/// Dropping it loses nothing.
-///
-/// # Panics
-///
-/// When it is polled after it was ready.
-#[must_use = "futures do nothing unless polled"]
-pub struct Idle {
-    activity: Arc<Activity>,
-    waiter: Option<arena::Key>,
-    done: bool,
-}
-
-/// A future of the result of a task.
-///
-/// Dropping it detaches: the task runs all the same, and its result is dropped. A handle does not keep its queue alive.
-///
-/// # Cancel safety
-///
-/// Polling it by reference and giving up loses nothing.
-///
-/// # Errors
-///
-/// [`TaskError`] when the task was cancelled or panicked, also if it panicked while it was dropped.
-///
-/// # Panics
-///
-/// When it is polled after it was ready.
-#[must_use = "dropping a handle detaches its task"]
-pub struct TaskHandle<P, R> {
-    queue: Weak<Shared<P>>,
-    key: Key,
-    outcome: Arc<Mutex<Outcome<R>>>,
-}
-
-/// Why a task has no result.
-#[derive(Debug)]
-pub enum TaskError {
-    /// It was cancelled, or dropped with its worker or its queue.
-    Cancelled,
-    /// It panicked.
-    Panicked(Panic),
-}
-
-/// The panic of a task.
+/// A task that submits to its own queue, to retry for instance, holds one of these: a queued task with a strong handle
+/// would keep the queue, and thereby itself.
 ///
 /// # Examples
 ///
 /// ```
-/// use stanchion::{TaskError, TaskQueue, blocking};
+/// use stanchion::TaskQueue;
 ///
-/// let queue = TaskQueue::unbounded();
-/// let task = queue.try_submit(1, async { panic!("no such tenant") }).unwrap();
-/// queue.close();
-/// blocking::wait(queue.run());
-/// let Err(TaskError::Panicked(panic)) = blocking::wait(task) else { unreachable!() };
-/// assert_eq!(panic.message(), Some("no such tenant"));
+/// let queue = TaskQueue::<u8>::unbounded();
+/// let weak = queue.downgrade();
+/// assert!(weak.upgrade().is_some());
+/// drop(queue);
+/// assert!(weak.upgrade().is_none());
 /// ```
-pub struct Panic(Payload);
-
-/// Told apart at once, since a message may be shared between threads, and other payloads may not.
-enum Payload {
-    Literal(&'static str),
-    Formatted(String),
-    Other(Exclusive<Box<dyn Any + Send>>),
-}
-
-/// Why a task was not accepted; it has been dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TrySubmitError {
-    /// The queue is full.
-    Full,
-    /// The queue is closed.
-    Closed,
-}
-
-impl Panic {
-    fn new(payload: Box<dyn Any + Send>) -> Self {
-        Self(match payload.downcast::<&'static str>() {
-            Ok(literal) => Payload::Literal(*literal),
-            Err(payload) => match payload.downcast::<String>() {
-                Ok(formatted) => Payload::Formatted(*formatted),
-                Err(other) => Payload::Other(Exclusive::new(other)),
-            },
-        })
-    }
-
-    /// Returns the message of the panic, or `None` if its payload is no text.
-    #[must_use]
-    pub fn message(&self) -> Option<&str> {
-        match &self.0 {
-            Payload::Literal(literal) => Some(literal),
-            Payload::Formatted(formatted) => Some(formatted),
-            Payload::Other(_) => None,
-        }
-    }
-
-    /// Returns the payload of the panic, for [`resume_unwind`](std::panic::resume_unwind).
-    #[must_use]
-    pub fn into_payload(self) -> Box<dyn Any + Send> {
-        match self.0 {
-            Payload::Literal(literal) => Box::new(literal),
-            Payload::Formatted(formatted) => Box::new(formatted),
-            Payload::Other(other) => other.into_inner(),
-        }
-    }
-}
-
-/// What a task and its handle share.
-struct Outcome<R> {
-    stage: Stage<R>,
-    cancelled: bool,
-    /// Of the worker that runs the task.
-    worker: Option<Waker>,
-    /// Of the handle.
-    handle: Option<Waker>,
-}
-
-enum Stage<R> {
-    Pending,
-    Settled(Result<R, TaskError>),
-    Taken,
-}
-
-/// How much there is to do.
-struct Activity(Mutex<Counts>);
-
-struct Counts {
-    /// Submitted and not gone.
-    tasks: usize,
-    running: usize,
-    /// Those who wait until there are no tasks.
-    idlers: WaitList<(), ()>,
+pub struct WeakTaskQueue<P> {
+    queue: Weak<PriorityQueue<P, Task>>,
+    activity: Arc<Activity>,
 }
 
 impl<P: Ord + Send + 'static> TaskQueue<P> {
@@ -271,14 +165,14 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
     ///
     /// ```
     /// let queue = stanchion::TaskQueue::<u8>::unbounded();
-    /// assert!(queue.is_empty());
+    /// assert_eq!(queue.capacity(), None);
     /// ```
     #[must_use]
     pub fn unbounded() -> Self {
         Self::new(PriorityQueue::unbounded())
     }
 
-    /// Creates a queue in which this many tasks can wait; whoever submits more waits as well.
+    /// Creates a queue that holds up to `capacity` tasks that wait to run; further submits wait for room.
     ///
     /// # Panics
     ///
@@ -290,102 +184,146 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
     /// use stanchion::{TaskQueue, TrySubmitError};
     ///
     /// let queue = TaskQueue::bounded(1);
-    /// let first = queue.try_submit(1, async {}).unwrap();
-    /// assert_eq!(queue.try_submit(9, async {}).unwrap_err(), TrySubmitError::Full);
-    /// # drop(first);
+    /// queue.try_submit(1, async {}).unwrap().detach();
+    /// assert!(matches!(queue.try_submit(9, async {}), Err(TrySubmitError::Full(_))));
     /// ```
     #[must_use]
     pub fn bounded(capacity: usize) -> Self {
         Self::new(PriorityQueue::bounded(capacity))
     }
 
-    fn new(queue: PriorityQueue<P, Job>) -> Self {
-        let counts = Counts { tasks: 0, running: 0, idlers: WaitList::new() };
-        Self(Arc::new(Shared { queue, activity: Arc::new(Activity(Mutex::new(counts))) }))
+    fn new(queue: PriorityQueue<P, Task>) -> Self {
+        Self { queue: Arc::new(queue), activity: Arc::default() }
     }
 
-    /// Queues a task, waiting for room if need be; most urgent first, as [`PriorityQueue::push`] does.
+    /// Submits a task, waiting for room if there is none.
+    ///
+    /// The task competes from the first poll on: if it is the most urgent of all, it is run even while this waits.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before it is ready drops the task, unless a worker has it or it was admitted already.
+    /// Dropping the future drops the task, unless that was admitted or begun. To keep it, poll the future by reference
+    /// and call [`Submit::into_inner`].
     ///
     /// # Errors
     ///
-    /// [`TrySubmitError::Closed`], and nothing else, when the queue is closed before the task is admitted.
+    /// [`Closed`], with priority and future, when the queue is closed before the task is admitted.
+    ///
+    /// # Deadlocks
+    ///
+    /// A task that waits here for room in its own queue may occupy the only worker that could make some:
+    /// [help](crate::_guide::tasks#tasks-that-await-tasks) meanwhile.
     ///
     /// # Examples
     ///
     /// ```
-    /// use stanchion::{TaskQueue, blocking};
+    /// # stanchion::blocking::wait(async {
+    /// use stanchion::TaskQueue;
     ///
     /// let queue = TaskQueue::unbounded();
-    /// let task = blocking::wait(queue.submit(1, async { 7 })).unwrap();
+    /// let task = queue.submit(1, async { 7 }).await.unwrap();
     /// queue.close();
-    /// blocking::wait(queue.run());
-    /// assert_eq!(blocking::wait(task).unwrap(), 7);
+    /// queue.run().await;
+    /// assert_eq!(task.await.unwrap(), 7);
+    /// # });
     /// ```
-    pub async fn submit<F>(&self, priority: P, future: F) -> Result<TaskHandle<P, F::Output>, TrySubmitError>
+    pub fn submit<F>(&self, priority: P, future: F) -> Submit<P, F>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let (job, outcome) = self.job(future);
-        match self.0.queue.push(priority, job).await {
-            Ok(key) => Ok(self.handle(key, outcome)),
-            Err(_) => Err(TrySubmitError::Closed),
-        }
+        Submit::new(self.clone(), priority, future)
     }
 
-    /// Queues a task if there is room now.
+    /// Submits a task if there is room now.
     ///
     /// # Errors
     ///
-    /// [`TrySubmitError`] when the queue is full or closed. The task has been dropped then.
+    /// [`TrySubmitError`], with priority and future, when the queue is full or closed.
+    ///
+    /// # Examples
+    ///
+    /// Run at once what the queue has no room for:
+    ///
+    /// ```
+    /// # stanchion::blocking::wait(async {
+    /// use stanchion::TaskQueue;
+    ///
+    /// let queue = TaskQueue::bounded(1);
+    /// queue.try_submit(1, async {}).unwrap().detach();
+    /// let (priority, future) = queue.try_submit(2, async { 7 }).unwrap_err().into_inner().into_inner();
+    /// assert_eq!((priority, future.await), (2, 7));
+    /// # });
+    /// ```
+    pub fn try_submit<F>(
+        &self,
+        priority: P,
+        future: F,
+    ) -> Result<TaskHandle<P, F::Output>, TrySubmitError<Refused<P, F>>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let (task, outcome) = task::new(future, &self.activity);
+        match self.queue.try_push(priority, task) {
+            Ok(key) => Ok(self.handle(key, outcome)),
+            Err(TryPushError::Full(refused)) => Err(TrySubmitError::Full(Refused::new(refused))),
+            Err(TryPushError::Closed(refused)) => Err(TrySubmitError::Closed(Refused::new(refused))),
+        }
+    }
+
+    /// Submits a task without waiting; a full queue cancels its least urgent task for it, the newest among equals.
+    ///
+    /// That may be this one: its handle resolves to [`TaskError::Cancelled`] then. Tasks whose submits wait are not
+    /// compared and stay where they are.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`], with priority and future, when the queue is closed.
     ///
     /// # Examples
     ///
     /// ```
-    /// use stanchion::{TaskQueue, TrySubmitError};
+    /// # stanchion::blocking::wait(async {
+    /// use stanchion::{TaskError, TaskQueue};
     ///
-    /// let queue = TaskQueue::unbounded();
-    /// queue.close();
-    /// assert_eq!(queue.try_submit(1, async {}).unwrap_err(), TrySubmitError::Closed);
+    /// let queue = TaskQueue::bounded(1);
+    /// let free = queue.force_submit(1, async { "free" }).unwrap();
+    /// let paying = queue.force_submit(2, async { "paying" }).unwrap();
+    /// assert!(matches!(free.await, Err(TaskError::Cancelled)));
+    /// # queue.close();
+    /// # queue.run().await;
+    /// assert_eq!(paying.await.unwrap(), "paying");
+    /// # });
     /// ```
-    pub fn try_submit<F>(&self, priority: P, future: F) -> Result<TaskHandle<P, F::Output>, TrySubmitError>
+    pub fn force_submit<F>(&self, priority: P, future: F) -> Result<TaskHandle<P, F::Output>, Closed<Refused<P, F>>>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let (job, outcome) = self.job(future);
-        match self.0.queue.try_push(priority, job) {
-            Ok(key) => Ok(self.handle(key, outcome)),
-            Err(TryPushError::Full(_)) => Err(TrySubmitError::Full),
-            Err(TryPushError::Closed(_)) => Err(TrySubmitError::Closed),
+        let (task, outcome) = task::new(future, &self.activity);
+        match self.queue.force_push(priority, task) {
+            Ok((key, evicted)) => {
+                drop_quietly(evicted);
+                Ok(self.handle(key, outcome))
+            }
+            Err(Closed(refused)) => Err(Closed(Refused::new(refused))),
         }
     }
 
-    fn job<F>(&self, future: F) -> (Job, Arc<Mutex<Outcome<F::Output>>>)
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        let outcome = Outcome { stage: Stage::Pending, cancelled: false, worker: None, handle: None };
-        let outcome = Arc::new(Mutex::new(outcome));
-        let activity = self.0.activity.clone();
-        activity.0.lock().tasks += 1;
-        let report = Report { outcome: outcome.clone(), activity, running: false };
-        (Box::pin(Work { future: Some(future), report }), outcome)
+    fn handle<R>(&self, key: Key, outcome: SharedOutcome<R>) -> TaskHandle<P, R> {
+        TaskHandle::new(Arc::downgrade(&self.queue), key, outcome)
     }
 
-    fn handle<R>(&self, key: Key, outcome: Arc<Mutex<Outcome<R>>>) -> TaskHandle<P, R> {
-        TaskHandle { queue: Arc::downgrade(&self.0), key, outcome }
-    }
-
-    /// Makes a worker, which ends when the queue is closed and drained.
+    /// Makes a worker, which runs tasks until the queue is closed and drained.
     ///
-    /// Tasks of one worker run one after another; spawn as many workers as shall run side by side. A worker alone does not
-    /// keep a queue from being idle, and waits until the queue is closed: dropping all handles does not end it.
+    /// A worker runs one task after another; spawn as many as are to run side by side. A worker that waits does not keep
+    /// a queue from being idle. It keeps the queue alive and waits until it is closed: dropping all handles does not end
+    /// it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the worker cancels the task that it is running. One that it has not begun stays in the queue.
     ///
     /// # Examples
     ///
@@ -403,70 +341,144 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
     /// worker.join().unwrap();
     /// ```
     pub fn run(self) -> Run {
-        Run(Box::pin(async move {
-            let mut ended = 0;
-            loop {
-                let mut pop = self.0.queue.pop();
-                let popped = poll_fn(|cx| anew_if_pending(&mut ended, Pin::new(&mut pop).poll(cx))).await;
-                let Some((priority, mut job)) = popped else { break };
-                poll_fn(|cx| anew_if_pending(&mut ended, job.as_mut().poll(cx))).await;
-                drop_quietly([job]);
-                drop_quietly([priority]);
-                ended += 1;
-                if ended == BUDGET {
-                    yield_now().await;
-                    ended = 0;
-                }
-            }
-        }))
+        Run::new(self.queue)
     }
 
-    /// How many tasks are queued: admitted, and not begun.
+    /// Makes a worker that takes no further task once `shutdown` is ready, and finishes the one that it is running.
+    ///
+    /// `shutdown` is polled before each task and while the worker waits for one, and not again once it was ready. The
+    /// worker ends when the queue is closed and drained, too.
+    ///
+    /// # Cancel safety
+    ///
+    /// As with [`run`](Self::run).
+    ///
+    /// # Panics
+    ///
+    /// The worker panics when `shutdown` does.
     ///
     /// # Examples
     ///
-    /// ```
-    /// let queue = stanchion::TaskQueue::unbounded();
-    /// let _task = queue.try_submit(1, async {}).unwrap();
-    /// assert_eq!(queue.len(), 1);
-    /// ```
-    pub fn len(&self) -> usize {
-        self.0.queue.len()
-    }
-
-    /// Whether no task is queued.
-    ///
-    /// # Examples
+    /// Scaling down by one worker:
     ///
     /// ```
-    /// assert!(stanchion::TaskQueue::<u8>::unbounded().is_empty());
-    /// ```
-    pub fn is_empty(&self) -> bool {
-        self.0.queue.is_empty()
-    }
-
-    /// How many tasks have begun and not ended. One whose handle is ready may still be counted for a moment.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use stanchion::{TaskQueue, blocking};
+    /// # stanchion::blocking::wait(async {
+    /// use futures::channel::oneshot;
+    /// use futures::future::join;
+    /// use stanchion::TaskQueue;
     ///
     /// let queue = TaskQueue::unbounded();
-    /// let inside = queue.clone();
-    /// let task = queue.try_submit(1, async move { inside.running() }).unwrap();
-    /// queue.close();
-    /// blocking::wait(queue.run());
-    /// assert_eq!(blocking::wait(task).unwrap(), 1);
+    /// let (retire, retired) = oneshot::channel::<()>();
+    /// let worker = queue.clone().run_until(retired);
+    /// let running = queue.submit(2, async move { drop(retire) }).await.unwrap();
+    /// queue.submit(1, async {}).await.unwrap().detach();
+    ///
+    /// let (_, running) = join(worker, running).await;
+    /// assert!(running.is_ok());
+    /// assert_eq!(queue.len(), 1); // for the other workers
+    /// # });
     /// ```
-    pub fn running(&self) -> usize {
-        self.0.activity.0.lock().running
+    pub fn run_until<S: Future>(self, shutdown: S) -> RunUntil<S> {
+        RunUntil::new(self.queue, shutdown)
     }
 
-    /// Waits for a moment in which no task is queued, running, or waiting to be admitted.
+    /// Waits for a task and runs it to its end; `false` once the queue is closed and drained.
     ///
-    /// It has come when all of them are settled and their futures dropped; new ones may be there by the time you look. A
-    /// [`submit`](Self::submit) that `close` made fail counts until it is polled or dropped.
+    /// A task that awaits another one of its own queue helps with this, so that they get done even if there is no other
+    /// worker: [the guide](crate::_guide::tasks#tasks-that-await-tasks) shows how, without cancelling a bystander.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while it waits, it has no effect. Dropped while its task [runs](RunOne::is_running), it cancels that task.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # stanchion::blocking::wait(async {
+    /// use stanchion::TaskQueue;
+    ///
+    /// let queue = TaskQueue::unbounded();
+    /// let task = queue.submit(1, async { 7 }).await.unwrap();
+    /// assert!(queue.run_one().await);
+    /// assert_eq!(task.await.unwrap(), 7);
+    /// queue.close();
+    /// assert!(!queue.run_one().await);
+    /// # });
+    /// ```
+    pub fn run_one(&self) -> RunOne<P> {
+        RunOne::new(self.queue.clone())
+    }
+
+    /// Cancels the tasks that are queued or whose submits wait, and returns how many those were.
+    ///
+    /// Their futures are dropped during the call; submits that wait resolve to handles that resolve to
+    /// [`TaskError::Cancelled`]. Running tasks go on. It takes time in proportion to the number of tasks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # stanchion::blocking::wait(async {
+    /// use stanchion::{TaskError, TaskQueue};
+    ///
+    /// let queue = TaskQueue::unbounded();
+    /// let task = queue.submit(1, async {}).await.unwrap();
+    /// assert_eq!(queue.cancel_all(), 1);
+    /// assert!(matches!(task.await, Err(TaskError::Cancelled)));
+    /// # });
+    /// ```
+    pub fn cancel_all(&self) -> usize {
+        let cancelled = self.queue.drain_all();
+        let count = cancelled.len();
+        Panics::of_drops(cancelled).resume_or(count)
+    }
+
+    /// Closes the queue: it accepts no more tasks, those accepted run, and then the workers end.
+    ///
+    /// Submits that wait fail and give their tasks back. It takes time in proportion to their number.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # stanchion::blocking::wait(async {
+    /// use stanchion::TaskQueue;
+    ///
+    /// let queue = TaskQueue::unbounded();
+    /// let task = queue.submit(1, async { "done" }).await.unwrap();
+    /// queue.close();
+    /// queue.run().await;
+    /// assert_eq!(task.await.unwrap(), "done");
+    /// # });
+    /// ```
+    pub fn close(&self) {
+        // Refused tasks count for `idle` no longer, even if their submits are never polled again. They leave the counts
+        // after the lock, since that may notify.
+        let mut refused = Vec::new();
+        self.queue.close_each(|task| refused.extend(task.uncount()));
+    }
+}
+
+impl<P> TaskQueue<P> {
+    /// Returns a handle that does not keep the queue alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakTaskQueue<P> {
+        WeakTaskQueue { queue: Arc::downgrade(&self.queue), activity: self.activity.clone() }
+    }
+
+    /// Waits for a moment at which no task is queued, running, or waiting to be admitted.
+    ///
+    /// At that moment all of them are settled and their futures dropped; there may be new ones by the time you look. A
+    /// submit that `close` refused counts no longer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    ///
+    /// # Deadlocks
+    ///
+    /// All that wait here are woken under the lock of one [`event_listener::Event`]. A waker that, while it is woken or
+    /// dropped, polls or drops an [`Idle`] of the same queue, or settles the last task of that queue, waits for itself. The
+    /// wakers of the usual executors and of [`blocking`](crate::blocking) do neither. A panic of a waker is discarded
+    /// there, and the others are woken.
     ///
     /// # Examples
     ///
@@ -484,29 +496,59 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
     /// # worker.join().unwrap();
     /// ```
     pub fn idle(&self) -> Idle {
-        Idle { activity: self.0.activity.clone(), waiter: None, done: false }
+        Idle::new(self.activity.clone())
     }
 
-    /// Accepts no more tasks; those that were accepted run, and then the workers end.
-    ///
-    /// Those who wait in [`submit`](Self::submit) fail.
+    /// Returns the number of queued tasks: admitted, and not begun.
     ///
     /// # Examples
     ///
     /// ```
-    /// use stanchion::{TaskQueue, blocking};
-    ///
-    /// let queue = TaskQueue::unbounded();
-    /// let task = queue.try_submit(1, async { "done" }).unwrap();
-    /// queue.close();
-    /// blocking::wait(queue.run());
-    /// assert_eq!(blocking::wait(task).unwrap(), "done");
+    /// let queue = stanchion::TaskQueue::unbounded();
+    /// queue.try_submit(1, async {}).unwrap().detach();
+    /// assert_eq!(queue.len(), 1);
     /// ```
-    pub fn close(&self) {
-        self.0.queue.close();
+    pub fn len(&self) -> usize {
+        self.queue.len()
     }
 
-    /// Whether the queue was closed.
+    /// Returns `true` if no task is queued.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Returns the number of tasks that can be queued at a time, or `None` if there is no limit.
+    pub fn capacity(&self) -> Option<usize> {
+        self.queue.capacity()
+    }
+
+    /// Returns the number of tasks that have begun and not ended.
+    ///
+    /// A task whose handle is ready may still be counted for a moment.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # stanchion::blocking::wait(async {
+    /// use stanchion::TaskQueue;
+    ///
+    /// let queue = TaskQueue::unbounded();
+    /// let inside = queue.downgrade();
+    /// let task = queue.submit(1, async move { inside.upgrade().map(|queue| queue.running()) }).await.unwrap();
+    /// queue.run_one().await;
+    /// assert_eq!(task.await.unwrap(), Some(1));
+    /// # });
+    /// ```
+    pub fn running(&self) -> usize {
+        self.activity.running()
+    }
+
+    /// Returns the number of submits that wait for room.
+    pub fn waiting_submits(&self) -> usize {
+        self.queue.waiting_pushes()
+    }
+
+    /// Returns `true` once the queue was closed.
     ///
     /// # Examples
     ///
@@ -516,334 +558,45 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
     /// assert!(queue.is_closed());
     /// ```
     pub fn is_closed(&self) -> bool {
-        self.0.queue.is_closed()
+        self.queue.is_closed()
+    }
+}
+
+impl<P: Ord + Send + 'static> Default for TaskQueue<P> {
+    /// Creates a queue that is never full.
+    fn default() -> Self {
+        Self::unbounded()
     }
 }
 
 impl<P> Clone for TaskQueue<P> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { queue: self.queue.clone(), activity: self.activity.clone() }
     }
 }
 
-impl<P: Ord + Send + 'static, R> TaskHandle<P, R> {
-    /// Cancels the task: a queued one is dropped now, a running one at once by its worker, instead of its next poll.
-    ///
-    /// The handle then resolves to [`TaskError::Cancelled`], unless the poll that is under way ends the task: one that has
-    /// ended keeps its result.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use stanchion::{TaskError, TaskQueue, blocking};
-    ///
-    /// let queue = TaskQueue::unbounded();
-    /// let task = queue.try_submit(1, async {}).unwrap();
-    /// task.cancel();
-    /// assert!(queue.is_empty());
-    /// assert!(matches!(blocking::wait(task), Err(TaskError::Cancelled)));
-    /// ```
-    pub fn cancel(&self) {
-        let worker = {
-            let mut outcome = self.outcome.lock();
-            outcome.cancelled = true;
-            outcome.worker.take()
-        };
-        // If it is not there any more, a worker has it, and sees the flag before it polls it again.
-        drop(self.queue.upgrade().and_then(|shared| shared.queue.remove(self.key)));
-        if let Some(worker) = worker {
-            worker.wake();
-        }
-    }
-
-    /// Gives the task another priority, behind those that have it; `false` if it is not queued any more.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use stanchion::{TaskQueue, blocking};
-    ///
-    /// let queue = TaskQueue::unbounded();
-    /// let task = queue.try_submit(1, async {}).unwrap();
-    /// assert!(task.set_priority(2));
-    /// task.cancel();
-    /// assert!(!task.set_priority(3));
-    /// ```
-    pub fn set_priority(&self, priority: P) -> bool {
-        self.queue.upgrade().is_some_and(|shared| shared.queue.set_priority(self.key, priority))
-    }
-
-    /// Whether the task has ended, in whatever way.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use stanchion::{TaskQueue, blocking};
-    ///
-    /// let queue = TaskQueue::unbounded();
-    /// let task = queue.try_submit(1, async {}).unwrap();
-    /// assert!(!task.is_finished());
-    /// queue.close();
-    /// blocking::wait(queue.run());
-    /// assert!(task.is_finished());
-    /// ```
-    pub fn is_finished(&self) -> bool {
-        !matches!(self.outcome.lock().stage, Stage::Pending)
+impl<P> WeakTaskQueue<P> {
+    /// Returns a handle to the queue, or `None` if the last one and all workers are gone.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<TaskQueue<P>> {
+        Some(TaskQueue { queue: self.queue.upgrade()?, activity: self.activity.clone() })
     }
 }
 
-impl<P, R> Future for TaskHandle<P, R> {
-    type Output = Result<R, TaskError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        TaskWaker::new(cx.waker()).poll_with(|waker| {
-            let mut outcome = self.outcome.lock();
-            match std::mem::replace(&mut outcome.stage, Stage::Taken) {
-                Stage::Settled(result) => return Ok(Poll::Ready(result)),
-                Stage::Taken => panic!("a future is not polled after it was ready"),
-                Stage::Pending => outcome.stage = Stage::Pending,
-            }
-            waker.register(&mut outcome.handle)?;
-            Ok(Poll::Pending)
-        })
+impl<P> Clone for WeakTaskQueue<P> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone(), activity: self.activity.clone() }
     }
-}
-
-impl<P, R> Drop for TaskHandle<P, R> {
-    fn drop(&mut self) {
-        // Nobody asks any more; what is there is dropped after the lock.
-        let mut outcome = self.outcome.lock();
-        let (stage, waker) = (std::mem::replace(&mut outcome.stage, Stage::Taken), outcome.handle.take());
-        drop(outcome);
-        let mut panics = Panics::of_drops([stage]);
-        panics.catch(|| drop(waker));
-        panics.resume();
-    }
-}
-
-impl Future for Run {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx)
-    }
-}
-
-impl Future for Idle {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { activity, waiter, done } = self.get_mut();
-        assert!(!*done, "a future is not polled after it was ready");
-        let idle = TaskWaker::new(cx.waker()).poll_with(|waker| {
-            let mut counts = activity.0.lock();
-            let Some(key) = *waiter else {
-                if counts.tasks == 0 {
-                    return Ok(Poll::Ready(()));
-                }
-                *waiter = Some(counts.idlers.enqueue((), waker.take()?));
-                return Ok(Poll::Pending);
-            };
-            Ok(counts.idlers.poll(key, waker)?.map(|_| *waiter = None))
-        });
-        *done = idle.is_ready();
-        idle
-    }
-}
-
-impl Drop for Idle {
-    fn drop(&mut self) {
-        if let Some(waiter) = self.waiter {
-            let left = self.activity.0.lock().idlers.remove(waiter);
-            Panics::of_drops(left).resume();
-        }
-    }
-}
-
-pin_project! {
-    /// A task: a future that reports what becomes of the user's.
-    struct Work<F: Future> {
-        // `None` once it has ended.
-        #[pin]
-        future: Option<F>,
-        report: Report<F::Output>,
-    }
-
-    impl<F: Future> PinnedDrop for Work<F> {
-        fn drop(this: Pin<&mut Self>) {
-            if this.future.is_some() {
-                this.end(Err(TaskError::Cancelled));
-            }
-        }
-    }
-}
-
-impl<F: Future> Future for Work<F> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.as_mut().project();
-        let Some(future) = this.future.as_pin_mut() else { return Poll::Ready(()) };
-        let result = if this.report.may_run(cx.waker()) {
-            match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
-                Ok(poll) => Ok(ready!(poll)),
-                Err(payload) => Err(TaskError::Panicked(Panic::new(payload))),
-            }
-        } else {
-            Err(TaskError::Cancelled)
-        };
-        self.end(result);
-        Poll::Ready(())
-    }
-}
-
-impl<F: Future> Work<F> {
-    /// Drops the future and reports `result`, or the panic of that drop.
-    fn end(self: Pin<&mut Self>, mut result: Result<F::Output, TaskError>) {
-        let mut this = self.project();
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| this.future.set(None))) {
-            if matches!(result, Err(TaskError::Panicked(_))) {
-                forget(payload); // the first panic counts
-            } else {
-                let lost = std::mem::replace(&mut result, Err(TaskError::Panicked(Panic::new(payload))));
-                drop_quietly([lost]);
-            }
-        }
-        this.report.settle(result);
-    }
-}
-
-/// Whom a task tells what becomes of it.
-struct Report<R> {
-    outcome: Arc<Mutex<Outcome<R>>>,
-    activity: Arc<Activity>,
-    running: bool,
-}
-
-impl<R> Report<R> {
-    /// Whether the task may be polled; if it is cancelled from now on, `waker` is woken.
-    fn may_run(&mut self, waker: &Waker) -> bool {
-        let may_run = TaskWaker::new(waker).poll_with(|waker| {
-            let mut outcome = self.outcome.lock();
-            if !outcome.cancelled {
-                waker.register(&mut outcome.worker)?;
-            }
-            Ok(!outcome.cancelled)
-        });
-        if may_run && !std::mem::replace(&mut self.running, true) {
-            self.activity.0.lock().running += 1;
-        }
-        may_run
-    }
-
-    /// Publishes the result, takes the task out of the counts, and then wakes those who wait for either.
-    fn settle(&self, result: Result<R, TaskError>) {
-        let (detached, worker, handle) = {
-            let mut outcome = self.outcome.lock();
-            let detached = match outcome.stage {
-                Stage::Taken => Some(result),
-                _ => {
-                    outcome.stage = Stage::Settled(result);
-                    None
-                }
-            };
-            (detached, outcome.worker.take(), outcome.handle.take())
-        };
-        drop_quietly(detached);
-        let mut batch = WakeBatch::default();
-        {
-            let mut counts = self.activity.0.lock();
-            counts.running -= usize::from(self.running);
-            counts.tasks -= 1;
-            if counts.tasks == 0 {
-                while !counts.idlers.is_empty() {
-                    counts.idlers.grant_front((), &mut batch);
-                }
-            }
-        }
-        // Nobody here can answer for a waker that panics.
-        let mut panics = Panics::of_drops(worker);
-        panics.catch(|| handle.into_iter().for_each(Waker::wake));
-        panics.catch(|| batch.wake(|batch| self.activity.0.lock().idlers.take_wakers(batch)));
-        panics.discard();
-    }
-}
-
-/// Begins to count anew what a worker does within one poll if that poll is over.
-fn anew_if_pending<R>(count: &mut usize, poll: Poll<R>) -> Poll<R> {
-    if poll.is_pending() {
-        *count = 0;
-    }
-    poll
-}
-
-/// Lets the executor run others.
-async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 impl<P> fmt::Debug for TaskQueue<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskQueue").field("queue", &self.0.queue).finish_non_exhaustive()
+        f.debug_struct("TaskQueue").field("queue", &self.queue).finish_non_exhaustive()
     }
 }
 
-impl<P, R> fmt::Debug for TaskHandle<P, R> {
+impl<P> fmt::Debug for WeakTaskQueue<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskHandle").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("WeakTaskQueue").finish_non_exhaustive()
     }
 }
-
-impl fmt::Debug for Run {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Run").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Idle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Idle").field("waiting", &self.waiter.is_some()).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Panic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.message() {
-            Some(message) => f.debug_tuple("Panic").field(&message).finish(),
-            None => f.debug_tuple("Panic").finish_non_exhaustive(),
-        }
-    }
-}
-
-impl fmt::Display for TaskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cancelled => f.write_str("the task was cancelled"),
-            Self::Panicked(panic) => match panic.message() {
-                Some(message) => write!(f, "the task panicked: {message}"),
-                None => f.write_str("the task panicked"),
-            },
-        }
-    }
-}
-
-impl std::error::Error for TaskError {}
-
-impl fmt::Display for TrySubmitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Full => "the queue is full",
-            Self::Closed => "the queue is closed",
-        })
-    }
-}
-
-impl std::error::Error for TrySubmitError {}

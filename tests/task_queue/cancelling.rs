@@ -93,8 +93,9 @@ fn the_handle_of_a_task_that_is_over_has_no_power_over_those_that_come_after_it(
             queue.try_submit(1, async move { log.push(number) }).unwrap()
         });
         for old in &old {
-            assert!(!old.set_priority(round));
+            assert!(!old.set_priority(round) && !old.control().set_priority(round));
             old.cancel();
+            old.control().cancel();
         }
         assert_eq!(state(&queue), (3, 0));
         assert!(worker.waits());

@@ -116,7 +116,7 @@ async fn every_kind(queue: Queue, workers: usize) {
     queue.idle().await;
     assert_eq!(state(&queue), (0, 0));
     queue.close();
-    assert!(matches!(queue.submit(1, async {}).await, Err(TrySubmitError::Closed)));
+    assert!(matches!(queue.submit(1, async {}).await, Err(Closed(_))));
 }
 
 #[test]

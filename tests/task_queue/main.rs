@@ -7,14 +7,17 @@ mod common;
 
 mod bounded;
 mod cancelling;
+mod control;
 mod end;
 mod executors;
+mod giving_back;
 mod handles;
 mod idle;
 mod inside;
 mod panics;
 mod reentrant;
 mod running;
+mod shutdown;
 mod traits;
 mod workers;
 
@@ -37,12 +40,13 @@ use futures::future::BoxFuture;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
-use stanchion::{Idle, Run, TaskError, TaskHandle, TaskQueue, TrySubmitError, blocking};
+use stanchion::{
+    Closed, Idle, Run, RunUntil, Submit, TaskControl, TaskError, TaskHandle, TaskQueue, TrySubmitError, blocking,
+};
 
 type Queue = TaskQueue<u32>;
 type Handle<R> = TaskHandle<u32, R>;
 type Outcome<R> = Result<R, TaskError>;
-type Submitted<R> = Result<Handle<R>, TrySubmitError>;
 
 fn unbounded() -> Queue {
     watch();
@@ -142,17 +146,17 @@ fn waiting_worker(queue: &Queue) -> Worker {
     worker
 }
 
-fn submit<F>(queue: &Queue, priority: u32, future: F) -> Driven<Pin<Box<impl Future<Output = Submitted<F::Output>>>>>
+fn submit<F>(queue: &Queue, priority: u32, future: F) -> Driven<Submit<u32, F>>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    Driven::new(Box::pin(queue.submit(priority, future)))
+    Driven::new(queue.submit(priority, future))
 }
 
 /// A submit that is parked, since the queue is full.
 #[track_caller]
-fn parked<F>(queue: &Queue, priority: u32, future: F) -> Driven<Pin<Box<impl Future<Output = Submitted<F::Output>>>>>
+fn parked<F>(queue: &Queue, priority: u32, future: F) -> Driven<Submit<u32, F>>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
@@ -264,7 +268,7 @@ impl Gate {
         self.drops.load(Ordering::SeqCst)
     }
 
-    fn task<R: Send + 'static>(self: &Arc<Self>, output: R) -> impl Future<Output = R> + Send + Unpin + 'static {
+    fn task<R: Send + 'static>(self: &Arc<Self>, output: R) -> impl Future<Output = R> + Send + Unpin + use<R> {
         let (gate, of_drop) = (self.clone(), self.clone());
         let mut output = Some(output);
         script(
@@ -362,23 +366,26 @@ fn call_everything(queue: &Queue) {
     let _ = (state(queue), queue.is_closed(), format!("{queue:?}"));
     let gate = Gate::new();
     if let Ok(handle) = queue.try_submit(0, gate.task(())) {
-        handle.set_priority(1);
+        let control = handle.control();
+        let _ = (handle.set_priority(1), control.set_priority(2));
         let _ = (handle.is_finished(), format!("{handle:?}"));
         handle.cancel();
-        assert!(handle.is_finished());
+        control.cancel();
+        assert!(handle.is_finished() && control.is_finished());
     }
     assert_eq!(gate.drops(), 1);
-    let mut submit = Box::pin(queue.submit(0, at_once(())));
-    let submitted = poll(&mut submit);
-    drop(submit);
-    if let Poll::Ready(Ok(handle)) = submitted {
-        handle.cancel();
+    let mut submit = queue.submit(0, at_once(()));
+    match poll(&mut submit) {
+        Poll::Ready(Ok(handle)) => handle.cancel(),
+        Poll::Ready(Err(_)) => {}
+        Poll::Pending => drop(submit.into_inner()),
     }
     let mut idle = queue.idle();
     let _ = poll(&mut idle);
     drop(idle);
     drop(queue.clone());
     drop(queue.clone().run());
+    drop((queue.run_one(), queue.downgrade().upgrade(), queue.waiting_submits()));
 }
 
 /// A hook that calls everything, once there is a queue, and counts how often.
@@ -411,4 +418,9 @@ impl Intruder {
     fn calls(&self) -> usize {
         self.calls.count()
     }
+}
+
+/// A task that waits and panics when it is dropped.
+fn panics_when_dropped(text: &'static str) -> impl Future<Output = ()> + Send + 'static {
+    script(|_| Poll::Pending, move || resume_unwind(Box::new(text)))
 }

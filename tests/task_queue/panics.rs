@@ -59,11 +59,6 @@ fn a_failed_task_shows_the_message_of_its_panic() {
     }
 }
 
-/// A task that waits and panics when it is dropped.
-pub(crate) fn panics_when_dropped(text: &'static str) -> impl Future<Output = ()> + Send + 'static {
-    script(|_| Poll::Pending, move || resume_unwind(Box::new(text)))
-}
-
 #[test]
 fn a_queued_task_that_panics_when_it_is_cancelled_fails_its_handle() {
     let queue = unbounded();
@@ -235,6 +230,31 @@ fn the_waker_of_who_waits_for_the_end_that_panics_when_woken_spares_the_worker()
         other.output();
         ready(&mut idle);
     }
+}
+
+#[test]
+fn a_waker_of_an_idle_that_panics_costs_the_others_nothing() {
+    survives("panics::a_waker_of_an_idle_that_panics_costs_the_others_nothing", || {
+        let queue = unbounded();
+        for _ in 0..2 {
+            let task = queue.try_submit(1, async {}).unwrap();
+            let hook = || resume_unwind(Box::new("waker"));
+            let panics = [(); 2].map(|()| Hostile::new().on_wake(hook).on_drop(hook).waker());
+            let mut idle = queue.idle();
+            let mut replaced = queue.idle();
+            assert!(poll_with(&mut idle, &panics[0]).is_pending());
+            assert!(poll_with(&mut replaced, &panics[1]).is_pending());
+            assert!(poll_with(&mut replaced, &panics[0]).is_pending());
+            panics.into_iter().for_each(std::mem::forget);
+            let mut other = Driven::new(queue.idle());
+            assert!(other.waits());
+            task.cancel();
+            assert!(other.is_woken());
+            other.output();
+            ready(&mut idle);
+            ready(&mut replaced);
+        }
+    });
 }
 
 #[test]

@@ -11,6 +11,16 @@ fn everything_can_be_shown_whatever_it_holds() {
     assert!(format!("{queue:?}").contains("TaskQueue"));
     assert!(format!("{handle:?}").contains("TaskHandle"));
     assert!(format!("{run:?}").contains("Run") && format!("{idle:?}").contains("Idle"));
+    let (until, one) = (queue.clone().run_until(pending::<()>()), queue.run_one());
+    assert!(format!("{until:?}").contains("RunUntil") && format!("{one:?}").contains("RunOne"));
+    let (control, weak) = (handle.control(), queue.downgrade());
+    assert!(format!("{control:?}").contains("TaskControl") && format!("{weak:?}").contains("WeakTaskQueue"));
+    let submit = queue.submit(Urgency::of(1), async { Plain });
+    assert!(format!("{submit:?}").contains("Submit"));
+    let refused = submit.into_inner().unwrap();
+    queue.close();
+    let refused = queue.try_submit(refused.0, refused.1).unwrap_err().into_inner();
+    assert!(format!("{refused:?}").contains("Refused"));
 }
 
 #[test]
@@ -41,14 +51,22 @@ fn a_task_may_show_everything_while_it_runs_and_while_it_is_dropped() {
 #[test]
 fn errors_say_what_happened() {
     fn text(error: &(dyn std::error::Error + 'static)) -> String {
-        error.to_string()
+        format!("{error} {error:?}")
     }
-    let texts = [text(&TrySubmitError::Full), text(&TrySubmitError::Closed), text(&TaskError::Cancelled)];
-    for (text, word) in texts.iter().zip(["full", "closed", "cancel"]) {
-        assert!(text.contains(word), "{text}");
+    let queue = bounded(1);
+    queue.try_submit(1, async {}).unwrap().detach();
+    let full = text(&queue.try_submit(1, async {}).unwrap_err());
+    assert!(full.contains("full") && full.contains("Full"), "{full}");
+    queue.close();
+    for closed in [
+        text(&queue.try_submit(1, async {}).unwrap_err()),
+        text(&queue.force_submit(1, async {}).unwrap_err()),
+        text(&submit(&queue, 1, async {}).output().unwrap_err()),
+    ] {
+        assert!(closed.contains("closed") && closed.contains("Closed"), "{closed}");
     }
-    assert!(format!("{:?}", TaskError::Cancelled).contains("Cancelled"));
-    assert!(format!("{:?} {:?}", TrySubmitError::Full, TrySubmitError::Closed).contains("Full Closed"));
+    let cancelled = text(&TaskError::Cancelled);
+    assert!(cancelled.contains("cancelled") && cancelled.contains("Cancelled"), "{cancelled}");
 }
 
 #[test]
@@ -68,9 +86,17 @@ fn queues_handles_workers_and_idles_may_be_sent_and_shared() {
     shared(&plain);
     let submit = queue.submit(Urgency::of(1), async { Cell::new(7) });
     sent(&submit);
+    moved(&submit);
+    shared(&queue.downgrade());
+    shared(&handle.control());
     let (run, idle) = (queue.clone().run(), queue.idle());
     spawned(&run);
     moved(&run);
+    spawned(&queue.clone().run_until(async { yield_now().await }));
+    moved(&queue.clone().run_until(pending::<()>()));
+    let one = queue.run_one();
+    spawned(&one);
+    moved(&one);
     spawned(&idle);
     moved(&idle);
     shared(&idle);

@@ -1,0 +1,157 @@
+//! The tasks that there are, counted, and the wait for a moment without any.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker, ready};
+
+use event_listener::{Event, EventListener};
+
+use crate::panic::{Panics, drop_quietly};
+use crate::sync::Mutex;
+
+/// The tasks of one queue, and the event of their number becoming zero.
+pub(super) struct Activity {
+    counts: Mutex<Counts>,
+    rest: Event,
+}
+
+#[derive(Default)]
+struct Counts {
+    tasks: usize,
+    running: usize,
+    /// Moments without tasks so far, the first one apart. An `Idle` tells by it that one has passed since its first poll.
+    rests: usize,
+}
+
+/// Counts a task for as long as it lives.
+pub(super) struct Counted {
+    activity: Arc<Activity>,
+    is_running: bool,
+}
+
+/// A future of [`TaskQueue::idle`](crate::TaskQueue::idle).
+///
+/// # Cancel safety
+///
+/// Dropping it loses nothing.
+///
+/// # Panics
+///
+/// When it is polled after it was ready.
+#[must_use = "futures do nothing unless polled"]
+pub struct Idle {
+    /// `None` once it was ready.
+    activity: Option<Arc<Activity>>,
+    /// The rests before its first poll.
+    before: Option<usize>,
+    listener: Option<EventListener>,
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self { counts: Mutex::new(Counts::default()), rest: Event::new() }
+    }
+}
+
+impl Activity {
+    pub(super) fn running(&self) -> usize {
+        self.counts.lock().running
+    }
+
+    /// Returns `true` if there is no task, or was none at some moment since the call that set `before`.
+    fn has_rested(&self, before: &mut Option<usize>) -> bool {
+        let counts = self.counts.lock();
+        counts.tasks == 0 || *before.get_or_insert(counts.rests) != counts.rests
+    }
+}
+
+impl Counted {
+    pub(super) fn new(activity: &Arc<Activity>) -> Self {
+        activity.counts.lock().tasks += 1;
+        Self { activity: activity.clone(), is_running: false }
+    }
+
+    /// Counts the task as running from now on.
+    pub(super) fn begin(&mut self) {
+        if !std::mem::replace(&mut self.is_running, true) {
+            self.activity.counts.lock().running += 1;
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let is_at_rest = {
+            let mut counts = self.activity.counts.lock();
+            counts.running -= usize::from(self.is_running);
+            counts.tasks -= 1;
+            // In the same step: a task that is submitted right after this must not hide the moment.
+            counts.rests = counts.rests.wrapping_add(usize::from(counts.tasks == 0));
+            counts.tasks == 0
+        };
+        if is_at_rest {
+            self.activity.rest.notify(usize::MAX);
+        }
+    }
+}
+
+impl Idle {
+    pub(super) fn new(activity: Arc<Activity>) -> Self {
+        Self { activity: Some(activity), before: None, listener: None }
+    }
+}
+
+impl Future for Idle {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let activity = this.activity.as_ref().expect("a future is not polled after it was ready");
+        let mut waker = None;
+        while !activity.has_rested(&mut this.before) {
+            match &mut this.listener {
+                // And asked again: a rest whose notification came before the listener is seen by its count.
+                None => this.listener = Some(activity.rest.listen()),
+                Some(listener) => {
+                    let waker = waker.get_or_insert_with(|| Quiet::waker(cx.waker()));
+                    ready!(Pin::new(listener).poll(&mut Context::from_waker(waker)));
+                    // A notification may be late, for a rest before the first poll: that one does not count.
+                    this.listener = None;
+                }
+            }
+        }
+        (this.activity, this.listener) = (None, None);
+        Poll::Ready(())
+    }
+}
+
+/// A waker whose panics are discarded: event-listener loses count of its listeners when one comes through.
+struct Quiet(Option<Waker>);
+
+impl Quiet {
+    fn waker(waker: &Waker) -> Waker {
+        Waker::from(Arc::new(Self(Some(waker.clone()))))
+    }
+}
+
+impl Wake for Quiet {
+    fn wake(self: Arc<Self>) {
+        let mut panics = Panics::default();
+        panics.catch(|| self.0.as_ref().expect("it is there until the drop").wake_by_ref());
+        panics.discard();
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        drop_quietly(self.0.take());
+    }
+}
+
+impl fmt::Debug for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Idle").field("waiting", &self.listener.is_some()).finish_non_exhaustive()
+    }
+}
