@@ -274,7 +274,7 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
 
     /// Submits a task without waiting; a full queue cancels its least urgent task for it, the newest among equals.
     ///
-    /// That may be this one: its handle resolves to [`TaskError::Cancelled`] then. Tasks whose submits wait are not
+    /// That may be this one: its handle resolves to [`TaskError::Cancelled`] then. Tasks of waiting submits are not
     /// compared and stay where they are.
     ///
     /// # Errors
@@ -409,7 +409,7 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
         RunOne::new(self.queue.clone())
     }
 
-    /// Cancels the tasks that are queued or whose submits wait, and returns how many those were.
+    /// Cancels all queued tasks and those of waiting submits, and returns their number.
     ///
     /// Their futures are dropped during the call; submits that wait resolve to handles that resolve to
     /// [`TaskError::Cancelled`]. Running tasks go on. It takes time in proportion to the number of tasks.
@@ -524,7 +524,7 @@ impl<P> TaskQueue<P> {
 
     /// Returns the number of tasks that have begun and not ended.
     ///
-    /// A task whose handle is ready may still be counted for a moment.
+    /// A task may be counted for a moment after its handle is ready.
     ///
     /// # Examples
     ///

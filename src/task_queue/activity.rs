@@ -112,7 +112,7 @@ impl Future for Idle {
         let mut waker = None;
         while !activity.has_rested(&mut this.before) {
             match &mut this.listener {
-                // And asked again: a rest whose notification came before the listener is seen by its count.
+                // And asked again: a rest that was notified before there was a listener shows in its count.
                 None => this.listener = Some(activity.rest.listen()),
                 Some(listener) => {
                     let waker = waker.get_or_insert_with(|| Quiet::waker(cx.waker()));
@@ -127,7 +127,7 @@ impl Future for Idle {
     }
 }
 
-/// A waker whose panics are discarded: event-listener loses count of its listeners when one comes through.
+/// A waker that discards its panics: event-listener would lose count of its listeners by one.
 struct Quiet(Option<Waker>);
 
 impl Quiet {

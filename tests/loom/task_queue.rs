@@ -1,12 +1,12 @@
 //! Models of `TaskQueue`: what becomes of a task, and who learns of it, whoever cancels, drops or waits.
 
 use loom::thread::{self, JoinHandle};
-use stanchion::{Run, TaskError, TaskHandle, TaskQueue, TrySubmitError, blocking};
+use stanchion::{Run, Semaphore, TaskError, TaskHandle, TaskQueue, TrySubmitError, blocking};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use crate::support::{Count, Data, Item, models, poll, poll_noop};
+use crate::support::{Count, Data, Item, models, observe, poll, poll_noop};
 
 models![
     2: result_reaches_the_handle,
@@ -27,7 +27,20 @@ models![
     2: two_workers_two_tasks,
     3: last_queue_dropped_racing_cancel,
     2: last_queue_dropped_racing_submit,
-    3: more_idlers_than_a_batch_holds,
+    3: idles_end_together_and_one_is_dropped,
+    2: looks_racing_worker,
+    2: looks_racing_close,
+    3: run_until_racing_submit_and_shutdown,
+    2: shutdown_passes_a_reservation_on,
+    2: cancel_all_racing_worker,
+    2: cancel_all_racing_parked_submit,
+    3: cancel_all_racing_submit_and_idle,
+    2: force_submit_racing_cancel,
+    2: force_submit_evicts_what_is_cancelled,
+    2: submit_given_up_racing_admission,
+    2: submit_given_up_racing_close,
+    2: close_racing_idle,
+    3: control_dropped_last,
 ];
 
 type Tasks = TaskQueue<u8>;
@@ -435,23 +448,249 @@ fn last_queue_dropped_racing_submit() {
     dropper.join().unwrap();
 }
 
-/// Four wait for the same moment and the batch holds two (under loom): the third sleeps, the fourth leaves meanwhile.
-/// Guards the refill in `settle`.
-fn more_idlers_than_a_batch_holds() {
+/// Guards that all listeners are notified, while one of them is dropped.
+fn idles_end_together_and_one_is_dropped() {
     let (tasks, trace) = (Tasks::unbounded(), Trace::new());
     let task = tasks.try_submit(1, trace.ready(7)).unwrap();
-    let mut idlers = [0, 1, 2, 3].map(|_| tasks.idle());
-    let counts = [0, 1].map(|_| Count::new());
-    for (idler, (_, waker)) in idlers.iter_mut().zip(&counts) {
-        assert!(poll(idler, waker).is_pending());
-    }
-    let [_first, _second, mut third, mut fourth] = idlers;
-    assert!(poll_noop(&mut third).is_pending() && poll_noop(&mut fourth).is_pending());
-    let sleeper = thread::spawn(|| blocking::wait(third));
-    let canceller = thread::spawn(|| drop(fourth));
+    let mut idles = [0, 1, 2].map(|_| tasks.idle());
+    let (count, waker) = Count::new();
+    assert!(poll(&mut idles[0], &waker).is_pending());
+    let [_first, mut second, mut third] = idles;
+    assert!(poll_noop(&mut second).is_pending() && poll_noop(&mut third).is_pending());
+    let sleeper = thread::spawn(|| blocking::wait(second));
+    let dropper = thread::spawn(|| drop(third));
     task.cancel();
     sleeper.join().unwrap();
+    dropper.join().unwrap();
+    assert_eq!(count.get(), 1);
+    assert_idle(&tasks);
+}
+
+/// Each look shows the queue before and after the steps of a worker.
+fn looks_racing_worker() {
+    let (tasks, trace) = (Tasks::unbounded(), Trace::new());
+    let task = tasks.try_submit(1, trace.ready(7)).unwrap();
+    let control = task.control();
+    let worker = spawn(&tasks, |tasks| drop(begun(&tasks)));
+    observe("len", tasks.len() == 0);
+    observe("running", tasks.running() == 1);
+    if observe("is_finished", task.is_finished()) {
+        assert!(trace.is_dropped() && control.is_finished());
+    }
+    worker.join().unwrap();
+    assert_eq!(result(task), Some(7));
+    assert_idle(&tasks);
+}
+
+/// Likewise of a close. Guards that refused tasks leave the counts with it.
+fn looks_racing_close() {
+    let (tasks, trace) = (Tasks::bounded(1), Trace::new());
+    let first = tasks.try_submit(1, trace.ready(1)).unwrap();
+    let mut second = tasks.submit(2, Trace::new().ready(2));
+    assert!(poll_noop(&mut second).is_pending());
+    let closer = spawn(&tasks, |tasks| tasks.close());
+    observe("waiting_submits", tasks.waiting_submits() == 0);
+    if observe("is_closed", tasks.is_closed()) {
+        assert_eq!(tasks.waiting_submits(), 0);
+    }
+    closer.join().unwrap();
+    first.cancel();
+    assert_idle(&tasks);
+    assert!(second.into_inner().is_some());
+    assert_idle(&tasks);
+}
+
+/// A task that comes while its worker is shut down runs, or waits for another worker.
+fn run_until_racing_submit_and_shutdown() {
+    let (tasks, trace) = (Tasks::unbounded(), Trace::new());
+    let stop = Arc::new(Semaphore::new(0));
+    let stopped = stop.clone().acquire_owned();
+    let worker = spawn(&tasks, |tasks| blocking::wait(tasks.run_until(stopped)));
+    let stopper = thread::spawn(move || stop.add_permits(1));
+    let task = tasks.try_submit(1, trace.ready(7)).unwrap();
+    stopper.join().unwrap();
+    worker.join().unwrap();
+    let ran = observe("run before the shutdown", task.is_finished());
+    assert_eq!(tasks.len(), usize::from(!ran));
+    tasks.close();
+    work(tasks.clone());
+    assert_eq!(result(task), Some(7));
+    assert_idle(&tasks);
+}
+
+/// A worker is shut down while a task is reserved for it: another one is woken for that. Guards the drop of the pop.
+fn shutdown_passes_a_reservation_on() {
+    let (tasks, trace) = (Tasks::unbounded(), Trace::new());
+    let stop = Arc::new(Semaphore::new(0));
+    let mut first = tasks.clone().run_until(stop.clone().acquire_owned());
+    assert!(poll_noop(&mut first).is_pending());
+    let (mut second, (count, waker)) = (tasks.clone().run(), Count::new());
+    assert!(poll(&mut second, &waker).is_pending());
+    stop.add_permits(1);
+    let worker = spawn(&tasks, move |tasks| {
+        observe("submitted before", tasks.len() == 1);
+        assert!(poll_noop(&mut first).is_ready());
+    });
+    let submitter = spawn(&tasks, move |tasks| tasks.try_submit(1, trace.ready(7)).unwrap());
+    worker.join().unwrap();
+    let task = submitter.join().unwrap();
+    assert_eq!(count.get(), 1);
+    assert!(poll_noop(&mut second).is_pending());
+    assert_eq!(result(task), Some(7));
+    assert_idle(&tasks);
+}
+
+/// A task is cancelled with all the others, or a worker has it: one of the two.
+fn cancel_all_racing_worker() {
+    let (tasks, trace) = (Tasks::unbounded(), Trace::new());
+    let task = tasks.try_submit(1, trace.ready(7)).unwrap();
+    tasks.close();
+    let worker = spawn(&tasks, work);
+    let canceller = spawn(&tasks, |tasks| tasks.cancel_all());
+    worker.join().unwrap();
+    let cancelled = observe("cancelled", canceller.join().unwrap() == 1);
+    assert_eq!((result(task).is_none(), trace.was_polled()), (cancelled, !cancelled));
+    assert!(trace.is_dropped());
+    assert_idle(&tasks);
+}
+
+/// A submit that parks while all is cancelled is cancelled as well, or finds room. Guards that it is woken.
+fn cancel_all_racing_parked_submit() {
+    let (tasks, trace) = (Tasks::bounded(1), Trace::new());
+    let first = tasks.try_submit(1, trace.ready(1)).unwrap();
+    let submitter = spawn(&tasks, |tasks| {
+        let trace = Trace::new();
+        (blocking::wait(tasks.submit(2, trace.ready(2))).unwrap(), trace)
+    });
+    let both = observe("both are cancelled", tasks.cancel_all() == 2);
+    let (second, trace) = submitter.join().unwrap();
+    assert_eq!((second.is_finished(), trace.is_dropped(), tasks.len()), (both, both, usize::from(!both)));
+    second.cancel();
+    assert_eq!([result(first), result(second)], [None, None]);
+    assert_idle(&tasks);
+}
+
+/// An idle ends when all is cancelled, and no task is lost from the counts.
+fn cancel_all_racing_submit_and_idle() {
+    let (tasks, trace) = (Tasks::unbounded(), Trace::new());
+    let first = tasks.try_submit(1, trace.ready(1)).unwrap();
+    let submitter = spawn(&tasks, |tasks| tasks.try_submit(2, Trace::new().ready(2)).unwrap());
+    let waiter = spawn(&tasks, move |tasks| {
+        let (count, waker) = Count::new();
+        let mut idle = tasks.idle();
+        let ended = poll(&mut idle, &waker).is_ready();
+        assert!(!ended || trace.is_dropped());
+        (count, idle, ended)
+    });
+    let both = observe("both are cancelled", tasks.cancel_all() == 2);
+    let second = submitter.join().unwrap();
+    let (count, mut idle, ended) = waiter.join().unwrap();
+    assert_eq!(second.is_finished(), both);
+    second.cancel();
+    if !observe("idle at once", ended) {
+        assert_eq!((count.get(), poll_noop(&mut idle)), (1, Poll::Ready(())));
+    }
+    assert_eq!([result(first), result(second)], [None, None]);
+    assert_idle(&tasks);
+}
+
+/// A task takes the room of one that is cancelled, or is itself the least urgent and is cancelled.
+fn force_submit_racing_cancel() {
+    let (tasks, trace) = (Tasks::bounded(1), Trace::new());
+    let urgent = tasks.try_submit(2, trace.ready(2)).unwrap();
+    let canceller = thread::spawn(move || {
+        urgent.cancel();
+        result(urgent)
+    });
+    let forced = tasks.force_submit(1, Trace::new().ready(1)).unwrap();
+    let evicted = observe("evicted", forced.is_finished());
+    assert_eq!(canceller.join().unwrap(), None);
+    assert!(trace.is_dropped() && !trace.was_polled());
+    assert_eq!(tasks.len(), usize::from(!evicted));
+    forced.cancel();
+    assert_eq!(result(forced), None);
+    assert_idle(&tasks);
+}
+
+/// A task that is cancelled and evicted at the same time is dropped once, and its handle learns of it.
+fn force_submit_evicts_what_is_cancelled() {
+    let (tasks, trace) = (Tasks::bounded(1), Trace::new());
+    let least = tasks.try_submit(1, trace.ready(1)).unwrap();
+    let canceller = thread::spawn(move || {
+        least.cancel();
+        assert_eq!(result(least), None);
+        assert!(trace.is_dropped() && !trace.was_polled());
+    });
+    let forced = tasks.force_submit(2, Trace::new().ready(2)).unwrap();
     canceller.join().unwrap();
-    assert_eq!(counts.map(|(count, _)| count.get()), [1, 1]);
+    assert_eq!((tasks.len(), forced.is_finished()), (1, false));
+    tasks.close();
+    work(tasks.clone());
+    assert_eq!(result(forced), Some(2));
+    assert_idle(&tasks);
+}
+
+/// A submit is given up while there comes room for its task: it has the task back, or the queue has it.
+fn submit_given_up_racing_admission() {
+    let (tasks, trace) = (Tasks::bounded(1), Trace::new());
+    let first = tasks.try_submit(1, Trace::new().ready(1)).unwrap();
+    let mut second = tasks.submit(2, trace.ready(2));
+    assert!(poll_noop(&mut second).is_pending());
+    let canceller = thread::spawn(move || first.cancel());
+    let back = second.into_inner();
+    canceller.join().unwrap();
+    let admitted = observe("admitted", back.is_none());
+    assert_eq!((tasks.len(), trace.is_dropped()), (usize::from(admitted), false));
+    drop(back);
+    tasks.close();
+    work(tasks.clone());
+    assert_eq!((trace.was_polled(), trace.is_dropped()), (admitted, true));
+    assert_idle(&tasks);
+}
+
+/// A submit is given up while it is refused: it has the task back, which leaves the counts once.
+fn submit_given_up_racing_close() {
+    let (tasks, trace) = (Tasks::bounded(1), Trace::new());
+    let first = tasks.try_submit(1, Trace::new().ready(1)).unwrap();
+    let mut second = tasks.submit(2, trace.ready(2));
+    assert!(poll_noop(&mut second).is_pending());
+    let closer = spawn(&tasks, |tasks| tasks.close());
+    let back = second.into_inner();
+    observe("closed before", tasks.is_closed());
+    closer.join().unwrap();
+    assert!(back.is_some() && !trace.is_dropped());
+    first.cancel();
+    assert_idle(&tasks);
+}
+
+/// The last counted task is refused by a close and not polled again. Guards the notification of `close`.
+fn close_racing_idle() {
+    let tasks = Tasks::bounded(1);
+    let first = tasks.try_submit(2, Trace::new().ready(1)).unwrap();
+    let mut second = tasks.submit(1, Trace::new().ready(2));
+    assert!(poll_noop(&mut second).is_pending());
+    let closer = spawn(&tasks, move |tasks| {
+        // Nothing is admitted in between, since it is closed.
+        tasks.close();
+        first.cancel();
+    });
+    let waiter = spawn(&tasks, |tasks| blocking::wait(tasks.idle()));
+    closer.join().unwrap();
+    waiter.join().unwrap();
+    assert!(second.into_inner().is_some());
+}
+
+/// A handle is dropped while its task ends and is cancelled through its control, which is dropped last.
+fn control_dropped_last() {
+    let (tasks, trace) = (Tasks::unbounded(), Trace::new());
+    let task = tasks.try_submit(1, trace.ready(7)).unwrap();
+    let control = task.control();
+    let worker = spawn(&tasks, |tasks| drop(begun(&tasks)));
+    let dropper = thread::spawn(|| drop(task));
+    control.cancel();
+    worker.join().unwrap();
+    dropper.join().unwrap();
+    observe("run before it was cancelled", trace.was_polled());
+    assert!(control.is_finished() && trace.is_dropped());
     assert_idle(&tasks);
 }

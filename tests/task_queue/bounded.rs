@@ -56,7 +56,7 @@ fn a_cancelled_task_makes_room() {
 }
 
 #[test]
-fn a_parked_task_that_runs_at_once_gives_a_handle_to_what_runs_or_is_over() {
+fn a_parked_task_may_run_before_its_submit_is_ready() {
     let queue = bounded(1);
     let gate = Gate::new();
     let queued = queue.try_submit(1, async { 1 }).unwrap();
@@ -75,7 +75,7 @@ fn a_parked_task_that_runs_at_once_gives_a_handle_to_what_runs_or_is_over() {
 }
 
 #[test]
-fn an_admitted_task_can_be_cancelled_and_moved_through_the_handle_of_its_submit() {
+fn handles_of_submits_cancel_and_move_admitted_tasks() {
     let queue = bounded(2);
     let log = Arc::new(Log::default());
     let task = |number: usize| {
@@ -98,7 +98,7 @@ fn an_admitted_task_can_be_cancelled_and_moved_through_the_handle_of_its_submit(
 }
 
 #[test]
-fn a_submit_that_is_dropped_while_it_is_parked_takes_its_task_out() {
+fn a_submit_dropped_while_parked_takes_its_task_out() {
     let queue = bounded(1);
     let (first, second, last) = (Gate::opened(), Gate::new(), Gate::opened());
     let handle = queue.try_submit(1, first.task(1)).unwrap();
@@ -115,7 +115,7 @@ fn a_submit_that_is_dropped_while_it_is_parked_takes_its_task_out() {
 }
 
 #[test]
-fn a_submit_that_is_dropped_while_it_is_parked_may_be_the_last_that_idle_waits_for() {
+fn idle_may_wait_for_a_parked_submit_to_be_dropped() {
     // The one before it is taken, and its worker stays in the middle of that: by the time it ends, nothing is parked.
     let queue = bounded(1);
     let (running, queued, parked_one) = (Gate::new(), Gate::new(), Gate::new());
@@ -135,7 +135,7 @@ fn a_submit_that_is_dropped_while_it_is_parked_may_be_the_last_that_idle_waits_f
 }
 
 #[test]
-fn a_submit_that_is_dropped_when_its_task_was_admitted_leaves_it_there() {
+fn a_submit_dropped_after_admission_leaves_its_task_queued() {
     let queue = bounded(1);
     let gate = Gate::opened();
     let handle = queue.try_submit(1, async {}).unwrap();
@@ -164,7 +164,7 @@ fn a_submit_that_is_dropped_while_its_task_runs_detaches_it() {
 }
 
 #[test]
-fn many_that_are_parked_are_admitted_one_by_one_in_order_and_refused_together() {
+fn parked_tasks_are_admitted_in_order_and_refused_together() {
     const PARKED: usize = 50;
     let queue = bounded(1);
     let mut admitted = queue.try_submit(1, async {}).unwrap();
@@ -182,7 +182,7 @@ fn many_that_are_parked_are_admitted_one_by_one_in_order_and_refused_together() 
 }
 
 #[test]
-fn a_submit_that_is_dropped_when_its_task_is_over_drops_the_result_once() {
+fn a_submit_dropped_after_its_task_drops_the_result_once() {
     let queue = bounded(1);
     let (drops, gate) = (Arc::new(AtomicUsize::new(0)), Gate::opened());
     drop(queue.try_submit(1, async {}).unwrap());
@@ -257,7 +257,7 @@ fn a_task_admitted_before_the_close_runs() {
 }
 
 #[test]
-fn a_parked_task_that_panics_when_it_is_dropped_panics_where_it_is() {
+fn a_parked_task_that_panics_in_its_drop_panics_in_place() {
     let queue = bounded(1);
     drop(queue.try_submit(1, async {}).unwrap());
     let leaves = parked(&queue, 1, panics_when_dropped("dropped"));

@@ -20,7 +20,7 @@ fn a_queued_task_is_dropped_within_its_cancel() {
 }
 
 #[test]
-fn a_running_task_is_dropped_at_the_next_poll_of_its_worker_instead_of_being_polled() {
+fn a_cancelled_running_task_is_dropped_instead_of_polled() {
     let queue = unbounded();
     let (gate, next) = (Gate::new(), Gate::opened());
     let mut handle = Driven::new(queue.try_submit(2, gate.task(())).unwrap());
@@ -75,7 +75,7 @@ fn cancelling_twice_is_cancelling_once() {
 }
 
 #[test]
-fn the_handle_of_a_task_that_is_over_has_no_power_over_those_that_come_after_it() {
+fn a_stale_handle_never_touches_another_task() {
     let queue = unbounded();
     let mut worker = worker(&queue);
     let mut old = Vec::new();
@@ -118,7 +118,7 @@ fn a_cancelled_handle_that_is_dropped_still_cancels() {
 }
 
 #[test]
-fn a_task_that_was_taken_and_not_polled_yet_is_never_polled_when_it_is_cancelled() {
+fn a_popped_task_that_is_cancelled_is_never_polled() {
     // A pop admits a parked task, whose submit is woken: some time between the pop and the end of the worker's poll.
     let queue = bounded(1);
     let gate = Gate::new();
@@ -174,7 +174,7 @@ fn a_task_may_be_cancelled_while_it_is_polled_on_another_thread() {
 }
 
 #[test]
-fn a_task_that_finishes_in_the_poll_in_which_it_is_cancelled_has_finished() {
+fn a_task_that_ends_in_the_poll_of_its_cancel_has_finished() {
     let queue = unbounded();
     let own: Arc<OnceLock<Handle<u32>>> = Arc::default();
     let mine = own.clone();
@@ -249,7 +249,7 @@ fn cancels_from_other_threads_settle_every_handle_once() {
 }
 
 #[test]
-fn workers_that_are_dropped_while_tasks_are_cancelled_on_other_threads_settle_every_handle() {
+fn workers_dropped_amid_cancels_settle_every_handle() {
     const ROUNDS: usize = 300;
     let queue = unbounded();
     let mut random = StdRng::seed_from_u64(4);
@@ -292,7 +292,7 @@ fn workers_that_are_dropped_while_tasks_are_cancelled_on_other_threads_settle_ev
 }
 
 #[test]
-fn a_queue_that_is_dropped_while_tasks_are_cancelled_on_other_threads_settles_every_handle() {
+fn a_queue_dropped_amid_cancels_settles_every_handle() {
     const ROUNDS: usize = 300;
     for round in 0..ROUNDS {
         let queue = unbounded();

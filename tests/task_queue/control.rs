@@ -76,7 +76,7 @@ fn a_detached_task_is_cancelled_by_its_control() {
 }
 
 #[test]
-fn a_control_knows_a_finished_task_before_and_after_its_collection() {
+fn a_control_knows_that_a_collected_task_has_finished() {
     let queue = unbounded();
     let handle = queue.try_submit(1, async { 7 }).unwrap();
     let control = handle.control();

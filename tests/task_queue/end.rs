@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn the_queued_are_cancelled_when_the_queue_and_its_workers_are_gone() {
+fn queued_tasks_are_cancelled_with_queue_and_workers() {
     let queue = unbounded();
     let gates = [(); 3].map(|()| Gate::new());
     let handles = gates.each_ref().map(|gate| queue.try_submit(1, gate.task(())).unwrap());
@@ -38,7 +38,7 @@ fn a_worker_that_never_began_keeps_the_queue_while_it_is_there() {
 }
 
 #[test]
-fn a_worker_that_has_ended_or_waits_lets_go_of_the_queue_when_it_is_dropped() {
+fn a_worker_that_ended_or_was_dropped_keeps_no_queue() {
     let queue = unbounded();
     let waiting = waiting_worker(&queue);
     let handle = queue.try_submit(1, pending::<()>()).unwrap();
@@ -64,7 +64,7 @@ fn handles_and_idles_do_not_keep_the_queue() {
 }
 
 #[test]
-fn the_last_worker_takes_the_queued_with_it_when_it_is_dropped_in_mid_task() {
+fn the_last_worker_dropped_in_mid_task_drops_the_queue() {
     let queue = unbounded();
     let (running, queued) = (Gate::new(), Gate::new());
     let handles = [&running, &queued].map(|gate| queue.try_submit(1, gate.task(())).unwrap());
@@ -101,7 +101,7 @@ fn a_task_may_hold_the_last_handle_to_its_queue() {
 }
 
 #[test]
-fn a_task_may_drop_the_last_handle_to_its_queue_and_its_worker_goes_on() {
+fn a_task_may_drop_the_last_handle_and_its_worker_goes_on() {
     let queue = unbounded();
     let keeper = queue.clone();
     let first = queue.try_submit(2, async move { drop(keeper) }).unwrap();

@@ -171,7 +171,7 @@ fn the_order_of_running_is_the_same_on_every_executor() {
 }
 
 #[test]
-fn an_aborted_worker_of_a_runtime_cancels_its_task_and_the_others_go_on() {
+fn an_aborted_worker_cancels_its_task_only() {
     let queue = unbounded();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     runtime.block_on(async {

@@ -184,7 +184,7 @@ fn a_future_and_its_result_are_dropped_once_in_every_order() {
 }
 
 #[test]
-fn a_handle_that_is_dropped_while_its_task_ends_on_another_thread_drops_the_result_once() {
+fn a_handle_dropped_as_its_task_ends_drops_the_result_once() {
     const ROUNDS: usize = 1_000;
     let queue = unbounded();
     let workers = [(); 2].map(|()| queue.clone().run()).map(|run| thread::spawn(|| blocking::wait(run)));

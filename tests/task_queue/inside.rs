@@ -100,7 +100,7 @@ fn a_task_may_wait_for_another_of_whatever_end() {
 }
 
 #[test]
-fn a_task_that_waits_for_one_behind_it_is_freed_by_a_second_worker() {
+fn a_second_worker_frees_a_task_that_awaits_one_behind_it() {
     let queue = unbounded();
     let inner = queue.try_submit(1, async { 7 }).unwrap();
     let outer = queue.try_submit(2, inner).unwrap();

@@ -60,7 +60,7 @@ fn a_failed_task_shows_the_message_of_its_panic() {
 }
 
 #[test]
-fn a_queued_task_that_panics_when_it_is_cancelled_fails_its_handle() {
+fn a_queued_task_that_panics_in_its_drop_fails_its_handle() {
     let queue = unbounded();
     let handle = queue.try_submit(2, panics_when_dropped("dropped")).unwrap();
     let after = queue.try_submit(1, async { 7 }).unwrap();
@@ -72,7 +72,7 @@ fn a_queued_task_that_panics_when_it_is_cancelled_fails_its_handle() {
 }
 
 #[test]
-fn a_running_task_that_panics_when_it_is_cancelled_fails_its_handle() {
+fn a_running_task_that_panics_in_its_drop_fails_its_handle() {
     let queue = unbounded();
     let handle = queue.try_submit(2, panics_when_dropped("dropped")).unwrap();
     let after = queue.try_submit(1, async { 7 }).unwrap();
@@ -86,7 +86,7 @@ fn a_running_task_that_panics_when_it_is_cancelled_fails_its_handle() {
 }
 
 #[test]
-fn a_finished_task_that_panics_when_it_is_dropped_fails_its_handle() {
+fn a_finished_task_that_panics_in_its_drop_fails_its_handle() {
     let queue = unbounded();
     let drops = Arc::new(AtomicUsize::new(0));
     let mut token = Some(Token::new(&drops));
@@ -100,7 +100,7 @@ fn a_finished_task_that_panics_when_it_is_dropped_fails_its_handle() {
 }
 
 #[test]
-fn a_worker_that_is_dropped_with_a_task_that_panics_then_fails_its_handle() {
+fn a_task_that_panics_as_its_worker_is_dropped_fails_its_handle() {
     let queue = unbounded();
     let handle = queue.try_submit(2, panics_when_dropped("dropped")).unwrap();
     let mut idle = Driven::new(queue.idle());
@@ -112,8 +112,8 @@ fn a_worker_that_is_dropped_with_a_task_that_panics_then_fails_its_handle() {
 }
 
 #[test]
-fn a_task_that_panics_when_polled_and_when_dropped_fails_its_handle() {
-    survives("panics::a_task_that_panics_when_polled_and_when_dropped_fails_its_handle", || {
+fn a_task_that_panics_twice_fails_its_handle_once() {
+    survives("panics::a_task_that_panics_twice_fails_its_handle_once", || {
         let queue = unbounded();
         let polled = |_: &mut Context<'_>| -> Poll<()> { resume_unwind(Box::new("polled")) };
         // Only one of the payloads can be handed on; the drop of the other one is foreign code, too.
@@ -127,8 +127,8 @@ fn a_task_that_panics_when_polled_and_when_dropped_fails_its_handle() {
 }
 
 #[test]
-fn a_finished_task_and_its_result_that_panic_when_dropped_end_nobody() {
-    survives("panics::a_finished_task_and_its_result_that_panic_when_dropped_end_nobody", || {
+fn a_task_and_its_result_that_panic_when_dropped_end_no_worker() {
+    survives("panics::a_task_and_its_result_that_panic_when_dropped_end_no_worker", || {
         for detached in [false, true] {
             let queue = unbounded();
             let mut token = Some(Token::on_drop(|| resume_unwind(Box::new("result"))));
@@ -173,8 +173,8 @@ fn a_result_that_panics_when_its_handle_is_dropped_panics_there() {
 }
 
 #[test]
-fn the_payload_of_a_detached_task_that_panics_when_dropped_spares_the_worker() {
-    survives("panics::the_payload_of_a_detached_task_that_panics_when_dropped_spares_the_worker", || {
+fn a_payload_that_panics_when_dropped_spares_the_worker() {
+    survives("panics::a_payload_that_panics_when_dropped_spares_the_worker", || {
         let queue = unbounded();
         let payload = || -> Box<Token> { Box::new(Token::on_drop(|| resume_unwind(Box::new("payload")))) };
         drop(queue.try_submit(4, async move { resume_unwind(payload()) }).unwrap());
@@ -193,7 +193,7 @@ fn the_payload_of_a_detached_task_that_panics_when_dropped_spares_the_worker() {
 }
 
 #[test]
-fn the_waker_of_a_handle_that_panics_when_woken_spares_the_worker() {
+fn a_handle_waker_that_panics_when_woken_spares_the_worker() {
     let queue = unbounded();
     let mut finishes = queue.try_submit(4, async { 7 }).unwrap();
     let mut panics = queue.try_submit(3, async { resume_unwind(Box::new("task")) }).unwrap();
@@ -217,7 +217,7 @@ fn the_waker_of_a_handle_that_panics_when_woken_spares_the_worker() {
 }
 
 #[test]
-fn the_waker_of_who_waits_for_the_end_that_panics_when_woken_spares_the_worker() {
+fn an_idle_waker_that_panics_when_woken_spares_the_worker() {
     let queue = unbounded();
     let waker = Hostile::new().on_wake(|| resume_unwind(Box::new("waker"))).waker();
     let mut worker = worker(&queue);
@@ -258,7 +258,7 @@ fn a_waker_of_an_idle_that_panics_costs_the_others_nothing() {
 }
 
 #[test]
-fn the_waker_of_a_handle_that_panics_when_its_queued_task_is_cancelled_loses_nothing() {
+fn a_handle_waker_that_panics_in_a_cancel_loses_nothing() {
     let queue = unbounded();
     let gate = Gate::new();
     let mut handle = queue.try_submit(2, gate.task(())).unwrap();
@@ -273,7 +273,7 @@ fn the_waker_of_a_handle_that_panics_when_its_queued_task_is_cancelled_loses_not
 }
 
 #[test]
-fn the_waker_of_a_handle_that_panics_when_a_worker_is_dropped_loses_nothing() {
+fn a_handle_waker_that_panics_in_a_worker_drop_loses_nothing() {
     let queue = unbounded();
     let gate = Gate::new();
     let mut handle = queue.try_submit(2, gate.task(())).unwrap();
@@ -290,7 +290,7 @@ fn the_waker_of_a_handle_that_panics_when_a_worker_is_dropped_loses_nothing() {
 }
 
 #[test]
-fn the_waker_of_a_handle_that_panics_when_cloned_or_dropped_spares_the_task() {
+fn a_handle_waker_that_panics_when_cloned_spares_the_task() {
     let queue = unbounded();
     let mut handle = queue.try_submit(1, async { 7 }).unwrap();
     let clone = Hostile::new().on_clone(|| panic!("cloned")).waker();
@@ -408,7 +408,7 @@ fn a_priority_that_panics_when_dropped_spares_the_worker() {
 }
 
 #[test]
-fn a_priority_that_panics_when_its_task_is_cancelled_loses_nothing() {
+fn a_priority_that_panics_in_a_cancel_loses_nothing() {
     let queue = TaskQueue::<Urgency>::unbounded();
     let gate = Gate::new();
     let urgency = Urgency::on_drop(3, || resume_unwind(Box::new("priority")));
@@ -423,7 +423,7 @@ fn a_priority_that_panics_when_its_task_is_cancelled_loses_nothing() {
 }
 
 #[test]
-fn a_priority_that_panics_when_it_is_replaced_or_refused_loses_nothing() {
+fn a_priority_that_panics_when_replaced_loses_nothing() {
     let panicking = |level| Urgency::on_drop(level, || panic!("priority"));
     let queue = TaskQueue::<Urgency>::bounded(2);
     let log = Arc::new(Log::default());
@@ -469,7 +469,7 @@ fn a_comparison_that_panics_changes_nothing() {
 }
 
 #[test]
-fn a_comparison_that_panics_when_a_parked_task_is_admitted_loses_nothing() {
+fn a_comparison_that_panics_in_an_admission_loses_nothing() {
     let queue = TaskQueue::<Urgency>::bounded(1);
     let log = Arc::new(Log::default());
     let armed = Arc::new(AtomicBool::new(false));
@@ -501,8 +501,8 @@ fn a_comparison_that_panics_when_a_parked_task_is_admitted_loses_nothing() {
 }
 
 #[test]
-fn queued_tasks_that_panic_when_the_queue_goes_fail_their_handles_and_spare_the_others() {
-    survives("panics::queued_tasks_that_panic_when_the_queue_goes_fail_their_handles_and_spare_the_others", || {
+fn tasks_that_panic_as_the_queue_goes_spare_the_others() {
+    survives("panics::tasks_that_panic_as_the_queue_goes_spare_the_others", || {
         let queue = unbounded();
         let gates = [Gate::new(), Gate::new()];
         let handles = [
@@ -524,8 +524,8 @@ fn queued_tasks_that_panic_when_the_queue_goes_fail_their_handles_and_spare_the_
 }
 
 #[test]
-fn wakers_of_handles_that_panic_when_the_queue_goes_spare_the_others() {
-    survives("panics::wakers_of_handles_that_panic_when_the_queue_goes_spare_the_others", || {
+fn handle_wakers_that_panic_as_the_queue_goes_spare_the_others() {
+    survives("panics::handle_wakers_that_panic_as_the_queue_goes_spare_the_others", || {
         let queue = unbounded();
         let waker = Hostile::new().on_wake(|| resume_unwind(Box::new("waker"))).waker();
         let mut handles = [(); 4].map(|()| queue.try_submit(1, pending::<()>()).unwrap());

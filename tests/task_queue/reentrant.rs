@@ -58,7 +58,7 @@ fn the_drop_of_a_result_may_call_everything_wherever_it_happens() {
 }
 
 #[test]
-fn the_waker_of_a_handle_may_call_everything_wherever_it_is_woken() {
+fn the_waker_of_a_handle_may_call_everything_when_woken() {
     for finishes in [true, false] {
         let queue = unbounded();
         let intruder = Intruder::of(&queue);
@@ -74,7 +74,7 @@ fn the_waker_of_a_handle_may_call_everything_wherever_it_is_woken() {
 }
 
 #[test]
-fn the_waker_of_a_handle_may_call_everything_when_it_is_cloned_and_dropped() {
+fn the_waker_of_a_handle_may_call_everything_when_cloned() {
     let queue = unbounded();
     let intruder = Intruder::of(&queue);
     let waker = Hostile::new().on_clone(intruder.hook()).on_drop(intruder.hook()).waker();
@@ -90,7 +90,7 @@ fn the_waker_of_a_handle_may_call_everything_when_it_is_cloned_and_dropped() {
 }
 
 #[test]
-fn the_waker_of_a_handle_may_let_its_task_end_while_it_is_cloned() {
+fn the_task_may_end_while_the_waker_of_its_handle_is_cloned() {
     let queue = unbounded();
     let mut handle = queue.try_submit(1, async { 7 }).unwrap();
     let (runner, wakes) = (StdMutex::new(worker(&queue)), Arc::new(Counter::default()));
@@ -295,7 +295,7 @@ fn the_waker_of_a_worker_may_ask_the_handle_of_its_task() {
 }
 
 #[test]
-fn the_waker_of_a_handle_may_let_its_task_end_while_it_is_dropped() {
+fn the_task_may_end_while_the_waker_of_its_handle_is_dropped() {
     for replaced in [true, false] {
         let queue = unbounded();
         let mut handle = queue.try_submit(1, async { 7 }).unwrap();
@@ -334,7 +334,7 @@ fn the_waker_of_an_idle_may_submit_and_look_around() {
 }
 
 #[test]
-fn a_clone_in_vain_that_panics_when_dropped_does_not_cost_the_result() {
+fn an_unused_clone_that_panics_when_dropped_costs_no_result() {
     let queue = unbounded();
     let mut handle = queue.try_submit(1, async { 7 }).unwrap();
     let runner = StdMutex::new(worker(&queue));
@@ -350,8 +350,8 @@ fn a_clone_in_vain_that_panics_when_dropped_does_not_cost_the_result() {
 }
 
 #[test]
-fn wakers_that_panic_when_a_handle_and_an_idle_leave_in_an_unwinding_do_not_abort() {
-    survives("reentrant::wakers_that_panic_when_a_handle_and_an_idle_leave_in_an_unwinding_do_not_abort", || {
+fn wakers_that_panic_when_dropped_in_an_unwinding_do_not_abort() {
+    survives("reentrant::wakers_that_panic_when_dropped_in_an_unwinding_do_not_abort", || {
         let queue = unbounded();
         let drops = Arc::new(Counter::default());
         let message = panic_of(|| {
@@ -373,7 +373,7 @@ fn wakers_that_panic_when_a_handle_and_an_idle_leave_in_an_unwinding_do_not_abor
 }
 
 #[test]
-fn a_waker_that_a_worker_has_no_use_for_and_that_panics_when_dropped_costs_no_task() {
+fn an_unused_worker_waker_that_panics_costs_no_task() {
     let queue = unbounded();
     let drops = Arc::new(Counter::default());
     let panics_when_dropped = || {

@@ -50,7 +50,7 @@ fn a_task_is_not_polled_before_a_worker_comes_to_it() {
 }
 
 #[test]
-fn tasks_run_by_priority_and_equals_in_the_order_of_their_submits() {
+fn tasks_run_by_priority_and_equals_in_submission_order() {
     const TASKS: usize = 500;
     let mut random = StdRng::seed_from_u64(1);
     let queue = unbounded();
@@ -113,7 +113,7 @@ fn set_priority_is_for_queued_tasks_only() {
 }
 
 #[test]
-fn a_worker_takes_what_is_most_urgent_when_it_runs_not_when_it_is_woken() {
+fn a_worker_takes_the_task_most_urgent_when_it_is_polled() {
     let queue = unbounded();
     let log = Arc::new(Log::default());
     let mut worker = waiting_worker(&queue);
@@ -150,7 +150,7 @@ fn a_worker_runs_one_task_at_a_time_and_many_workers_as_many() {
 }
 
 #[test]
-fn the_task_of_a_worker_that_was_moved_to_another_executor_is_woken_there() {
+fn a_task_is_woken_where_its_worker_was_moved_to() {
     let queue = unbounded();
     let gate = Gate::new();
     let handle = queue.try_submit(1, gate.task(7)).unwrap();
@@ -165,7 +165,7 @@ fn the_task_of_a_worker_that_was_moved_to_another_executor_is_woken_there() {
 }
 
 #[test]
-fn a_running_task_is_cancelled_through_the_latest_waker_of_its_worker() {
+fn a_cancel_wakes_the_latest_waker_of_the_worker() {
     let queue = unbounded();
     let handle = queue.try_submit(1, pending::<()>()).unwrap();
     let mut run = Box::pin(queue.clone().run());
@@ -253,7 +253,7 @@ fn a_worker_lets_others_run_after_128_tasks() {
 }
 
 #[test]
-fn a_worker_that_let_others_run_goes_on_though_it_is_the_only_one_and_the_queue_is_closed() {
+fn a_worker_that_yielded_goes_on_though_the_queue_is_closed() {
     const TASKS: usize = 129;
     let queue = unbounded();
     let handles: Vec<_> = (0..TASKS).map(|number| queue.try_submit(1, async move { number }).unwrap()).collect();

@@ -61,7 +61,7 @@ fn a_queued_task_that_holds_its_own_queue_is_not_leaked() {
 }
 
 #[test]
-fn detached_tasks_of_a_closed_queue_are_cancelled_and_it_is_idle() {
+fn cancel_all_of_detached_tasks_makes_a_closed_queue_idle() {
     let queue = unbounded();
     (0..3).for_each(|_| queue.try_submit(1, async {}).unwrap().detach());
     queue.close();
@@ -201,7 +201,7 @@ fn worker_until(queue: &Queue, gate: &Arc<Gate>) -> Driven<RunUntil<impl Future<
 }
 
 #[test]
-fn a_worker_that_is_shut_down_finishes_its_task_and_takes_no_other() {
+fn a_worker_shut_down_finishes_its_task_and_takes_no_other() {
     let queue = unbounded();
     let (stop, gate) = (Gate::new(), Gate::new());
     let running = queue.try_submit(2, gate.task(7)).unwrap();
@@ -231,7 +231,7 @@ fn a_shutdown_is_asked_before_each_task() {
 }
 
 #[test]
-fn a_shutdown_wakes_a_waiting_worker_and_its_task_goes_to_another() {
+fn a_shutdown_passes_the_task_of_a_woken_worker_on() {
     let queue = unbounded();
     let stop = Gate::new();
     let mut first = worker_until(&queue, &stop);

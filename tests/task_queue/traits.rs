@@ -24,7 +24,7 @@ fn everything_can_be_shown_whatever_it_holds() {
 }
 
 #[test]
-fn a_task_may_show_everything_while_it_runs_and_while_it_is_dropped() {
+fn a_task_may_show_everything_while_it_runs_or_is_dropped() {
     let queue = unbounded();
     let own: Arc<OnceLock<Handle<()>>> = Arc::default();
     let shown = Arc::new(Counter::default());

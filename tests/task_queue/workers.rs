@@ -25,7 +25,7 @@ fn a_worker_ends_when_the_queue_is_closed_and_drained() {
 }
 
 #[test]
-fn a_worker_does_not_end_while_a_task_of_a_closed_queue_may_still_come_to_it() {
+fn a_worker_of_a_closed_queue_waits_for_reserved_tasks() {
     let queue = unbounded();
     let first = waiting_worker(&queue);
     let mut second = waiting_worker(&queue);
@@ -39,7 +39,7 @@ fn a_worker_does_not_end_while_a_task_of_a_closed_queue_may_still_come_to_it() {
 }
 
 #[test]
-fn a_worker_ends_when_another_takes_the_last_task_of_a_closed_queue() {
+fn a_worker_ends_when_another_takes_the_last_closed_task() {
     let queue = unbounded();
     let gate = Gate::new();
     let mut first = waiting_worker(&queue);
@@ -54,7 +54,7 @@ fn a_worker_ends_when_another_takes_the_last_task_of_a_closed_queue() {
 }
 
 #[test]
-fn a_worker_ends_when_the_last_task_of_a_closed_queue_is_cancelled() {
+fn a_worker_ends_when_the_last_closed_task_is_cancelled() {
     let queue = unbounded();
     let first = waiting_worker(&queue);
     let mut second = waiting_worker(&queue);
@@ -67,7 +67,7 @@ fn a_worker_ends_when_the_last_task_of_a_closed_queue_is_cancelled() {
 }
 
 #[test]
-fn the_tasks_of_a_closed_queue_can_still_be_cancelled_and_reordered() {
+fn tasks_of_a_closed_queue_can_be_cancelled_and_reordered() {
     let queue = unbounded();
     let log = Arc::new(Log::default());
     let handles = [0, 1, 2].map(|number| {
@@ -101,7 +101,7 @@ fn a_worker_that_is_dropped_while_it_waits_loses_no_task() {
 }
 
 #[test]
-fn a_worker_that_is_dropped_when_a_task_has_come_for_it_loses_no_task() {
+fn a_worker_dropped_with_a_reservation_loses_no_task() {
     let queue = unbounded();
     let mut workers = vec![waiting_worker(&queue), waiting_worker(&queue), waiting_worker(&queue)];
     let handle = queue.try_submit(1, async { 7 }).unwrap();

@@ -6,6 +6,10 @@
 mod loom {}
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../src/guide/tasks.md")]
+mod tasks {}
+
+#[cfg(doctest)]
 #[doc = include_str!("../../../src/guide/tokio.md")]
 mod from_tokio {}
 
