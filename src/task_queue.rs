@@ -255,6 +255,7 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
     /// assert_eq!((priority, future.await), (2, 7));
     /// # });
     /// ```
+    #[expect(clippy::type_complexity)] // plain to read, and a name for it would only have to be looked up
     pub fn try_submit<F>(
         &self,
         priority: P,
@@ -296,6 +297,7 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
     /// assert_eq!(paying.await.unwrap(), "paying");
     /// # });
     /// ```
+    #[expect(clippy::type_complexity)] // plain to read, and a name for it would only have to be looked up
     pub fn force_submit<F>(&self, priority: P, future: F) -> Result<TaskHandle<P, F::Output>, Closed<Refused<P, F>>>
     where
         F: Future + Send + 'static,
