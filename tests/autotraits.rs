@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
-use std::future::pending;
+use std::future::{Ready, pending};
 use std::marker::{PhantomData, PhantomPinned};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
@@ -15,11 +15,12 @@ use std::time::Instant;
 
 use stanchion::blocking::{self, Elapsed};
 use stanchion::{
-    Acquire, AcquireError, AcquireOwned, Cause, Closed, Fixed, Get, GetError, GetOwned, Key, Lock, LockOwned, LruCache,
-    LruCacheBuilder, Manager, MappedMutexGuard, Metrics, Mutex, MutexGuard, Object, Order, OwnedMappedMutexGuard,
-    OwnedMutexGuard, OwnedObject, OwnedSemaphorePermit, Panic, Pool, PoolBuilder, PoolClosed, Pop, PopMany,
-    PriorityQueue, Push, Semaphore, SemaphorePermit, Stats, Status, TaskError, TaskHandle, TaskQueue, TryAcquireError,
-    TryLockError, TryPopError, TryPushError,
+    Acquire, AcquireError, AcquireOwned, Cause, Closed, Fixed, Get, GetError, GetOwned, Idle, Key, Lock, LockOwned,
+    LruCache, LruCacheBuilder, Manager, MappedMutexGuard, Metrics, Mutex, MutexGuard, Object, Order,
+    OwnedMappedMutexGuard, OwnedMutexGuard, OwnedObject, OwnedSemaphorePermit, Panic, Pool, PoolBuilder, PoolClosed,
+    Pop, PopMany, PriorityQueue, Push, Refused, Run, RunOne, RunUntil, Semaphore, SemaphorePermit, Stats, Status,
+    Submit, TaskControl, TaskError, TaskHandle, TaskQueue, TryAcquireError, TryLockError, TryPopError, TryPushError,
+    WeakTaskQueue,
 };
 
 /// Whether a type implements a trait: the inherent constant is found first, if its bound holds.
@@ -135,13 +136,30 @@ fn every_error_converts_with_a_question_mark() {
 }
 
 #[test]
-fn everything_of_a_task_queue_is_sent_and_shared_if_priorities_are_sent() {
-    assert_eq!([send_sync!(TaskError), send_sync!(Panic)], [BOTH; 2]);
-    assert_eq!(by_value!(TaskQueue), [BOTH, BOTH, NEITHER, NEITHER]);
+fn a_task_queue_needs_only_what_may_be_sent() {
+    assert_eq!([send_sync!(TaskError), send_sync!(Panic), send_sync!(Idle)], [BOTH; 3]);
+    let shared = [by_value!(TaskQueue), by_value!(WeakTaskQueue), by_value!(TaskControl)];
+    assert_eq!(shared, [[BOTH, BOTH, NEITHER, NEITHER]; 3]);
     type Task<P> = TaskHandle<P, Both>;
-    assert_eq!(by_value!(Task), [BOTH, BOTH, NEITHER, NEITHER]);
     type Handle<R> = TaskHandle<Both, R>;
-    assert_eq!(by_value!(Handle), [BOTH, BOTH, NEITHER, NEITHER]);
+    assert_eq!([by_value!(Task), by_value!(Handle)], [[BOTH, BOTH, NEITHER, NEITHER]; 2]);
+    // Futures are seldom `Sync`, and errors have to be.
+    type OfPriority<P> = Refused<P, Both>;
+    type OfFuture<F> = Refused<Both, F>;
+    assert_eq!([by_value!(OfPriority), by_value!(OfFuture)], [[BOTH, BOTH, NEITHER, NEITHER]; 2]);
+}
+
+#[test]
+fn workers_and_submits_may_be_sent_if_what_they_hold_may() {
+    assert_eq!(send_sync!(Run), SEND);
+    assert_eq!([by_value!(RunUntil), by_value!(RunOne)], [[SEND, SEND, NEITHER, NEITHER]; 2]);
+    type OfPriority<P> = Submit<P, Ready<Both>>;
+    type OfFuture<R> = Submit<Both, Ready<R>>;
+    assert_eq!([by_value!(OfPriority), by_value!(OfFuture)], [[SEND, SEND, NEITHER, NEITHER]; 2]);
+    assert!(implements!(Run: Unpin) && implements!(Idle: Unpin) && implements!(RunOne<u8>: Unpin));
+    assert!(implements!(RunUntil<u8>: Unpin) && !implements!(RunUntil<PhantomPinned>: Unpin));
+    assert!(implements!(Submit<PhantomPinned, Ready<PhantomPinned>>: Unpin), "a task moves into the queue anyway");
+    assert!(implements!(TaskHandle<u8, PhantomPinned>: Unpin));
 }
 
 /// A priority that may be shared and not sent.

@@ -178,13 +178,8 @@ const TOO_LONG: &[&str] = &["src/lru_cache.rs", "src/pool.rs", "src/priority_que
 const MAX_NAME: usize = 60;
 
 /// Tests that still have to be renamed.
-const LONG_NAMES: &[&str] = &[
-    "tests/autotraits.rs",
-    "tests/lru_cache/",
-    "tests/model/lru_cache.rs",
-    "tests/pool/",
-    "tests/priority_queue/",
-];
+const LONG_NAMES: &[&str] =
+    &["tests/autotraits.rs", "tests/lru_cache/", "tests/model/lru_cache.rs", "tests/pool/", "tests/priority_queue/"];
 
 /// Fails if a file breaks a rule without being one of its exceptions, or if an exception has become needless.
 ///

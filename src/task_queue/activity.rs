@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::mem::{replace, take};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker, ready};
@@ -23,6 +24,8 @@ struct Counts {
     running: usize,
     /// Moments without tasks so far, the first one apart. An `Idle` tells by it that one has passed since its first poll.
     rests: usize,
+    /// An `Idle` may be listening: it says so after it has begun to, and asks for a rest in the same step.
+    is_awaited: bool,
 }
 
 /// Counts a task for as long as it lives.
@@ -62,8 +65,10 @@ impl Activity {
 
     /// Returns `true` if there is no task, or was none at some moment since the call that set `before`.
     fn has_rested(&self, before: &mut Option<usize>) -> bool {
-        let counts = self.counts.lock();
-        counts.tasks == 0 || *before.get_or_insert(counts.rests) != counts.rests
+        let mut counts = self.counts.lock();
+        let has_rested = counts.tasks == 0 || *before.get_or_insert(counts.rests) != counts.rests;
+        counts.is_awaited |= !has_rested;
+        has_rested
     }
 }
 
@@ -75,7 +80,7 @@ impl Counted {
 
     /// Counts the task as running from now on.
     pub(super) fn begin(&mut self) {
-        if !std::mem::replace(&mut self.is_running, true) {
+        if !replace(&mut self.is_running, true) {
             self.activity.counts.lock().running += 1;
         }
     }
@@ -83,15 +88,16 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let is_at_rest = {
+        let must_notify = {
             let mut counts = self.activity.counts.lock();
             counts.running -= usize::from(self.is_running);
             counts.tasks -= 1;
+            let is_at_rest = counts.tasks == 0;
             // In the same step: a task that is submitted right after this must not hide the moment.
-            counts.rests = counts.rests.wrapping_add(usize::from(counts.tasks == 0));
-            counts.tasks == 0
+            counts.rests = counts.rests.wrapping_add(usize::from(is_at_rest));
+            is_at_rest && take(&mut counts.is_awaited)
         };
-        if is_at_rest {
+        if must_notify {
             self.activity.rest.notify(usize::MAX);
         }
     }

@@ -494,9 +494,10 @@ fn a_retry_with_a_weak_handle_does_not_keep_the_queue() {
 fn a_default_queue_is_never_full() {
     #[derive(Default)]
     struct App {
+        jobs: stanchion::PriorityQueue<u8, String>,
         tasks: TaskQueue<u8>,
     }
-    let App { tasks } = App::default();
-    assert!(tasks.is_empty());
+    let App { jobs, tasks } = App::default();
+    assert!(jobs.is_empty() && tasks.is_empty());
     assert_eq!((tasks.capacity(), Queue::bounded(7).capacity()), (None, Some(7)));
 }

@@ -70,6 +70,28 @@ fn errors_say_what_happened() {
 }
 
 #[test]
+fn errors_convert_with_a_question_mark_in_async_code() {
+    async fn boxed(queue: &Queue) -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
+        let task = queue.submit(1, async { 7 }).await?;
+        queue.run_one().await;
+        let forced = queue.force_submit(1, async { 8 })?;
+        queue.run_one().await;
+        Ok(task.await? + forced.await?)
+    }
+    async fn anyhow(queue: &Queue) -> anyhow::Result<u32> {
+        let task = queue.try_submit(1, async { 7 })?;
+        task.control().cancel();
+        Ok(task.await?)
+    }
+    let queue = unbounded();
+    assert_eq!(blocking::wait(boxed(&queue)).unwrap(), 15);
+    assert!(blocking::wait(anyhow(&queue)).unwrap_err().is::<TaskError>());
+    queue.close();
+    assert!(blocking::wait(boxed(&queue)).unwrap_err().to_string().contains("closed"));
+    assert!(blocking::wait(anyhow(&queue)).unwrap_err().to_string().contains("closed"));
+}
+
+#[test]
 fn queues_handles_workers_and_idles_may_be_sent_and_shared() {
     fn sent<T: Send>(_: &T) {}
     fn shared<T: Send + Sync>(_: &T) {}
