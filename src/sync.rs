@@ -5,6 +5,8 @@
 
 use std::sync::PoisonError;
 
+pub(crate) use event_listener::EventListener;
+
 pub(crate) use imp::*;
 
 /// Declares a constructor that is `const`, except under loom, where types are created at run time.
@@ -42,6 +44,7 @@ impl<T> Exclusive<T> {
 
 #[cfg(not(loom))]
 mod imp {
+    use event_listener::{EventListener, IntoNotification};
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::cell::UnsafeCell;
     use std::sync::OnceLock;
@@ -99,6 +102,22 @@ mod imp {
         }
     }
 
+    /// A broadcast that wakes all its listeners, in no order.
+    #[derive(Default)]
+    pub(crate) struct Event(event_listener::Event);
+
+    impl Event {
+        pub(crate) fn listen(&self) -> EventListener {
+            self.0.listen()
+        }
+
+        /// Announces a change that was made under a lock. A listener takes that lock after it has begun to listen, and so
+        /// sees the change or is notified: no fence is needed.
+        pub(crate) fn notify_all(&self) {
+            self.0.notify(usize::MAX.relaxed());
+        }
+    }
+
     /// Reports accesses to an [`UnsafeCell`] to loom; without loom it does nothing.
     pub(crate) struct AccessTracker(());
 
@@ -117,6 +136,7 @@ mod imp {
 
 #[cfg(loom)]
 mod imp {
+    use event_listener::{EventListener, IntoNotification};
     pub(crate) use loom::sync::MutexGuard;
     pub(crate) use loom::sync::atomic::Ordering;
     pub(crate) use loom::thread::{ThreadId, current as current_thread};
@@ -237,6 +257,21 @@ mod imp {
 
         pub(crate) fn notify_one(&self) {
             self.0.notify_one();
+        }
+    }
+
+    /// event-listener's event. Its drop is an access that loom orders after the others; the std `Arc` around it orders
+    /// nothing for loom. So each access holds a reference that loom knows.
+    #[derive(Default)]
+    pub(crate) struct Event(loom::sync::Arc<event_listener::Event>);
+
+    impl Event {
+        pub(crate) fn listen(&self) -> EventListener {
+            self.0.clone().listen()
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.clone().notify(usize::MAX.relaxed());
         }
     }
 

@@ -7,10 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker, ready};
 
-use event_listener::{Event, EventListener};
-
 use crate::panic::{Panics, drop_quietly};
-use crate::sync::Mutex;
+use crate::sync::{Event, EventListener, Mutex};
 
 /// The tasks of one queue, and the event of their number becoming zero.
 pub(super) struct Activity {
@@ -54,7 +52,7 @@ pub struct Idle {
 
 impl Default for Activity {
     fn default() -> Self {
-        Self { counts: Mutex::new(Counts::default()), rest: Event::new() }
+        Self { counts: Mutex::new(Counts::default()), rest: Event::default() }
     }
 }
 
@@ -98,7 +96,7 @@ impl Drop for Counted {
             is_at_rest && take(&mut counts.is_awaited)
         };
         if must_notify {
-            self.activity.rest.notify(usize::MAX);
+            self.activity.rest.notify_all();
         }
     }
 }
