@@ -72,17 +72,17 @@ enum Entry<T> {
 }
 
 impl Key {
-    #[inline(always)]
+    #[inline]
     pub(crate) fn new(index: u32, stamp: NonZeroU32) -> Self {
         Self(NonZeroU64::from(stamp) | u64::from(index) << 32)
     }
 
-    #[inline(always)]
+    #[inline]
     pub(crate) fn index(self) -> u32 {
         (self.0.get() >> 32) as u32
     }
 
-    #[inline(always)]
+    #[inline]
     fn stamp(self) -> u32 {
         self.0.get() as u32
     }
@@ -154,7 +154,7 @@ impl<T> Arena<T> {
     }
 
     /// Puts `value` into the slot of `key`, where it is linked, with a stamp of the caller's.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn replace(&mut self, key: Key, stamp: NonZeroU32, value: T) -> Option<(Key, T)> {
         self.get(key)?;
         let entry = Entry::Occupied { stamp, value };
@@ -165,7 +165,7 @@ impl<T> Arena<T> {
     }
 
     /// Makes room for as many values as there are, but for no more than `limit` in all, if there is none.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn reserve_within(&mut self, limit: usize) {
         let len = self.slots.len();
         if len == self.slots.capacity() && len < limit && !self.has_vacancy() {
@@ -178,7 +178,7 @@ impl<T> Arena<T> {
     /// # Panics
     ///
     /// As [`insert`](Self::insert) does.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn push_back(&mut self, list: &mut List, value: T) -> Key {
         let stamp = self.next_stamp();
         let index = self.occupy(Slot { prev: list.tail, next: NIL, entry: Entry::Occupied { stamp, value } });
@@ -201,7 +201,7 @@ impl<T> Arena<T> {
     }
 
     /// Takes the head out of `list`. The value keeps its slot, which is in no list then.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn pop_front(&mut self, list: &mut List) -> Option<(Key, &mut T)> {
         let index = list.head;
         if index == NIL {
@@ -215,7 +215,7 @@ impl<T> Arena<T> {
     }
 
     /// Takes the slot of `key` out of `list`, which it is in.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn unlink(&mut self, list: &mut List, key: Key) {
         debug_assert!(self.get(key).is_some());
         detach(&mut self.slots, list, key.index());
@@ -234,7 +234,7 @@ impl<T> Arena<T> {
     }
 
     /// Puts the slot of `key`, which is in `list`, at its front.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn move_to_front(&mut self, list: &mut List, key: Key) {
         debug_assert!(self.get(key).is_some());
         let (index, head) = (key.index(), list.head);
@@ -254,25 +254,25 @@ impl<T> Arena<T> {
     }
 
     /// Returns the key of the head of `list`.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn front(&self, list: &List) -> Option<Key> {
         self.key_at(list.head)
     }
 
     /// Returns the key of the tail of `list`.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn back(&self, list: &List) -> Option<Key> {
         self.key_at(list.tail)
     }
 
     /// What stands before `key` in its ring.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn before(&self, key: Key) -> Key {
         self.slots.get(key.index() as usize).and_then(|slot| self.key_at(slot.prev)).expect("it is in a ring")
     }
 
     /// What stands behind `key` in its ring.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn after(&self, key: Key) -> Key {
         self.slots.get(key.index() as usize).and_then(|slot| self.key_at(slot.next)).expect("it is in a ring")
     }
@@ -280,7 +280,7 @@ impl<T> Arena<T> {
     /// Puts the slot of `key`, which is in no list, behind that of `before` into its ring, or makes a ring of it.
     ///
     /// A ring is a list without ends: a slot can be taken out of it without knowing its list.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn join(&mut self, before: Option<Key>, key: Key) {
         let index = key.index();
         let prev = before.map_or(index, Key::index);
@@ -294,7 +294,7 @@ impl<T> Arena<T> {
     }
 
     /// Takes the slot of `key` out of its ring.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn part(&mut self, key: Key) {
         let slot = &mut self.slots[key.index() as usize];
         let (prev, next) = (slot.prev, slot.next);
@@ -305,25 +305,25 @@ impl<T> Arena<T> {
     }
 
     /// Returns `true` if a slot is vacant.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn has_vacancy(&self) -> bool {
         self.vacant != NIL
     }
 
     /// Returns `true` if no other value can be inserted.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.len as usize == LIMIT
     }
 
     /// Returns the number of slots, vacant ones included: every index is lower.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn slots(&self) -> usize {
         self.slots.len()
     }
 
     /// Returns the stamp of the value in slot `index`.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn stamp_at(&self, index: u32) -> Option<NonZeroU32> {
         match &self.slots.get(index as usize)?.entry {
             Entry::Occupied { stamp, .. } => Some(*stamp),
@@ -331,13 +331,13 @@ impl<T> Arena<T> {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn key_at(&self, index: u32) -> Option<Key> {
         self.stamp_at(index).map(|stamp| Key::new(index, stamp))
     }
 
     /// Takes the value of `key` out of its slot, and the slot out of the list that `list_of` knows it to be in.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn remove<'l>(&mut self, key: Key, list_of: impl FnOnce(&T) -> Option<&'l mut List>) -> Option<T> {
         if let Some(list) = list_of(self.get(key)?) {
             detach(&mut self.slots, list, key.index());
@@ -354,7 +354,7 @@ impl<T> Arena<T> {
     }
 
     /// Takes the allocation out if no value is left in it and it is larger than an empty arena keeps.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn take_surplus(&mut self) -> Option<Box<Surplus<T>>> {
         if self.len > 0 || self.slots.len() <= KEEP {
             return None;
@@ -363,7 +363,7 @@ impl<T> Arena<T> {
         Some(Box::new(Surplus { _slots: std::mem::take(&mut self.slots) }))
     }
 
-    #[inline(always)]
+    #[inline]
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
         match &self.slots.get(key.index() as usize)?.entry {
             Entry::Occupied { stamp, value } if stamp.get() == key.stamp() => Some(value),
@@ -371,7 +371,7 @@ impl<T> Arena<T> {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         match &mut self.slots.get_mut(key.index() as usize)?.entry {
             Entry::Occupied { stamp, value } if stamp.get() == key.stamp() => Some(value),
@@ -393,13 +393,13 @@ impl<T> Arena<T> {
     }
 
     /// Returns the values in `list`, from its head.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn iter<'a>(&'a self, list: &List) -> impl Iterator<Item = &'a T> {
         self.entries(list).map(|(_, value)| value)
     }
 
     /// Returns the values in `list` and their keys, from its head.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn entries<'a>(&'a self, list: &List) -> impl Iterator<Item = (Key, &'a T)> {
         let mut at = list.head;
         std::iter::from_fn(move || {
@@ -422,18 +422,18 @@ impl<T> Arena<T> {
     }
 }
 
-#[inline(always)]
+#[inline]
 fn attach_front<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
     attach_after(slots, list, NIL, index);
 }
 
-#[inline(always)]
+#[inline]
 fn attach_back<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
     attach_after(slots, list, list.tail, index);
 }
 
 /// Puts slot `index` behind slot `prev`, or at the front.
-#[inline(always)]
+#[inline]
 fn attach_after<T>(slots: &mut [Slot<T>], list: &mut List, prev: u32, index: u32) {
     let next = match slots.get_mut(prev as usize) {
         Some(before) => std::mem::replace(&mut before.next, index),
@@ -447,7 +447,7 @@ fn attach_after<T>(slots: &mut [Slot<T>], list: &mut List, prev: u32, index: u32
     list.len += 1;
 }
 
-#[inline(always)]
+#[inline]
 fn detach<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
     let slot = &mut slots[index as usize];
     let (prev, next) = (slot.prev, slot.next);

@@ -80,7 +80,7 @@ impl<N, G> Waiter<N, G> {
 
     /// Sets the grant, moves the waker into `batch` if it has room, and returns the list that the waiter belongs to
     /// now.
-    #[inline(always)]
+    #[inline]
     fn set_granted(&mut self, grant: G, batch: &mut WakeBatch) -> Membership {
         self.grant = Some(grant);
         self.membership = if batch.has_room() {
@@ -129,7 +129,7 @@ impl<N, G> WaitList<N, G> {
     }
 
     /// Adds a waiter at the end of the queue.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn enqueue(&mut self, need: N, waker: Waker) -> Key {
         debug_assert!(!self.closed, "a closed list has no queue");
         self.waiters.push_back(&mut self.queue, Waiter::queued(need, Some(waker)))
@@ -159,7 +159,7 @@ impl<N, G> WaitList<N, G> {
     }
 
     /// Grants to the head of the queue as long as `grant` returns something for its need.
-    #[inline(always)]
+    #[inline(always)] // A call costs a hand-off 4 instructions and a cancellation 16, of some 500 and 330.
     pub(crate) fn grant_while(&mut self, mut grant: impl FnMut(&N) -> Option<G>, batch: &mut WakeBatch) {
         while let Some((key, waiter)) = self.waiters.front_mut(&self.queue) {
             let Some(granted) = grant(&waiter.need) else { break };
@@ -214,7 +214,7 @@ impl<N, G> WaitList<N, G> {
     }
 
     /// Removes the waiter `key` if it was granted or closed; makes it wake the task of `waker` otherwise.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn poll(&mut self, key: Key, waker: &mut TaskWaker<'_>) -> Result<Poll<Removed<N, G>>, NeedsClone> {
         let waiter = self.waiters.get_mut(key).expect("key refers to a waiter that was not removed");
         if waiter.grant.is_none() && !self.closed {
@@ -239,7 +239,7 @@ impl<N, G> WaitList<N, G> {
     }
 
     /// Removes a waiter in any state, if it is still there. The caller passes on what it had been granted.
-    #[inline(always)]
+    #[inline(always)] // Likewise 37 and 17: the removed waiter is passed through memory.
     pub(crate) fn remove(&mut self, key: Key) -> Option<Removed<N, G>> {
         let Self { waiters, queue, to_wake, closed } = self;
         let waiter = waiters.remove(key, |waiter| match waiter.membership {
@@ -317,7 +317,7 @@ impl<'a> TaskWaker<'a> {
     /// Between two attempts, without the lock, the waker is cloned: the state may change there, so each attempt decides
     /// afresh. Wakers that are not needed are dropped in the end, without the lock. Panics of their drops are
     /// discarded, since the caller has an outcome in hand that must not be lost.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn poll_with<R>(mut self, mut attempt: impl FnMut(&mut Self) -> Result<R, NeedsClone>) -> R {
         loop {
             match attempt(&mut self) {

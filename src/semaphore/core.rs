@@ -241,7 +241,7 @@ impl Core {
     /// `decide` reports misuse by what it returns, since a panic hook is user code and must run without the lock. (The
     /// one exception is the 2^32nd waiter.) If it panics, the word stays frozen, and the next holder publishes the
     /// state.
-    #[inline(always)] // Into each slow path: a call more costs a hand-off 3 % of its instructions.
+    #[inline]
     fn locked<R>(&self, decide: impl FnOnce(&mut Queue) -> R) -> R {
         let mut queue = self.queue.get_or_create().0.lock();
         let mut word = self.word.load(Ordering::Relaxed);
@@ -370,7 +370,7 @@ impl Queue {
     }
 
     /// Grants to the head as long as its need fits.
-    #[inline(always)] // Nearly all of a hand-off is in here: the call and its spills are 10 % of its instructions.
+    #[inline]
     fn serve(&mut self, batch: &mut WakeBatch) {
         let free = &mut self.free;
         let grant = |&need: &usize| {
@@ -436,6 +436,15 @@ impl<H: Deref<Target: AsSemaphore>> Acquiring<H> {
         Poll::Ready(outcome.map(|()| handle.expect("the handle was just borrowed")))
     }
 
+    fn cancel(&mut self, key: Key) {
+        let handle = self.handle.take().expect("a waiter's future has its handle");
+        // The handle may be the last one to a mutex with a value that panics when it is dropped.
+        let mut panics = Panics::default();
+        panics.catch(|| handle.as_semaphore().core.cancel(key));
+        panics.catch(|| drop(handle));
+        panics.resume();
+    }
+
     #[inline]
     pub(crate) fn permits(&self) -> usize {
         self.permits
@@ -450,12 +459,8 @@ impl<H: Deref<Target: AsSemaphore>> Acquiring<H> {
 impl<H: Deref<Target: AsSemaphore>> Drop for Acquiring<H> {
     #[inline]
     fn drop(&mut self) {
-        if let (Some(handle), Some(key)) = (self.handle.take(), self.key) {
-            // The handle may be the last one to a mutex with a value that panics when it is dropped.
-            let mut panics = Panics::default();
-            panics.catch(|| handle.as_semaphore().core.cancel(key));
-            panics.catch(|| drop(handle));
-            panics.resume();
+        if let Some(key) = self.key {
+            self.cancel(key);
         }
     }
 }
