@@ -265,45 +265,6 @@ impl<T> Arena<T> {
         self.key_at(list.tail)
     }
 
-    /// What stands before `key` in its ring.
-    #[inline]
-    pub(crate) fn before(&self, key: Key) -> Key {
-        self.slots.get(key.index() as usize).and_then(|slot| self.key_at(slot.prev)).expect("it is in a ring")
-    }
-
-    /// What stands behind `key` in its ring.
-    #[inline]
-    pub(crate) fn after(&self, key: Key) -> Key {
-        self.slots.get(key.index() as usize).and_then(|slot| self.key_at(slot.next)).expect("it is in a ring")
-    }
-
-    /// Puts the slot of `key`, which is in no list, behind that of `before` into its ring, or makes a ring of it.
-    ///
-    /// A ring is a list without ends: a slot can be taken out of it without knowing its list.
-    #[inline]
-    pub(crate) fn join(&mut self, before: Option<Key>, key: Key) {
-        let index = key.index();
-        let prev = before.map_or(index, Key::index);
-        let next = match before {
-            Some(_) => std::mem::replace(&mut self.slots[prev as usize].next, index),
-            None => index,
-        };
-        self.slots[next as usize].prev = index;
-        let slot = &mut self.slots[index as usize];
-        (slot.prev, slot.next) = (prev, next);
-    }
-
-    /// Takes the slot of `key` out of its ring.
-    #[inline]
-    pub(crate) fn part(&mut self, key: Key) {
-        let slot = &mut self.slots[key.index() as usize];
-        let (prev, next) = (slot.prev, slot.next);
-        self.slots[prev as usize].next = next;
-        self.slots[next as usize].prev = prev;
-        let slot = &mut self.slots[key.index() as usize];
-        (slot.prev, slot.next) = (NIL, NIL);
-    }
-
     /// Returns `true` if a slot is vacant.
     #[inline]
     pub(crate) fn has_vacancy(&self) -> bool {
@@ -483,25 +444,7 @@ impl<T> Arena<T> {
     ///
     /// When one does not hold.
     pub(crate) fn validate(&self, lists: &[&List]) {
-        self.validate_with_rings(lists, &[]);
-    }
-
-    /// Checks every invariant, `rings` having one of each ring of this arena besides.
-    pub(crate) fn validate_with_rings(&self, lists: &[&List], rings: &[Key]) {
         let mut seen = vec![false; self.slots.len()];
-        for ring in rings {
-            let (mut prev, mut at) = (ring.index(), self.slots[ring.index() as usize].next);
-            loop {
-                let slot = &self.slots[at as usize];
-                assert!(!std::mem::replace(&mut seen[at as usize], true), "slot {at} is in two places");
-                assert_eq!(slot.prev, prev, "slot {at} links back to its predecessor");
-                assert!(matches!(slot.entry, Entry::Occupied { .. }), "vacant slot {at} is in a ring");
-                if at == ring.index() {
-                    break;
-                }
-                (prev, at) = (at, slot.next);
-            }
-        }
         for list in lists {
             let (mut prev, mut at, mut len) = (NIL, list.head, 0);
             while at != NIL {

@@ -76,7 +76,9 @@ pub use mutex::{
 pub use pool::{
     Fixed, Get, GetError, GetOwned, Manager, Metrics, Object, Order, OwnedObject, Pool, PoolBuilder, PoolClosed, Status,
 };
-pub use priority_queue::{Closed, Key, Pop, PopMany, PriorityQueue, Push, TryPopError, TryPushError};
+pub use priority_queue::{
+    Closed, Key, Pop, PopMany, PopOwned, PriorityQueue, Push, PushOwned, TryPopError, TryPushError,
+};
 pub use semaphore::{
     Acquire, AcquireError, AcquireOwned, OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError,
 };

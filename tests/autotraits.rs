@@ -18,9 +18,9 @@ use stanchion::{
     Acquire, AcquireError, AcquireOwned, Cause, Closed, Fixed, Get, GetError, GetOwned, Idle, Key, Lock, LockOwned,
     LruCache, LruCacheBuilder, Manager, MappedMutexGuard, Metrics, Mutex, MutexGuard, Object, Order,
     OwnedMappedMutexGuard, OwnedMutexGuard, OwnedObject, OwnedSemaphorePermit, Panic, Pool, PoolBuilder, PoolClosed,
-    Pop, PopMany, PriorityQueue, Push, Refused, Run, RunOne, RunUntil, Semaphore, SemaphorePermit, Stats, Status,
-    Submit, TaskControl, TaskError, TaskHandle, TaskQueue, TryAcquireError, TryLockError, TryPopError, TryPushError,
-    WeakTaskQueue,
+    Pop, PopMany, PopOwned, PriorityQueue, Push, PushOwned, Refused, Run, RunOne, RunUntil, Semaphore, SemaphorePermit,
+    Stats, Status, Submit, TaskControl, TaskError, TaskHandle, TaskQueue, TryAcquireError, TryLockError, TryPopError,
+    TryPushError, WeakTaskQueue,
 };
 
 /// Whether a type implements a trait: the inherent constant is found first, if its bound holds.
@@ -186,6 +186,7 @@ fn a_queue_and_its_pops_need_only_what_may_be_sent() {
     assert_eq!(by_priority_and_item!(PriorityQueue), [[BOTH, BOTH, NEITHER, NEITHER]; 2]);
     type Popping<P, T> = Pop<'static, P, T>;
     assert_eq!(by_priority_and_item!(Popping), [[BOTH, BOTH, NEITHER, NEITHER]; 2]);
+    assert_eq!(by_priority_and_item!(PopOwned), [[BOTH, BOTH, NEITHER, NEITHER]; 2]);
     assert_eq!(send_sync!(Key), BOTH);
 }
 
@@ -193,6 +194,7 @@ fn a_queue_and_its_pops_need_only_what_may_be_sent() {
 fn a_push_holds_an_item_and_a_pop_many_refers_to_some() {
     type Pushing<P, T> = Push<'static, P, T>;
     assert_eq!(by_priority_and_item!(Pushing), [[BOTH, SEND, NEITHER, NEITHER]; 2]);
+    assert_eq!(by_priority_and_item!(PushOwned), [[BOTH, SEND, NEITHER, NEITHER]; 2]);
     type PoppingMany<P, T> = PopMany<'static, P, T>;
     assert_eq!(by_priority_and_item!(PoppingMany), [[BOTH, SEND, NEITHER, NEITHER]; 2]);
 }

@@ -43,6 +43,8 @@ enum Op {
     Poll { which: u8, waker: bool },
     PollAll { waker: bool },
     Leave { which: u8 },
+    IntoInner { which: u8 },
+    Retain { sure: u8, step: u8, rest: u8, panics: u8 },
     ForgetWaiter { which: u8, sure: u8 },
     Remove { which: u8 },
     SetPriority { which: u8, level: Level },
@@ -384,13 +386,22 @@ impl Model {
         self.settle();
     }
 
-    fn drain(&mut self) -> Vec<Entry> {
-        let (parked, mut admitted) =
-            mem::take(&mut self.entries).into_iter().partition::<Vec<_>, _>(|entry| entry.parked.is_some());
-        self.entries = parked;
-        self.settle();
-        admitted.sort_by_key(Entry::place);
+    /// The admitted, in the order of service.
+    fn admitted(&self) -> Vec<&Entry> {
+        let mut admitted: Vec<_> = self.entries.iter().filter(|entry| entry.parked.is_none()).collect();
+        admitted.sort_by_key(|entry| entry.place());
         admitted
+    }
+
+    /// Removes the admitted that are not to be kept.
+    fn retain(&mut self, keep: impl Fn(u64) -> bool) -> Vec<Entry> {
+        let (kept, mut removed) = mem::take(&mut self.entries)
+            .into_iter()
+            .partition::<Vec<_>, _>(|entry| entry.parked.is_some() || keep(entry.pair.2));
+        self.entries = kept;
+        self.settle();
+        removed.sort_by_key(Entry::place);
+        removed
     }
 
     fn close(&mut self) {
@@ -519,6 +530,17 @@ impl<'a> Game<'a> {
                     self.leave(at);
                 }
             }
+            Op::IntoInner { which } => {
+                if let Some(at) = pick(which, &self.waiters) {
+                    self.into_inner(at);
+                }
+            }
+            // The closure panics at a random item, or more often at none.
+            Op::Retain { sure, step, rest, panics } if sure % 4 == 0 => {
+                let step = u64::from(step % 4 + 1);
+                self.retain(|item| item % step == u64::from(rest) % step, (panics < 64).then_some(panics / 4));
+            }
+            Op::Retain { .. } => {}
             Op::ForgetWaiter { which, sure } => {
                 if let Some(at) = pick(which, &self.waiters).filter(|_| sure % 8 == 0) {
                     self.forget(at);
@@ -713,7 +735,7 @@ impl<'a> Game<'a> {
         let comparing = self.comparing(at.is_some());
         let Some(done) = compare(comparing, || self.queue.set_priority(key, rank)) else { return };
         assert_eq!(done, at.is_some(), "the key of an item");
-        if let Some(at) = at {
+        if let Some(at) = at.filter(|&at| self.model.entries[at].pair.0 != rank.level) {
             let arrival = self.model.arrive();
             let entry = &mut self.model.entries[at];
             (entry.pair.0, entry.pair.1, entry.arrival) = (rank.level, rank.id, arrival);
@@ -723,9 +745,45 @@ impl<'a> Game<'a> {
     fn drain(&mut self) {
         let comparing = self.comparing_to_take();
         let Some(got) = compare(comparing, || self.queue.drain()) else { return };
-        let expected = self.model.drain();
+        let expected = self.model.retain(|_| false);
         assert!(got.iter().map(pair).eq(expected.iter().map(|entry| entry.pair)), "what was drained");
         expected.iter().for_each(|entry| self.bury(entry.key));
+    }
+
+    /// Keeps some items, unless the closure panics at one of them.
+    fn retain(&mut self, keep: impl Fn(u64) -> bool, panics: Option<u8>) {
+        let comparing = self.comparing_to_take();
+        let mut visits = 0;
+        let got = compare(comparing, || {
+            self.queue.retain(|rank, token| {
+                assert!(rank.id > 0);
+                if panics.map(usize::from) == Some(visits) {
+                    panic_any(Alarmed);
+                }
+                visits += 1;
+                keep(token.id)
+            })
+        });
+        let Some(got) = got else { return };
+        let expected = self.model.retain(keep);
+        assert!(got.iter().map(pair).eq(expected.iter().map(|entry| entry.pair)), "the removed items");
+        expected.iter().for_each(|entry| self.bury(entry.key));
+    }
+
+    /// Gives up a push and takes its item back, if it is a push.
+    fn into_inner(&mut self, at: usize) {
+        if !matches!(self.waiters[at].future, Waiting::Push(..)) {
+            return;
+        }
+        let Waiter { name, future: Waiting::Push(push, new) } = self.waiters.remove(at) else { return };
+        let got = compare(Comparing::Forbidden, || push.into_inner()).expect("nothing is compared");
+        let expected = match self.model.stages[name] {
+            Stage::New | Stage::Parked(_) => Some(new),
+            Stage::Refused(pair) => Some(pair),
+            _ => None,
+        };
+        assert_eq!(got.as_ref().map(pair), expected, "the item of a push that gives up");
+        self.model.leave(name);
     }
 
     /// A new future, to be polled at once with this waker, or later.
@@ -850,6 +908,15 @@ impl<'a> Game<'a> {
         assert_eq!(self.queue.is_closed(), self.model.closed, "closed");
         self.failing = None;
         self.peek();
+        let mut visited = Vec::new();
+        self.queue.for_each(|key, rank, token| visited.push((key, (rank.level, rank.id, token.id))));
+        let admitted = self.model.admitted();
+        assert!(
+            visited.iter().map(|visit| visit.1).eq(admitted.iter().map(|entry| entry.pair)),
+            "the order of service"
+        );
+        let keys = visited.iter().zip(admitted).all(|((key, _), entry)| entry.key.is_none_or(|known| known == *key));
+        assert!(keys, "a visit brings the key of its item");
         let woken = mem::take(&mut *self.log.lock().expect("nothing panics under this lock"));
         let expected = mem::take(&mut self.model.woken);
         let is_push = |name: usize| self.alarms.get(&name).is_some_and(|&(_, is_push)| is_push);

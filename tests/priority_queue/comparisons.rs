@@ -253,8 +253,10 @@ const DEEDS: [(&str, Deed); 13] = [
         let rank = scene.ledger.rank(level, id);
         let Some(done) = with_fuse(fuse, || scene.queue.set_priority(key.unwrap(), rank)) else { return false };
         assert!(done);
-        scene.line.remove(at);
-        scene.line.push((level, id, key));
+        if scene.line[at].0 != level {
+            scene.line.remove(at);
+            scene.line.push((level, id, key));
+        }
         true
     }),
     ("set_priority by a stale key", |scene, fuse, random| {

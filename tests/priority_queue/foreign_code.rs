@@ -605,7 +605,7 @@ fn panics_when_woken(message: &'static str) -> Waker {
 }
 
 /// A waker that panics in its drop, but only in the drop that `armed` waits for.
-fn panics_when_dropped(armed: &Arc<AtomicUsize>) -> Hostile {
+pub(crate) fn panics_when_dropped(armed: &Arc<AtomicUsize>) -> Hostile {
     let armed = armed.clone();
     Hostile::new().on_drop(move || assert_eq!(armed.swap(0, Ordering::Relaxed), 0, "the drop"))
 }

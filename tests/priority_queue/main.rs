@@ -6,7 +6,10 @@
 mod common;
 mod comparisons;
 mod foreign_code;
+mod giving_up;
+mod levels;
 mod ranked;
+mod retaining;
 
 use std::cmp::{Ordering as Order, Reverse};
 use std::collections::{BTreeMap, HashSet};
@@ -205,7 +208,9 @@ fn peek_shows_the_priority_of_what_a_pop_would_take() {
     assert_eq!(peek(), Some('a'));
     queue.try_push(Tagged(1, 'b'), ()).unwrap();
     assert_eq!(peek(), Some('a'));
-    assert!(queue.set_priority(a, Tagged(1, 'c')));
+    assert!(queue.set_priority(a, Tagged(1, 'x')));
+    assert_eq!(peek(), Some('a'), "an equal one changes nothing");
+    assert!(queue.set_priority(a, Tagged(0, 'x')) && queue.set_priority(a, Tagged(1, 'c')));
     assert_eq!(peek(), Some('b'), "the other went behind it");
     let parked = Task::waiting(queue.push(Tagged(1, 'd'), ()));
     assert_eq!(peek(), Some('b'));
@@ -231,7 +236,7 @@ fn peek_shows_the_priority_of_what_a_pop_would_take() {
 fn an_item_that_gets_another_priority_goes_behind_its_new_equals() {
     let queue = Queue::unbounded();
     let keys = fill(&queue, &[5, 5, 5, 3, 3, 9]);
-    assert!(queue.set_priority(keys[0], 5), "its own is a new arrival as well");
+    assert!(queue.set_priority(keys[0], 5), "its own changes nothing");
     queue.check();
     assert!(queue.set_priority(keys[1], 3));
     queue.check();
@@ -292,7 +297,7 @@ fn the_order_is_that_of_a_sorted_list_whatever_the_mixture() {
                     let (key, item) = keys[random.random_range(0..keys.len())];
                     let place = model.iter().find(|(_, held)| **held == item).map(|(&place, _)| place);
                     assert_eq!(queue.set_priority(key, priority), place.is_some());
-                    if let Some(place) = place {
+                    if let Some(place) = place.filter(|place| place.0.0 != priority) {
                         model.remove(&place);
                         model.insert((Reverse(priority), clock), item);
                     }
@@ -1804,7 +1809,7 @@ fn an_admitted_item_finds_its_equals_among_many_levels() {
     let keys: Vec<_> = (0..LEVELS).map(|level| queue.try_push(level, 2).unwrap()).collect();
     let parked: Vec<_> = (0..LEVELS).map(|level| Task::waiting(queue.push(level, 1))).collect();
     for (key, level) in keys.into_iter().zip(0..) {
-        assert!(queue.set_priority(key, level), "a new arrival");
+        assert!(queue.set_priority(key, LEVELS) && queue.set_priority(key, level), "a new arrival");
     }
     let wanted: Vec<_> = (0..LEVELS).rev().flat_map(|level| [(level, 1), (level, 2)]).collect();
     let popped: Vec<_> = wanted.iter().map(|_| queue.try_pop().unwrap()).collect();
