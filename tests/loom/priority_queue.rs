@@ -1,13 +1,13 @@
-//! Models of `PriorityQueue`: who gets an item, a reservation or room, whoever else pushes, pops, leaves or closes.
+//! Models of `PriorityQueue`: which future gets an item, a reservation or room while others push, pop, cancel or close.
 
 use loom::thread::{self, JoinHandle};
-use stanchion::{Closed, PriorityQueue, TryPopError, TryPushError, blocking};
+use stanchion::{Closed, PriorityQueue, PushOwned, TryPopError, TryPushError, blocking};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use crate::support::{Count, Item, models, poll, poll_noop};
+use crate::support::{Count, Item, models, observe, poll, poll_noop};
 
 models![
     2: push_racing_pop,
@@ -31,6 +31,14 @@ models![
     2: last_item_collected_after_close,
     2: remove_racing_pop,
     3: remove_racing_the_wake,
+    2: into_inner_racing_admission,
+    2: into_inner_racing_a_direct_pop,
+    2: into_inner_racing_close,
+    3: into_inner_racing_pops,
+    2: retain_racing_a_reserved_pop,
+    2: retain_racing_a_push_that_parks,
+    2: retain_racing_a_parked_push_dropped,
+    2: try_pop_racing_a_push_that_parks,
     2: drain_racing_reserved_pops,
     2: drain_racing_parked_push,
     2: set_priority_racing_pop,
@@ -106,14 +114,14 @@ fn accepted<K>(item: u8, outcome: Result<K, Closed<(u8, Item)>>) -> bool {
     outcome.map_err(|Closed(refused)| assert_eq!(number(refused), item)).is_ok()
 }
 
-/// Nothing is left, and nobody waits.
+/// Nothing is left, and no future waits.
 fn assert_idle(queue: &Queue) {
     queue.validate();
     assert_eq!((queue.len(), queue.waiting_pops(), queue.waiting_pushes()), (0, 0, 0));
 }
 
-/// The lost wake-up. Guards the second look at the items, after the waker was cloned, in `Popping::poll`, and the first
-/// loop of `settle`; and that what was pushed is visible to who pops it.
+/// The lost wake-up. Guards the second look at the items, after the waker was cloned, in `Popping::attempt`, and the first
+/// loop of `settle`; and that what was pushed is visible to the pop that gets it.
 fn push_racing_pop() {
     let queue = unbounded();
     let popper = spawn(&queue, |queue| assert_eq!(pop(queue), Some(1)));
@@ -123,7 +131,7 @@ fn push_racing_pop() {
     assert_idle(&queue);
 }
 
-/// Each of two pushes serves one of two pops. Guards `leave` in `Popping::poll`: a reservation that outlives its item
+/// Each of two pushes serves one of two pops. Guards `leave` in `Popping::attempt`: a reservation that outlives its item
 /// starves the next.
 fn two_pushes_two_pops() {
     let queue = unbounded();
@@ -148,7 +156,7 @@ fn two_pushers_two_poppers() {
 }
 
 /// A pop that comes with a new waker while it is granted one. Guards the exchange of the waker in `WaitList::poll`, and
-/// the second look after the clone in `Popping::poll`.
+/// the second look after the clone in `Popping::attempt`.
 fn pop_repolled_racing_push() {
     let queue = unbounded();
     let [pop] = waiting_pops(&queue);
@@ -159,8 +167,8 @@ fn pop_repolled_racing_push() {
     assert_idle(&queue);
 }
 
-/// The first in line leaves while it is granted the item, with another behind it. Guards `settle` in the drop of
-/// `Popping` and the end of the reservation in `State::leave`: without either the second sleeps for ever.
+/// The first in line leaves while it is granted the item, with another behind it. Guards `settle` in
+/// `cancel_pop` and the end of the reservation in `Core::leave`: without either the second sleeps for ever.
 fn pop_cancelled_racing_push() {
     let queue = unbounded();
     let [first, second] = waiting_pops(&queue);
@@ -172,8 +180,8 @@ fn pop_cancelled_racing_push() {
     assert_idle(&queue);
 }
 
-/// A reserved pop leaves while somebody comes to pop. Guards `settle` in the drop of `Popping`, and the second look in
-/// `Popping::poll`.
+/// A reserved pop is cancelled while another one arrives. Guards `settle` in `cancel_pop`, and the second look in
+/// `Popping::attempt`.
 fn reserved_pop_cancelled_racing_pop() {
     let queue = unbounded();
     let [reserved] = waiting_pops(&queue);
@@ -186,7 +194,7 @@ fn reserved_pop_cancelled_racing_pop() {
 }
 
 /// What somebody has waited for is not there for who comes later, woken or not. Guards the demand for something
-/// `unreserved` in `try_pop` and in `Popping::poll`.
+/// `has_unreserved` in `try_pop` and in `is_entitled`.
 fn reserved_items_are_not_for_others() {
     let queue = unbounded();
     let [first] = waiting_pops(&queue);
@@ -239,7 +247,7 @@ fn push_repolled_racing_pop() {
 }
 
 /// A pop takes what has parked though the one before it, which has a reservation, is not polled. Guards `settle` in
-/// `Push::wait`, and the parked in `available`.
+/// `park`, and the parked in `available`.
 fn pop_racing_a_push_that_parks() {
     let queue = Arc::new(Queue::bounded(1));
     let [mut reserved] = waiting_pops(&queue);
@@ -253,7 +261,7 @@ fn pop_racing_a_push_that_parks() {
 }
 
 /// A push gives up and takes a reservation with it, unless that was used in time; the pop that loses it is served by the
-/// next item. Guards `settle` in `abandon`.
+/// next item. Guards `settle` in `cancel_push`.
 fn pop_racing_a_parked_push_dropped() {
     let queue = Arc::new(Queue::bounded(1));
     let [mut first, second] = waiting_pops(&queue);
@@ -313,7 +321,7 @@ fn two_parked_pushes_two_pops() {
 }
 
 /// What is accepted is popped, what is refused comes back, and no pop hangs. Guards the check of `closed` in `admit`, the
-/// one of `is_over` in `Popping::poll`, and the end of `settle`.
+/// one of `is_drained` in `Core::wait`, and the end of `settle`.
 fn close_racing_push_and_pop() {
     let queue = unbounded();
     let popper = spawn(&queue, pop);
@@ -342,8 +350,8 @@ fn close_racing_parked_push() {
     assert_idle(&queue);
 }
 
-/// A push is dropped while it fails: its item goes with it, and once. Guards `extract` in the drop of `Push` and the
-/// list that `WaitList::leave` chooses.
+/// A push is dropped while it fails: its item goes with it, and once. Guards the removal in `cancel_push` and the
+/// list that `WaitList::remove` chooses.
 fn close_racing_parked_push_dropped() {
     let queue = full([2]);
     let push = parked_push(&queue, 1);
@@ -357,7 +365,7 @@ fn close_racing_parked_push_dropped() {
     assert_idle(&queue);
 }
 
-/// Whoever waits behind a reservation is not turned away while there is an item. Guards `is_over` in `settle`.
+/// A pop that waits behind a reservation is not closed while there is an item. Guards `is_drained` in `settle`.
 fn reserved_pop_dropped_after_close() {
     let queue = unbounded();
     let [reserved, waiting] = waiting_pops(&queue);
@@ -370,7 +378,7 @@ fn reserved_pop_dropped_after_close() {
     assert_idle(&queue);
 }
 
-/// Whoever waits when the last item of a closed queue is collected learns that it is over. Guards the end of `settle`,
+/// A pop that waits when the last item of a closed queue is collected is closed. Guards the end of `settle`,
 /// and the second look of the one who comes in between.
 fn last_item_collected_after_close() {
     let queue = unbounded();
@@ -385,7 +393,7 @@ fn last_item_collected_after_close() {
 }
 
 /// The item is removed or popped; in the first case the next one is the pop's, though its waker was woken for nothing.
-/// Guards the second loop of `settle`, `revoke`, and `NeedsWaker` for who was put back.
+/// Guards the second loop of `settle`, `revoke`, and `register` for a pop that was revoked.
 fn remove_racing_pop() {
     let queue = unbounded();
     let popper = spawn(&queue, |queue| pop(queue).unwrap());
@@ -416,6 +424,160 @@ fn remove_racing_the_wake() {
     remover.join().unwrap();
     let popped = popper.join().unwrap();
     assert_eq!(poll_noop(&mut first), Poll::Ready(Some(5 - popped)));
+    assert_idle(&queue);
+}
+
+/// A parked push, to be given up.
+fn owned_push(queue: &Arc<Queue>, item: u8) -> PushOwned<u8, Item> {
+    let mut push = queue.clone().push_owned(item, Item::new(item));
+    assert!(poll_noop(&mut push).is_pending());
+    push
+}
+
+/// The item comes back, or it is in the queue. Guards the look at the grant in `cancel_push`.
+fn into_inner_racing_admission() {
+    let queue = full([2]);
+    let push = owned_push(&queue, 1);
+    let giver = thread::spawn(|| push.into_inner().map(number));
+    let popper = spawn(&queue, |queue| assert_eq!(pop(queue), Some(2)));
+    let back = giver.join().unwrap();
+    popper.join().unwrap();
+    queue.validate();
+    if observe("into_inner", back.is_some()) {
+        assert_eq!((back, queue.try_pop().map(number)), (Some(1), Err(TryPopError::Empty)));
+    } else {
+        assert_eq!(queue.try_pop().map(number), Ok(1));
+    }
+    assert_idle(&queue);
+}
+
+/// The same when its item is the most urgent.
+fn into_inner_racing_a_direct_pop() {
+    let queue = full([1]);
+    let push = owned_push(&queue, 2);
+    let giver = thread::spawn(|| push.into_inner().map(number));
+    let popper = spawn(&queue, |queue| queue.try_pop().map(number));
+    let (back, popped) = (giver.join().unwrap(), popper.join().unwrap());
+    if observe("into_inner", back.is_some()) {
+        assert_eq!((back, popped), (Some(2), Ok(1)));
+    } else {
+        assert_eq!((popped, queue.try_pop().map(number)), (Ok(2), Ok(1)));
+    }
+    assert_idle(&queue);
+}
+
+/// A push that fails has its item, too. Guards that `cancel_push` takes it from among the parked.
+fn into_inner_racing_close() {
+    let queue = full([2]);
+    let push = owned_push(&queue, 1);
+    let giver = spawn(&queue, move |queue| {
+        observe("is_closed", queue.is_closed());
+        assert_eq!(push.into_inner().map(number), Some(1));
+    });
+    let closer = spawn(&queue, Queue::close);
+    giver.join().unwrap();
+    closer.join().unwrap();
+    assert_eq!([pop(&queue), pop(&queue)], [Some(2), None]);
+    assert_idle(&queue);
+}
+
+/// A reservation for the item goes with it: the newest, unless the item was popped in time. Guards `settle` in
+/// `cancel_push`.
+fn into_inner_racing_pops() {
+    let queue = Arc::new(Queue::bounded(1));
+    let [mut first, mut second] = waiting_pops(&queue);
+    push(&queue, 1);
+    let parked = owned_push(&queue, 2);
+    let giver = thread::spawn(|| parked.into_inner().map(number));
+    let popper = thread::spawn(move || match poll_noop(&mut second) {
+        Poll::Ready(popped) => popped,
+        Poll::Pending => None,
+    });
+    let popped = popper.join().unwrap();
+    let (back, Poll::Ready(other)) = (giver.join().unwrap(), poll_noop(&mut first)) else {
+        panic!("the older reservation is lost")
+    };
+    match observe("into_inner", back.is_some()) {
+        true => assert_eq!((back, popped.or(other)), (Some(2), Some(1))),
+        false => assert_eq!((popped, other), (Some(2), Some(1))),
+    }
+    // If the second popped in time, the first is the one without an item.
+    drop(first);
+    drop(queue.drain());
+    assert_idle(&queue);
+}
+
+/// The reserved item is popped, or removed and the reservation revoked. Guards `settle` in `retain`.
+fn retain_racing_a_reserved_pop() {
+    let queue = unbounded();
+    let [mut reserved] = waiting_pops(&queue);
+    push(&queue, 1);
+    let popper = thread::spawn(move || {
+        let popped = poll_noop(&mut reserved);
+        (popped, reserved)
+    });
+    let remover = spawn(&queue, |queue| queue.retain(|_, _| false).into_iter().map(number).collect::<Vec<_>>());
+    let (popped, mut reserved) = popper.join().unwrap();
+    let removed = remover.join().unwrap();
+    if observe("retain", removed == [1]) {
+        assert!(popped.is_pending());
+        push(&queue, 2);
+        assert_eq!(poll_noop(&mut reserved), Poll::Ready(Some(2)));
+    } else {
+        assert_eq!((popped, removed.len()), (Poll::Ready(Some(1)), 0));
+    }
+    assert_idle(&queue);
+}
+
+/// The room is for the push, whether it has parked before or comes later. Guards the admissions in `retain`.
+fn retain_racing_a_push_that_parks() {
+    let queue = full([1]);
+    let pusher = spawn(&queue, |queue| {
+        let mut push = queue.push(2, Item::new(2));
+        match poll_noop(&mut push) {
+            Poll::Ready(outcome) => assert!(accepted(2, outcome)),
+            Poll::Pending => {
+                assert!(accepted(2, blocking::wait(push)));
+                return true;
+            }
+        }
+        false
+    });
+    let remover = spawn(&queue, |queue| queue.retain(|&priority, _| priority != 1).into_iter().map(number).sum::<u8>());
+    observe("the push", pusher.join().unwrap());
+    assert_eq!((remover.join().unwrap(), pop(&queue)), (1, Some(2)));
+    assert_idle(&queue);
+}
+
+/// The room is for the push, or it has taken its item away. Guards that what is dropped was not admitted.
+fn retain_racing_a_parked_push_dropped() {
+    let queue = full([1]);
+    let push = parked_push(&queue, 2);
+    let canceller = thread::spawn(|| drop(push));
+    let remover = spawn(&queue, |queue| queue.retain(|_, _| false).into_iter().map(number).sum::<u8>());
+    canceller.join().unwrap();
+    assert_eq!(remover.join().unwrap(), 1);
+    queue.validate();
+    if observe("the admission", queue.len() == 1) {
+        assert_eq!(queue.try_pop().map(number), Ok(2));
+    }
+    assert_idle(&queue);
+}
+
+/// With one item reserved there is another one as soon as it has parked. Guards `available`.
+fn try_pop_racing_a_push_that_parks() {
+    let queue = Arc::new(Queue::bounded(1));
+    let [mut reserved] = waiting_pops(&queue);
+    push(&queue, 1);
+    let pusher = spawn(&queue, |queue| assert!(accepted(2, blocking::wait(queue.push(2, Item::new(2))))));
+    let popped = queue.try_pop().map(number);
+    if observe("try_pop", popped.is_ok()) {
+        assert_eq!(popped, Ok(2));
+    }
+    let Poll::Ready(collected) = poll_noop(&mut reserved) else { panic!("a reservation is lost") };
+    pusher.join().unwrap();
+    let left: u8 = queue.drain().into_iter().map(number).sum();
+    assert_eq!(popped.unwrap_or(0) + collected.unwrap() + left, 3);
     assert_idle(&queue);
 }
 
@@ -487,7 +649,7 @@ fn force_push_racing_reserved_pop() {
     assert_idle(&queue);
 }
 
-/// Guards the demand for something `unreserved` in the loop of `Popping::poll`.
+/// Guards `has_unreserved` in the loop of `Popping::attempt`.
 fn pop_many_leaves_what_others_wait_for() {
     let queue = unbounded();
     let [first] = waiting_pops(&queue);
@@ -541,7 +703,7 @@ fn more_than_a_batch<R: 'static>(queue: &Arc<Queue>, mut served: [Boxed<R>; 4], 
 }
 
 /// Guards the refill in `wake`, without which the third push sleeps for ever, the branch of `grant` for who finds the
-/// batch full, and the list that `WaitList::leave` chooses.
+/// batch full, and the list that `WaitList::remove` chooses.
 fn drain_admits_more_than_a_batch_holds() {
     let queue = full([5, 6, 7, 8]);
     let pushes = [4, 3, 2, 1].map(|item| parked_push(&queue, item));
