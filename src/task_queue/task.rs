@@ -352,6 +352,7 @@ pin_project! {
         #[pin]
         future: Option<F>,
         outcome: SharedOutcome<F::Output>,
+        // Goes with the task: by then that is settled, and its result dropped if there is no handle.
         counted: Option<Counted>,
     }
 
@@ -415,8 +416,6 @@ impl<F: Future> Work<F> {
         let (worker, handle) = (outcome.worker.take(), outcome.handle.take());
         drop(outcome);
         drop_quietly(unclaimed);
-        // When it is counted no longer, its handle is settled and its result dropped, if that is to happen at all.
-        drop(this.counted.take());
         // Neither the worker nor the one that cancels can answer for a waker that panics.
         let mut panics = Panics::of_drops(worker);
         panics.catch(|| handle.into_iter().for_each(Waker::wake));

@@ -22,6 +22,7 @@ models![
     2: idle_racing_last_completion,
     3: idle_racing_submit,
     2: idle_racing_cancel,
+    2: idle_survives_a_late_notification,
     2: submit_racing_worker,
     3: submit_racing_close,
     2: two_workers_two_tasks,
@@ -360,6 +361,25 @@ fn idle_racing_cancel() {
     canceller.join().unwrap();
     waiter.join().unwrap();
     assert_idle(&tasks);
+}
+
+/// A notification comes late, when an idle waits for a task of after that rest. Guards the second listener.
+fn idle_survives_a_late_notification() {
+    let tasks = Tasks::unbounded();
+    let first = tasks.try_submit(1, Trace::new().ready(1)).unwrap();
+    let mut before = tasks.idle();
+    assert!(poll_noop(&mut before).is_pending());
+    let canceller = thread::spawn(move || first.cancel());
+    let second = tasks.try_submit(1, Trace::new().ready(2)).unwrap();
+    let (mut idle, (count, waker)) = (tasks.idle(), Count::new());
+    assert!(poll(&mut idle, &waker).is_pending());
+    canceller.join().unwrap();
+    observe("notified late", count.get() > 0);
+    assert!(poll(&mut idle, &waker).is_pending());
+    let late = count.get();
+    second.cancel();
+    assert_eq!(count.get(), late + 1);
+    assert!(poll_noop(&mut idle).is_ready() && poll_noop(&mut before).is_ready());
 }
 
 /// A task that waits to be admitted is admitted or run, and its submit completes.

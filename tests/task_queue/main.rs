@@ -309,6 +309,15 @@ impl Drop for Token {
     }
 }
 
+/// The payload of a panic that panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a payload was dropped");
+    }
+}
+
 /// A priority whose comparison and whose drop do what a test wants. It is not `Sync`, and need not be.
 struct Urgency {
     level: u32,

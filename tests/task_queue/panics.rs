@@ -200,7 +200,7 @@ fn a_handle_waker_that_panics_when_woken_spares_the_worker() {
     let gate = Gate::new();
     let mut cancelled = queue.try_submit(2, gate.task(())).unwrap();
     let after = queue.try_submit(1, async { 8 }).unwrap();
-    let waker = Hostile::new().on_wake(|| resume_unwind(Box::new("waker"))).waker();
+    let waker = Hostile::new().on_wake(|| resume_unwind(Box::new(Bomb))).waker();
     assert!(poll_with(&mut finishes, &waker).is_pending());
     assert!(poll_with(&mut panics, &waker).is_pending());
     assert!(poll_with(&mut cancelled, &waker).is_pending());
@@ -238,7 +238,7 @@ fn a_waker_of_an_idle_that_panics_costs_the_others_nothing() {
         let queue = unbounded();
         for _ in 0..2 {
             let task = queue.try_submit(1, async {}).unwrap();
-            let hook = || resume_unwind(Box::new("waker"));
+            let hook = || resume_unwind(Box::new(Bomb));
             let panics = [(); 2].map(|()| Hostile::new().on_wake(hook).on_drop(hook).waker());
             let mut idle = queue.idle();
             let mut replaced = queue.idle();

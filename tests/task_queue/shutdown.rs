@@ -320,8 +320,10 @@ fn run_one_runs_one_task_whatever_its_end() {
     let gate = Gate::new();
     let cancelled = queue.try_submit(2, gate.task(())).unwrap();
     let last = queue.try_submit(1, async { 8 }).unwrap();
-    assert!(ready(&mut queue.run_one()));
-    assert_eq!((outcome(finishes).unwrap(), state(&queue)), (7, (3, 0)));
+    let mut one = queue.run_one();
+    assert!(ready(&mut one));
+    assert_eq!((outcome(finishes).unwrap(), state(&queue)), (7, (3, 0)), "it keeps nothing of a task that has ended");
+    drop(one);
     assert!(ready(&mut queue.run_one()));
     assert_eq!(text_of::<()>(outcome(panics)), "oh");
     let mut one = Driven::new(queue.run_one());
@@ -334,6 +336,9 @@ fn run_one_runs_one_task_whatever_its_end() {
     assert_eq!(outcome(last).unwrap(), 8);
     let mut none = queue.run_one();
     assert!(!ready(&mut none));
+    let weak = queue.downgrade();
+    drop(queue);
+    assert!(weak.upgrade().is_none(), "it keeps no queue that is closed and drained");
     assert!(!panic_of(|| poll(&mut none)).is_empty());
 }
 
