@@ -89,8 +89,6 @@ pub use task_queue::{
 
 #[cfg(any(fuzzing, all(test, not(loom))))]
 #[doc(hidden)]
-pub use lru_cache::shard_sequence as lru_cache_shard_sequence;
-
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}

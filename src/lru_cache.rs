@@ -1,71 +1,77 @@
-//! A cache that forgets the least recently used, and asks once for what everybody wants.
+//! The public API of the cache: a shared LRU cache with single-flight loading.
 //!
-//! **A shard** is one lock around entries in the order of their use ([`shard`]) and the loads that are under way
-//! ([`flight`]). A key belongs to one shard, chosen by its hash, which is taken before the lock. With one shard, as
-//! made unless more are asked for, the order is that of the whole cache.
+//! **A shard** is one lock around entries in the order of their use ([`shard`]) and the loads that are in flight
+//! ([`flight`]). A key belongs to one shard, chosen by its hash, which is taken before the lock. With one shard, the
+//! default, the order is that of the whole cache.
 //!
-//! **What an operation does**: it asks the user's hasher, weigher and clock; locks the shard, compares keys, clones the
-//! value; from there on runs no foreign code, changes what is to be changed, and unlocks; then reports and drops
-//! what has left, and wakes. So a panic before the change leaves all as it was, and one after it finds all done.
+//! **A call** asks the user's hasher, weigher and clock; locks the shard, compares keys, clones the value; from there on
+//! runs no user code, changes what is to be changed, and unlocks; then reports, drops and wakes ([`deferred`]). So a panic
+//! before the change leaves everything as it was, and one after it finds everything done.
 //!
-//! **Lock order**: the capacity, which is taken only to change or read it, then one shard at a time.
+//! **Lock order**: the capacity, which is locked only to change or read it, then one shard at a time.
 //!
-//! **Ordering.** What a value brings along is published by the shard's lock: its store happens before the lookup that
-//! finds it, and a load before the return of everybody who is given what it loaded.
+//! **Ordering.** What a value brings along is published by the shard's lock: storing it happens before the lookup that
+//! finds it, and a load before the return of every caller that is given what it loaded.
 
 use std::borrow::Borrow;
-use std::convert::Infallible;
 use std::fmt;
-use std::future::{Future, ready};
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::iter::once;
 use std::mem::needs_drop;
-use std::num::NonZeroU32;
-use std::ops::AddAssign;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use crate::arena::Key;
-use crate::blocking;
 use crate::panic::{Guarded, Panics};
 use crate::sync;
-use crate::wait_list::WakeBatch;
 
+mod builder;
+mod deferred;
 mod flight;
+mod load;
 mod shard;
+mod stats;
 
-use flight::{Flights, Needs, Unfailing, wake};
-use shard::{Gone, Piece, Shard, Terms};
+pub use builder::LruCacheBuilder;
+pub use stats::{Cause, Stats};
 
-/// Remembers up to a capacity, and forgets what was not used for the longest time.
+use builder::Settings;
+use deferred::{Deferred, release};
+use flight::Flights;
+use shard::{Part, Shard, Terms, Tick};
+
+/// A cache of limited capacity, which evicts the least recently used entries and loads each key once.
 ///
-/// [`get`](Self::get) and [`insert`](Self::insert) work as they do on a map, through a shared reference. What is costly
-/// to look up is best asked for by [`get_or_load`](Self::get_or_load): the first to miss loads it, and everybody else
-/// who wants it meanwhile waits for that one load.
+/// [`get`](Self::get) and [`insert`](Self::insert) work as they do on a map, through a shared reference. What is costly to
+/// look up is best asked for by [`get_or_load`](Self::get_or_load): the first caller to miss loads the value, and all
+/// callers that ask for the key meanwhile wait for that one load.
 ///
-/// Values are cloned out, under a lock: keep an [`Arc`] if a clone is not cheap. `Eq` and `Borrow` of keys, `Clone`, and the
-/// predicate of [`retain`](Self::retain) run under that lock and must not use the cache. Hashers, weighers, loaders,
-/// listeners and all drops run without it, and may.
+/// Values are cloned out, under a lock: keep an [`Arc`](std::sync::Arc) if a clone is not cheap. `Eq` and `Borrow` of keys,
+/// `Clone`, and the closures of [`retain`](Self::retain), [`for_each`](Self::for_each), [`update`](Self::update) and
+/// [`remove_if`](Self::remove_if) run under that lock and must not use the cache. Hashers, loaders, listeners and all drops
+/// run without it, and may; so do weighers, except for `update`.
 ///
 /// # Order
 ///
-/// Used means: found by `get`, inserted, replaced, loaded, or found instead of being loaded. The order is exact,
-/// whatever the number of threads; with several [shards](LruCacheBuilder::shards) it is exact within each.
+/// A use is a `get` or an `update` that finds the key, an insertion or replacement, and a load that stores a value or finds
+/// one. The order is exact, whatever the number of threads; with several [shards](LruCacheBuilder::shards) it is exact
+/// within each.
 ///
 /// # Capacity
 ///
-/// It is counted in entries, or in what they weigh if there is a [weigher](LruCacheBuilder::weigher), and is never
-/// exceeded, not even for a moment. With several shards each has its share. Memory is taken as entries come, and given
-/// back as they leave, but for room for some thousand; [`clear`](Self::clear) gives all back. A full cache that counts
-/// entries takes, beside key and value, 16 bytes for an entry and up to 15 for its place in the table. Weights take 8
-/// more, and ends 16. These grow by doubling, and so do the entries where a weigher leaves their number open: up to as
-/// much again lies in reserve.
+/// It is counted in entries, or in their weights if there is a [weigher](LruCacheBuilder::weigher), and is never exceeded,
+/// not even for a moment. With several shards each has its share.
+///
+/// Memory is taken as entries come, by doubling but not beyond the capacity: such an insertion takes time in proportion to
+/// the entries of its shard. It is kept for those that come after; [`clear`](Self::clear) gives all of it back,
+/// [`retain`](Self::retain) and a lower [capacity](Self::set_capacity) what is not needed any more. An entry takes, beside
+/// key and value, 12 bytes for links and hash (16 with the padding of types that are aligned to 8 bytes), 6 to 15 bytes in
+/// the table, and 8 bytes more for each of these that the cache has: a weigher; a [time to
+/// live](LruCacheBuilder::time_to_live) or [`expire_after`](LruCacheBuilder::expire_after); a [time to
+/// idle](LruCacheBuilder::time_to_idle).
 ///
 /// # Fairness
 ///
-/// All who wait for a load are served at once. If a load is given up, the next one to load is who has waited longest; if
-/// the key was removed or cleared meanwhile, they all ask anew, and the first to run loads.
+/// All callers that wait for a load are served at once. If a load is given up, the longest waiting caller is the next to
+/// load; if the key was removed or cleared meanwhile, they all start over, and the first to run loads.
 ///
 /// # Memory ordering
 ///
@@ -73,9 +79,9 @@ use shard::{Gone, Piece, Shard, Terms};
 ///
 /// # Panics
 ///
-/// A panic of foreign code reaches the caller; that of a waker that is woken, only out of the drop of a load. What ran
-/// before the cache was changed (hashing, comparing, weighing, cloning, loading) leaves it as it was; after that (a
-/// listener, a drop) the change has been made, and what the call would have returned is lost.
+/// A panic of user code reaches the caller; that of a waker that is woken, only out of the drop of a load. What ran before
+/// the cache was changed (hashing, comparing, weighing, cloning, loading) leaves it as it was; after that (a listener, a
+/// drop) the change has been made, and what the call would have returned is lost.
 ///
 /// # Examples
 ///
@@ -86,9 +92,11 @@ use shard::{Gone, Piece, Shard, Terms};
 /// cache.insert("apples", 3);
 /// cache.insert("pears", 5);
 /// assert_eq!(cache.get("apples"), Some(3));
-/// cache.insert("plums", 7); // the pears were not used for the longest time
+/// cache.insert("plums", 7); // evicts the pears
 /// assert_eq!(cache.entries(), [("plums", 7), ("apples", 3)]);
 /// ```
+///
+#[doc = include_str!("lru_cache/recipes.md")]
 pub struct LruCache<K, V, S = RandomState> {
     /// Apart from the others, so that a cache of one shard needs no allocation.
     first: Padded<Locked<K, V>>,
@@ -104,221 +112,17 @@ pub struct LruCache<K, V, S = RandomState> {
 struct Padded<T>(T);
 
 /// What one lock guards.
-struct Section<K, V> {
+struct State<K, V> {
     shard: Shard<K, V>,
     flights: Flights<K, V>,
 }
 
-/// What does not change while the cache lives.
-struct Settings<K, V> {
-    weigher: Option<Box<Weigher<K, V>>>,
-    time_to_live: Option<Duration>,
-    /// `None` unless something ends.
-    clock: Option<Box<Clock>>,
-    listener: Option<Box<Listener<K, V>>>,
-}
-
-type Locked<K, V> = sync::Mutex<Section<K, V>>;
+type Locked<K, V> = sync::Mutex<State<K, V>>;
 /// The shard of a key, and the hash of the key there.
-type Place<'c, K, V> = (&'c Locked<K, V>, NonZeroU32);
-type Guard<'c, K, V> = sync::MutexGuard<'c, Section<K, V>>;
-type Weigher<K, V> = dyn Fn(&K, &V) -> u64 + Send + Sync;
-type Clock = dyn Fn() -> Instant + Send + Sync;
-type Listener<K, V> = dyn Fn(K, V, Cause) + Send + Sync;
-
-/// Sets up an [`LruCache`].
-#[must_use = "a builder does nothing until it is built"]
-pub struct LruCacheBuilder<K, V, S = RandomState> {
-    capacity: usize,
-    shards: usize,
-    hasher: S,
-    settings: Settings<K, V>,
-}
-
-/// Why an entry left without being asked to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// Others needed its room.
-    Capacity,
-    /// Its time to live was over.
-    Expired,
-}
-
-/// What an [`LruCache`] has counted since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Calls of `get`, `get_or_…` and `try_get_or_…` that found a value.
-    pub hits: u64,
-    /// Calls of these that did not, whether they loaded one or waited for it.
-    pub misses: u64,
-    /// Entries that were stored and were not there before.
-    pub insertions: u64,
-    /// Entries that left for [`Cause::Capacity`].
-    pub evictions: u64,
-    /// Entries that left for [`Cause::Expired`].
-    pub expirations: u64,
-    /// Loaders that were begun.
-    pub loads: u64,
-    /// Loaders that returned an error.
-    pub load_failures: u64,
-}
-
-impl<K, V, S> LruCacheBuilder<K, V, S> {
-    fn new(capacity: usize, hasher: S) -> Self {
-        let settings = Settings { weigher: None, time_to_live: None, clock: None, listener: None };
-        Self { capacity, shards: 1, hasher, settings }
-    }
-
-    /// Into how many shards the cache is divided, each with a lock of its own; 1 unless said otherwise.
-    ///
-    /// More of them let more threads in at a time. Each has its share of the capacity, to the last entry, and an order
-    /// of its own; what weighs more than one share is not stored. There are never more shards than the capacity that the
-    /// cache is built with, but always one.
-    ///
-    /// # Panics
-    ///
-    /// When it is 0.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use stanchion::LruCache;
-    ///
-    /// let cache = LruCache::<u32, u32>::builder(1_000).shards(16).build();
-    /// (0..1_000_000).for_each(|key| drop(cache.insert(key, key)));
-    /// assert_eq!(cache.len(), 1_000);
-    /// ```
-    pub fn shards(mut self, shards: usize) -> Self {
-        assert!(shards > 0, "a cache without shards has no place for anything");
-        self.shards = shards;
-        self
-    }
-
-    /// What hashes the keys; [`RandomState`] unless said otherwise, which resists keys that are chosen to collide.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use stanchion::LruCache;
-    ///
-    /// let cache = LruCache::builder(10).hasher(rustc_hash::FxBuildHasher).build();
-    /// cache.insert(1, "one");
-    /// assert_eq!(cache.get(&1), Some("one"));
-    /// ```
-    pub fn hasher<T>(self, hasher: T) -> LruCacheBuilder<K, V, T> {
-        let Self { capacity, shards, settings, hasher: _ } = self;
-        LruCacheBuilder { capacity, shards, hasher, settings }
-    }
-
-    /// What an entry weighs; the capacity is in that unit then.
-    ///
-    /// It is asked once, before the entry is stored. What weighs 0 takes no room: there may be any number of it, up to
-    /// 2<sup>32</sup> - 1 entries in a shard.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use stanchion::LruCache;
-    ///
-    /// let cache = LruCache::<u32, String>::builder(10).weigher(|_, text| text.len() as u64).build();
-    /// cache.insert(1, "six by".to_owned());
-    /// cache.insert(2, "seven".to_owned()); // eleven together
-    /// assert_eq!((cache.len(), cache.weight()), (1, 5));
-    /// ```
-    pub fn weigher(mut self, weigh: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
-        self.settings.weigher = Some(Box::new(weigh));
-        self
-    }
-
-    /// How long an entry lives after it was stored; for ever unless said otherwise.
-    ///
-    /// Nothing happens at the end of that time: one that is over is counted by `len` and `weight` until some call
-    /// meets it, which treats it as if it were not there; [`retain`](LruCache::retain) meets all. With zero nothing is
-    /// found again.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use stanchion::LruCache;
-    /// use std::time::Duration;
-    ///
-    /// let cache = LruCache::builder(10).time_to_live(Duration::ZERO).build();
-    /// cache.insert(1, "gone at once");
-    /// assert_eq!(cache.get(&1), None);
-    /// ```
-    pub fn time_to_live(mut self, longest: Duration) -> Self {
-        self.settings.time_to_live = Some(longest);
-        self
-    }
-
-    /// Who is told what left without being asked to, and why. It runs in the call that made it leave, without a lock.
-    ///
-    /// What is replaced, removed, cleared or popped is not reported, nor what is too heavy to be stored.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use stanchion::{Cause, LruCache};
-    /// use std::sync::mpsc;
-    ///
-    /// let (sender, left) = mpsc::channel();
-    /// let cache = LruCache::builder(1).on_evict(move |key, value, cause| _ = sender.send((key, value, cause))).build();
-    /// cache.insert(1, "one");
-    /// cache.insert(2, "two");
-    /// assert_eq!(left.try_recv(), Ok((1, "one", Cause::Capacity)));
-    /// ```
-    pub fn on_evict(mut self, tell: impl Fn(K, V, Cause) + Send + Sync + 'static) -> Self {
-        self.settings.listener = Some(Box::new(tell));
-        self
-    }
-
-    /// Where the time comes from, for tests that let it pass; [`Instant::now`] unless said otherwise.
-    ///
-    /// It is read only if there is a time to live.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use stanchion::LruCache;
-    /// use std::sync::atomic::{AtomicU64, Ordering};
-    /// use std::time::{Duration, Instant};
-    ///
-    /// static SECONDS: AtomicU64 = AtomicU64::new(0);
-    ///
-    /// let start = Instant::now();
-    /// let clock = move || start + Duration::from_secs(SECONDS.load(Ordering::Relaxed));
-    /// let cache = LruCache::builder(10).time_to_live(Duration::from_secs(60)).clock(clock).build();
-    /// cache.insert(1, "one");
-    /// assert_eq!(cache.get(&1), Some("one"));
-    /// SECONDS.store(60, Ordering::Relaxed);
-    /// assert_eq!(cache.get(&1), None);
-    /// ```
-    pub fn clock(mut self, now: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
-        self.settings.clock = Some(Box::new(now));
-        self
-    }
-
-    /// Makes the cache, empty.
-    pub fn build(self) -> LruCache<K, V, S> {
-        let Self { capacity, shards, hasher, mut settings } = self;
-        settings.clock = settings.time_to_live.and(settings.clock.or_else(|| Some(Box::new(Instant::now))));
-        let shards = shards.min(capacity).max(1);
-        let section = |place| {
-            let shard = Shard::new(share(capacity, shards, place));
-            Padded(sync::Mutex::new(Section { shard, flights: Flights::new() }))
-        };
-        LruCache {
-            first: section(0),
-            others: (1..shards).map(section).collect(),
-            hasher,
-            settings,
-            capacity: sync::Mutex::new(capacity),
-        }
-    }
-}
+type Place<'c, K, V> = (&'c Locked<K, V>, u32);
 
 impl<K, V> LruCache<K, V> {
-    /// Makes a cache for up to `capacity` entries. With 0 it stores nothing.
+    /// Creates a cache for up to `capacity` entries. With 0 it stores nothing.
     ///
     /// # Examples
     ///
@@ -331,7 +135,7 @@ impl<K, V> LruCache<K, V> {
         Self::builder(capacity).build()
     }
 
-    /// Starts to build a cache for up to `capacity` entries, or weight.
+    /// Returns a builder for a cache that is more than [`new`](Self::new) makes.
     ///
     /// # Examples
     ///
@@ -343,7 +147,7 @@ impl<K, V> LruCache<K, V> {
     ///     .weigher(|path, page| (path.len() + page.len()) as u64)
     ///     .time_to_live(Duration::from_secs(60))
     ///     .shards(16)
-    ///     .on_evict(|path, _, cause| println!("{path} left: {cause:?}"))
+    ///     .on_evict(|path, _, cause| println!("{path} was removed: {cause:?}"))
     ///     .build();
     /// pages.insert("/".to_owned(), vec![0; 1000]);
     /// assert_eq!(pages.weight(), 1001);
@@ -354,7 +158,7 @@ impl<K, V> LruCache<K, V> {
 }
 
 impl<K, V, S> LruCache<K, V, S> {
-    /// Makes a cache for up to `capacity` entries, whose keys are hashed by `hasher`.
+    /// Creates a cache for up to `capacity` entries, whose keys are hashed by `hasher`.
     ///
     /// # Examples
     ///
@@ -369,7 +173,7 @@ impl<K, V, S> LruCache<K, V, S> {
         LruCacheBuilder::new(capacity, hasher).build()
     }
 
-    /// Takes the least recently used entry out. With several shards, from the first that has one.
+    /// Removes the least recently used entry and returns it. With several shards, from the first that has one.
     ///
     /// # Examples
     ///
@@ -380,15 +184,17 @@ impl<K, V, S> LruCache<K, V, S> {
     /// assert_eq!(cache.pop_lru(), Some(("old", 1)));
     /// ```
     pub fn pop_lru(&self) -> Option<(K, V)> {
-        let now = self.now();
-        self.sections().find_map(|section| {
-            let mut gone = Gone::new();
-            let popped = section.lock().shard.pop(now, &mut gone);
-            self.settle(gone, popped.map(Pair::new)).map(Pair::into_inner)
+        let now = self.settings.now();
+        self.shards().find_map(|shard| {
+            let mut deferred = Deferred::new();
+            let popped = shard.lock().shard.pop(now, &mut deferred.removed);
+            self.finish(deferred, shard, popped.map(Pair::new)).map(Pair::into_inner)
         })
     }
 
-    /// Takes everything out, and drops it. Nothing is stored of what is being loaded.
+    /// Removes everything. What is being loaded will not be stored.
+    ///
+    /// Takes time in proportion to the entries. The [listener](LruCacheBuilder::on_evict) gets them in no order.
     ///
     /// # Examples
     ///
@@ -399,27 +205,29 @@ impl<K, V, S> LruCache<K, V, S> {
     /// assert!(cache.is_empty());
     /// ```
     pub fn clear(&self) {
+        let now = self.settings.now();
         let mut panics = Panics::default();
-        for section in self.sections() {
-            let mut gone = Gone::new();
+        for shard in self.shards() {
+            let mut deferred = Deferred::new();
             let entries = {
-                let mut section = section.lock();
-                section.flights.invalidate_all(&mut gone);
-                section.shard.clear()
+                let mut state = shard.lock();
+                state.flights.invalidate_all(&mut deferred.removed);
+                state.shard.clear(now)
             };
-            self.bury(gone, &mut panics);
-            for (key, value) in entries {
-                panics.catch(|| drop(key));
-                panics.catch(|| drop(value));
+            deferred.run(&self.settings, shard, &mut panics);
+            for (key, value, cause) in entries {
+                release(Part::Entry(key, value, Some(cause)), &self.settings, &mut panics);
             }
         }
         panics.resume();
     }
 
-    /// Keeps only what `keep` says, which is asked about each shard's entries from the most to the least recently used.
+    /// Keeps only the entries for which `keep` returns true. It is asked about each shard's entries from the most to the
+    /// least recently used.
     ///
-    /// What is being loaded is not asked about, and is stored. What is over its time leaves without being asked about. If
-    /// `keep` panics, nothing has left the shard whose turn it was, nor those that come after it.
+    /// What is being loaded is not asked about, and will not be stored: it may be stale. Entries that have expired are
+    /// removed without being asked about. If `keep` panics, nothing is removed from the shard that was its turn, nor from
+    /// those that come after it. Takes time in proportion to the entries, under the lock.
     ///
     /// # Examples
     ///
@@ -431,24 +239,49 @@ impl<K, V, S> LruCache<K, V, S> {
     /// ```
     pub fn retain(&self, keep: impl FnMut(&K, &V) -> bool) {
         let mut keep = Guarded(Some(keep));
-        let now = self.now();
+        let now = self.settings.now();
         let mut panics = Panics::default();
-        for section in self.sections() {
-            let mut gone = Gone::new();
+        for shard in self.shards() {
+            let mut deferred = Deferred::new();
             // Caught, since a drop may have panicked before.
-            let is_asked = panics.catch(|| {
-                let keep = keep.0.as_mut().expect("it is taken by nothing but its drop");
-                section.lock().shard.retain(keep, now, &mut gone);
+            let is_done = panics.catch(|| {
+                let keep = keep.0.as_mut().expect("the predicate is in hand until the end");
+                let mut state = shard.lock();
+                state.shard.retain(keep, now, &mut deferred.removed);
+                state.flights.invalidate_all(&mut deferred.removed);
             });
-            self.bury(gone, &mut panics);
-            if !is_asked {
+            deferred.run(&self.settings, shard, &mut panics);
+            if !is_done {
                 break;
             }
         }
         panics.resume();
     }
 
-    /// Changes how much may be remembered; the least recently used leave if that is less.
+    /// Calls `visit` with each entry, from the most to the least recently used, shard by shard. This is no use of them.
+    ///
+    /// It runs under the lock, and takes time in proportion to the entries. Entries that have expired are skipped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::new(10);
+    /// cache.insert("a", 1);
+    /// cache.insert("b", 2);
+    /// let mut sum = 0;
+    /// cache.for_each(|_, value| sum += value);
+    /// assert_eq!(sum, 3);
+    /// ```
+    pub fn for_each(&self, visit: impl FnMut(&K, &V)) {
+        let mut visit = Guarded(Some(visit));
+        let now = self.settings.now();
+        let visit = visit.0.as_mut().expect("the visitor is in hand until the end");
+        self.shards().for_each(|shard| shard.lock().shard.for_each(now, &mut *visit));
+    }
+
+    /// Changes the capacity, and evicts the least recently used entries if it is less than their weight.
+    ///
+    /// Takes time in proportion to the entries of a shard if memory is given back.
     ///
     /// # Examples
     ///
@@ -459,22 +292,22 @@ impl<K, V, S> LruCache<K, V, S> {
     /// assert_eq!(cache.entries(), [(4, ())]);
     /// ```
     pub fn set_capacity(&self, capacity: usize) {
-        let now = self.now();
+        let now = self.settings.now();
         let shards = 1 + self.others.len();
-        let mut gone = Gone::new();
+        let mut deferred = Deferred::new();
         {
-            // Held all the while: of two changes one comes after the other in every shard, and nobody reads a capacity
-            // that some shard exceeds.
+            // Held all the while: of two changes one comes after the other in every shard, and no capacity is read that
+            // some shard exceeds.
             let mut whole = self.capacity.lock();
             *whole = capacity;
-            for (place, section) in self.sections().enumerate() {
-                section.lock().shard.set_capacity(share(capacity, shards, place), now, &mut gone);
+            for (number, shard) in self.shards().enumerate() {
+                shard.lock().shard.set_capacity(share(capacity, shards, number), now, &mut deferred.removed);
             }
         }
-        self.settle(gone, ());
+        self.finish(deferred, &self.first.0, ());
     }
 
-    /// How many entries there are, those included that are over and were not met since.
+    /// Returns the number of entries, including those that have expired and were not met by a call since.
     ///
     /// # Examples
     ///
@@ -484,10 +317,10 @@ impl<K, V, S> LruCache<K, V, S> {
     /// assert_eq!(cache.len(), 1);
     /// ```
     pub fn len(&self) -> usize {
-        self.sections().map(|section| section.lock().shard.len()).sum()
+        self.shards().map(|shard| shard.lock().shard.len()).sum()
     }
 
-    /// Whether there are none.
+    /// Returns `true` if there are no entries.
     ///
     /// # Examples
     ///
@@ -498,7 +331,7 @@ impl<K, V, S> LruCache<K, V, S> {
         self.len() == 0
     }
 
-    /// What the entries weigh together: how many they are, unless there is a [weigher](LruCacheBuilder::weigher).
+    /// Returns the sum of the entries' weights: their number, if there is no [weigher](LruCacheBuilder::weigher).
     ///
     /// # Examples
     ///
@@ -508,10 +341,10 @@ impl<K, V, S> LruCache<K, V, S> {
     /// assert_eq!(cache.weight(), 1);
     /// ```
     pub fn weight(&self) -> u64 {
-        self.sections().map(|section| section.lock().shard.weight()).sum()
+        self.shards().map(|shard| shard.lock().shard.weight()).sum()
     }
 
-    /// How many entries there may be, or what they may weigh.
+    /// Returns the capacity: the largest number of entries, or the largest weight.
     ///
     /// # Examples
     ///
@@ -522,7 +355,9 @@ impl<K, V, S> LruCache<K, V, S> {
         *self.capacity.lock()
     }
 
-    /// Copies of the entries, from the most to the least recently used, shard by shard. They are not used by this.
+    /// Returns copies of the entries, from the most to the least recently used, shard by shard. This is no use of them.
+    ///
+    /// Entries that have expired are skipped. Takes time in proportion to the entries, under the lock.
     ///
     /// # Examples
     ///
@@ -537,17 +372,16 @@ impl<K, V, S> LruCache<K, V, S> {
         K: Clone,
         V: Clone,
     {
-        let now = self.now();
-        let mut copies = (Vec::new(), Vec::new());
-        for section in self.sections() {
-            let mut gone = Gone::new();
-            section.lock().shard.copies(&mut copies, now, &mut gone);
-            copies = self.settle(gone, copies);
-        }
-        copies.0.into_iter().zip(copies.1).map(|(key, value)| Pair { key, value }.into_inner()).collect()
+        // Apart from each other, since half a copy would be dropped under the lock if the other half panics.
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        self.for_each(|key, value| {
+            keys.push(Guarded(Some(key.clone())));
+            values.push(Guarded(Some(value.clone())));
+        });
+        keys.into_iter().zip(values).map(|(key, value)| Pair { key, value }.into_inner()).collect()
     }
 
-    /// What was counted so far, over all shards.
+    /// Returns what was counted so far, over all shards.
     ///
     /// # Examples
     ///
@@ -560,7 +394,7 @@ impl<K, V, S> LruCache<K, V, S> {
     /// ```
     pub fn stats(&self) -> Stats {
         let mut sum = Stats::default();
-        self.sections().for_each(|section| sum += section.lock().shard.stats);
+        self.shards().for_each(|shard| sum += shard.lock().shard.stats);
         sum
     }
 }
@@ -570,7 +404,7 @@ where
     K: Hash + Eq,
     S: BuildHasher,
 {
-    /// The value of a key, which becomes the most recently used.
+    /// Returns the value of a key, which becomes the most recently used one.
     ///
     /// # Examples
     ///
@@ -588,10 +422,10 @@ where
         V: Clone,
     {
         // Without a clock this is shorter.
-        if self.settings.clock.is_none() { self.get_at(key, None) } else { self.get_timed(key) }
+        if self.settings.has_clock() { self.get_timed(key) } else { self.get_at(key, None) }
     }
 
-    /// The value of a key, which is not used by this: neither does it become the most recent, nor is it counted.
+    /// Returns the value of a key. This is no use of it, and is not counted.
     ///
     /// # Examples
     ///
@@ -611,7 +445,7 @@ where
         self.inspect(key, V::clone)
     }
 
-    /// Whether a key is there, which is not used by this.
+    /// Returns `true` if the key has an entry. This is no use of it, and is not counted.
     ///
     /// # Examples
     ///
@@ -630,8 +464,11 @@ where
 
     /// Stores a value, and returns the one that it replaces. The key that is there stays.
     ///
-    /// Who waits for the key to be loaded is given this value, and what is loaded will not be stored. An entry that is
-    /// heavier than the capacity (of its shard) is dropped, and what it would have replaced is removed and returned.
+    /// Callers that wait for the key to be loaded are given this value, and what is being loaded will not be stored. An
+    /// entry that is heavier than the capacity (of its shard) is dropped, and the value that it would have replaced is
+    /// removed and returned.
+    ///
+    /// Takes time in proportion to the entries that are evicted; see also [Capacity](LruCache#capacity).
     ///
     /// # Examples
     ///
@@ -645,34 +482,66 @@ where
         V: Clone,
     {
         let pair = Pair::new((key, value));
-        let (section, hash) = self.locate(pair.key());
-        let weight = self.settings.weigher.as_ref().map(|weigh| weigh(pair.key(), pair.value()));
-        let terms = self.terms(weight);
-        let for_waiters;
-        let mut overtaken = None;
-        let mut gone = Gone::new();
-        let replaced = {
-            let mut section = section.lock();
-            let Section { shard, flights } = &mut *section;
-            let flight = flights.find(hash, pair.key());
-            let found = shard.find(hash, pair.key());
-            for_waiters = flight.filter(|&flight| flights.is_awaited(flight)).map(|_| pair.value().clone());
-            // No foreign code from here on.
-            if let Some(flight) = flight {
-                let (key, batch) = flights.overtake(flight, for_waiters);
-                gone.extend(key.map(Piece::Key));
-                overtaken = Some((flight, batch));
-            }
-            let found = shard.live(found, terms.now, &mut gone);
-            shard.insert(found, hash, pair.into_inner(), terms, &mut gone)
-        };
-        match overtaken {
-            None => self.settle(gone, replaced),
-            Some((flight, batch)) => self.settle_and_wake(gone, section, flight, batch, replaced),
-        }
+        let place = self.locate(pair.key());
+        // What needs no callback and no clock is shorter.
+        if self.settings.is_plain() { self.store(place, pair, Terms::PLAIN) } else { self.store_on_terms(place, pair) }
     }
 
-    /// Takes a key out, and returns its value. Nothing is stored of what is being loaded for it.
+    /// Changes the value of a key in place, and returns what `change` returns; `None` if the key is absent.
+    ///
+    /// It is atomic: `change` runs under the lock, and must not use the cache. This is a use of the entry, and a hit or a
+    /// miss. The entry does not live longer for it, except that its [time to idle](LruCacheBuilder::time_to_idle) begins
+    /// again. It is weighed again, also under the lock: others are evicted if it has become heavier, or only itself if it is
+    /// too heavy for its shard. A load in flight is not touched.
+    ///
+    /// # Panics
+    ///
+    /// When `change` does. The entry stays where it was; what `change` did to the value stays, too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let requests = stanchion::LruCache::new(1000);
+    /// requests.insert("127.0.0.1", 1);
+    /// let count = requests.update("127.0.0.1", |count| {
+    ///     *count += 1;
+    ///     *count
+    /// });
+    /// assert_eq!(count, Some(2));
+    /// ```
+    pub fn update<Q, R>(&self, key: &Q, change: impl FnOnce(&mut V) -> R) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let mut change = Guarded(Some(change));
+        let mut output = Guarded(None);
+        let now = self.settings.now();
+        let (locked, hash) = self.locate(key);
+        let mut deferred = Deferred::new();
+        {
+            let mut state = locked.lock();
+            let shard = &mut state.shard;
+            let found = shard.find(hash, key);
+            if let Some(live) = shard.live(found, now, &mut deferred.removed) {
+                let change = change.0.take().expect("the closure is called once");
+                output.0 = Some(change(shard.value_mut(live)));
+                let (key, value) = shard.entry(live);
+                let weight = self.settings.weigh(key, value);
+                // No user code from here on.
+                shard.stats.hits += 1;
+                shard.touch(live, self.settings.idle_end(now));
+                if let Some(weight) = weight {
+                    shard.set_newest_weight(weight, now, &mut deferred.removed);
+                }
+            } else {
+                shard.stats.misses += 1;
+            }
+        }
+        self.finish(deferred, locked, output.0.take())
+    }
+
+    /// Removes a key, and returns its value. What is being loaded for it will not be stored.
     ///
     /// # Examples
     ///
@@ -688,9 +557,59 @@ where
         Q: Hash + Eq + ?Sized,
     {
         let (key, value) = self.remove_entry(key)?;
-        let mut panics = Panics::default();
-        panics.catch(|| drop(key));
-        Some(panics.resume_or(value))
+        Some(Panics::of_drops([key]).resume_or(value))
+    }
+
+    /// Removes a key if `condition` returns true for its entry, and returns its value.
+    ///
+    /// It is atomic: `condition` runs under the lock, and must not use the cache. If it returns false, this is no use of
+    /// the entry. It is not counted, and a load in flight is not touched.
+    ///
+    /// # Examples
+    ///
+    /// A token that the server has refused is removed only if it is still the one that was used. So of all callers that
+    /// meet it one fetches another, and none removes what that one has fetched:
+    ///
+    /// ```
+    /// use stanchion::LruCache;
+    /// use std::sync::Arc;
+    ///
+    /// let tokens = LruCache::<&str, Arc<str>>::new(10);
+    /// tokens.insert("server", "old".into());
+    /// let refused = tokens.get("server").unwrap();
+    /// tokens.insert("server", "new".into()); // by another caller, which was faster
+    /// assert_eq!(tokens.remove_if("server", |_, token| Arc::ptr_eq(token, &refused)), None);
+    /// assert_eq!(tokens.get("server").as_deref(), Some("new"));
+    /// ```
+    pub fn remove_if<Q>(&self, key: &Q, condition: impl FnOnce(&K, &V) -> bool) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let mut condition = Guarded(Some(condition));
+        let now = self.settings.now();
+        let (locked, hash) = self.locate(key);
+        let mut deferred = Deferred::new();
+        let removed = {
+            let shard = &mut locked.lock().shard;
+            let found = shard.find(hash, key);
+            let live = found.filter(|&found| !shard.is_expired(found, now));
+            let is_met = live.is_some_and(|live| {
+                let (key, value) = shard.entry(live);
+                condition.0.take().is_some_and(|condition| condition(key, value))
+            });
+            // No user code from here on.
+            match live {
+                Some(live) if is_met => Some(shard.remove(live)),
+                Some(_) => None,
+                None => shard.live(found, now, &mut deferred.removed).map(|live| shard.remove(live)),
+            }
+        };
+        let value = removed.map(|(key, value)| {
+            deferred.removed.push(Part::Key(key));
+            value
+        });
+        self.finish(deferred, locked, value)
     }
 
     /// [Removes](Self::remove) a key, and returns it together with its value.
@@ -707,195 +626,51 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let now = self.now();
-        let (section, hash) = self.locate(key);
-        let mut gone = Gone::new();
+        let now = self.settings.now();
+        let (locked, hash) = self.locate(key);
+        let mut deferred = Deferred::new();
         let entry = {
-            let mut section = section.lock();
-            let Section { shard, flights } = &mut *section;
-            let flight = flights.find(hash, key);
+            let mut state = locked.lock();
+            let State { shard, flights } = &mut *state;
+            let load = flights.find(hash, key);
             let found = shard.find(hash, key);
-            // No foreign code from here on.
-            let found = shard.live(found, now, &mut gone);
-            gone.extend(flight.and_then(|flight| flights.invalidate(flight)).map(Piece::Key));
+            // No user code from here on.
+            let found = shard.live(found, now, &mut deferred.removed);
+            deferred.removed.extend(load.and_then(|load| flights.invalidate(load)).map(Part::Key));
             found.map(|found| shard.remove(found))
         };
-        self.settle(gone, entry.map(Pair::new)).map(Pair::into_inner)
+        self.finish(deferred, locked, entry.map(Pair::new)).map(Pair::into_inner)
     }
 
-    /// The value of a key, which is made and stored if it is not there. Threads that want it meanwhile wait for it.
-    ///
-    /// It is [`get_or_load`](Self::get_or_load) for threads; both wait for each other. Do not call it on a thread that
-    /// an async runtime runs its tasks on, unless nobody loads asynchronously.
-    ///
-    /// # Panics
-    ///
-    /// When `make` does; another one of those who wait makes the value then. When `make` asks for the key that it is
-    /// called for by this method or its fallible form.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let cache = stanchion::LruCache::<String, usize>::new(100);
-    /// assert_eq!(cache.get_or_insert_with("six", || 6), 6);
-    /// assert_eq!(cache.get_or_insert_with("six", || unreachable!()), 6);
-    /// ```
-    pub fn get_or_insert_with<Q>(&self, key: &Q, make: impl FnOnce() -> V) -> V
+    #[inline(never)]
+    fn store_on_terms(&self, place: Place<'_, K, V>, pair: Pair<K, V>) -> Option<V>
     where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
         V: Clone,
     {
-        unfailing(self.try_get_or_insert_with(key, || Ok(make())))
+        let terms = self.settings.terms(self.settings.appraise(pair.key(), pair.value()));
+        self.store(place, pair, terms)
     }
 
-    /// The value of a key, which is made and stored if it is not there and `make` succeeds.
-    ///
-    /// # Errors
-    ///
-    /// That of `make`, or of somebody else's that was waited for, if it is of the same type. It is not remembered.
-    ///
-    /// # Panics
-    ///
-    /// As [`get_or_insert_with`](Self::get_or_insert_with) does.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let cache = stanchion::LruCache::<String, u16>::new(100);
-    /// let number = |text: &str| cache.try_get_or_insert_with(text, || text.parse::<u16>());
-    /// assert_eq!(number("80").unwrap(), 80);
-    /// assert!(number("eighty").is_err());
-    /// ```
-    pub fn try_get_or_insert_with<Q, E>(&self, key: &Q, make: impl FnOnce() -> Result<V, E>) -> Result<V, Arc<E>>
+    #[inline(always)]
+    fn store(&self, (locked, hash): Place<'_, K, V>, pair: Pair<K, V>, terms: Terms) -> Option<V>
     where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
         V: Clone,
-        E: Send + Sync + 'static,
     {
-        let make = Guarded(Some(make));
-        let place = self.locate(key);
-        match self.look(place, key) {
-            Ok(value) => Ok(Panics::of_drops([make]).resume_or(value)),
-            Err(needs) => {
-                let thread = sync::current_thread().id();
-                blocking::wait(self.load(place, key, make, |make| ready(make()), needs, Some(thread)))
+        let mut deferred = Deferred::new();
+        let replaced = {
+            let mut state = locked.lock();
+            let State { shard, flights } = &mut *state;
+            let load = flights.find(hash, pair.key());
+            let found = shard.find(hash, pair.key());
+            let for_followers = load.filter(|&load| flights.is_awaited(load)).map(|_| pair.value().clone());
+            // No user code from here on.
+            if let Some(load) = load {
+                flights.supersede(load, for_followers, &mut deferred);
             }
-        }
-    }
-
-    /// The value of a key, which is loaded and stored if it is not there. Everybody who wants it meanwhile waits for
-    /// that one load.
-    ///
-    /// The future that `load` makes is driven by the caller who was first, as part of this future. Inserting the key
-    /// meanwhile gives those who wait that value instead; [removing](Self::remove) or [clearing](Self::clear) it lets
-    /// those who ask later load anew. In both cases what this load yields is returned, and not stored. A value that is
-    /// too heavy is not stored either.
-    ///
-    /// A loader may load other keys. One that waits for its own, or for one that waits for its own, waits for ever.
-    ///
-    /// # Cancel safety
-    ///
-    /// If this future is dropped while it loads, the longest waiting caller loads in its place, from the beginning and with
-    /// its own `load` (see [Fairness](LruCache#fairness)). If it is not polled any more, those who wait go on waiting.
-    ///
-    /// So callers that are less patient than a load takes never fill the cache: each gives its load up, and the next one
-    /// begins again. Where calls have a timeout, spawn the load and put the timeout on the handle, as here with tokio; then
-    /// the load goes on, and a later caller finds its value:
-    ///
-    /// ```
-    /// # use stanchion::LruCache;
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use tokio::time::{error::Elapsed, sleep, timeout};
-    /// # async fn query(id: u32) -> String { sleep(Duration::from_millis(50)).await; format!("product {id}") }
-    /// async fn product(cache: &Arc<LruCache<u32, String>>, id: u32) -> Result<String, Elapsed> {
-    ///     if let Some(name) = cache.get(&id) {
-    ///         return Ok(name);
-    ///     }
-    ///     let cache = cache.clone();
-    ///     let load = tokio::spawn(async move { cache.get_or_load(&id, || query(id)).await });
-    ///     Ok(timeout(Duration::from_millis(20), load).await?.expect("the query does not panic"))
-    /// }
-    ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-    /// let cache = Arc::new(LruCache::new(100));
-    /// while product(&cache, 7).await.is_err() {} // some time out
-    /// assert_eq!(cache.stats().loads, 1);
-    /// # });
-    /// ```
-    ///
-    /// # Panics
-    ///
-    /// When `load` does; the longest waiting caller loads in its place.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use stanchion::{LruCache, blocking};
-    ///
-    /// async fn query(id: u32) -> String {
-    ///     format!("product {id}")
-    /// }
-    ///
-    /// let cache = LruCache::<u32, String>::new(100);
-    /// let name = blocking::wait(cache.get_or_load(&7, || query(7)));
-    /// assert_eq!(name, "product 7");
-    /// assert_eq!(cache.stats().loads, 1);
-    /// ```
-    pub async fn get_or_load<Q, F, Fut>(&self, key: &Q, load: F) -> V
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
-        V: Clone,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = V>,
-    {
-        unfailing(self.try_get_or_load(key, || Unfailing::new(load())).await)
-    }
-
-    /// The value of a key, which is loaded and stored if it is not there and `load` succeeds.
-    ///
-    /// All that [`get_or_load`](Self::get_or_load) says is true of this, too.
-    ///
-    /// # Cancel safety
-    ///
-    /// As that of [`get_or_load`](Self::get_or_load).
-    ///
-    /// # Errors
-    ///
-    /// That of the load, which goes to everybody who waits for it and expects errors of the same type. Of the others one
-    /// loads in its place, and the rest wait for that. It is not remembered.
-    ///
-    /// # Panics
-    ///
-    /// When `load` does; the longest waiting caller loads in its place.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use stanchion::{LruCache, blocking};
-    ///
-    /// let cache = LruCache::<String, u16>::new(100);
-    /// let parsed = blocking::wait(cache.try_get_or_load("eighty", || async { "eighty".parse::<u16>() }));
-    /// assert!(parsed.is_err());
-    /// assert!(cache.is_empty());
-    /// ```
-    pub async fn try_get_or_load<Q, F, Fut, E>(&self, key: &Q, load: F) -> Result<V, Arc<E>>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
-        V: Clone,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<V, E>>,
-        E: Send + Sync + 'static,
-    {
-        let load = Guarded(Some(load));
-        let place = self.locate(key);
-        match self.look(place, key) {
-            Ok(value) => Ok(Panics::of_drops([load]).resume_or(value)),
-            Err(needs) => self.load(place, key, load, |load| load(), needs, None).await,
-        }
+            let found = shard.live(found, terms.now, &mut deferred.removed);
+            shard.insert(found, hash, pair.into_inner(), terms, &mut deferred.removed)
+        };
+        self.finish(deferred, locked, replaced)
     }
 
     #[inline(never)]
@@ -905,47 +680,31 @@ where
         Q: Hash + Eq + ?Sized,
         V: Clone,
     {
-        self.get_at(key, self.now())
+        self.get_at(key, self.settings.now())
     }
 
     #[inline(always)]
-    fn get_at<Q>(&self, key: &Q, now: Option<Instant>) -> Option<V>
+    fn get_at<Q>(&self, key: &Q, now: Option<Tick>) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
         V: Clone,
     {
-        let (section, hash) = self.locate(key);
-        let mut section = section.lock();
-        let shard = &mut section.shard;
+        let idle_end = self.settings.idle_end(now);
+        let (locked, hash) = self.locate(key);
+        let mut state = locked.lock();
+        let shard = &mut state.shard;
         let found = shard.find(hash, key);
-        if let Some(live) = found.filter(|&found| !shard.is_over(found, now)) {
-            let value = shard.get(live);
+        if let Some(live) = found.filter(|&found| !shard.is_expired(found, now)) {
+            let value = shard.get(live, idle_end);
             shard.stats.hits += 1;
             return Some(value);
         }
         shard.stats.misses += 1;
-        self.unlock_without(found, now, section);
-        None
-    }
-
-    /// A first look, before there is anything to wait with: the value, or what is needed to get it.
-    #[inline(always)]
-    fn look<Q>(&self, (section, hash): Place<'_, K, V>, key: &Q) -> Result<V, Needs>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-        V: Clone,
-    {
-        let now = self.now();
-        let mut section = section.lock();
-        let Section { shard, flights } = &mut *section;
-        if let Some(live) = shard.find(hash, key).filter(|&found| !shard.is_over(found, now)) {
-            let value = shard.get(live);
-            shard.stats.hits += 1;
-            return Ok(value);
+        if found.is_some() {
+            self.expire(found, now, locked, state);
         }
-        Err(if flights.find(hash, key).is_some() { Needs::Waker } else { Needs::Key })
+        None
     }
 
     fn inspect<Q, R>(&self, key: &Q, look: impl FnOnce(&V) -> R) -> Option<R>
@@ -953,14 +712,16 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let now = self.now();
-        let (section, hash) = self.locate(key);
-        let section = section.lock();
-        let found = section.shard.find(hash, key);
-        if let Some(live) = found.filter(|&found| !section.shard.is_over(found, now)) {
-            return Some(look(section.shard.peek(live)));
+        let now = self.settings.now();
+        let (locked, hash) = self.locate(key);
+        let state = locked.lock();
+        let found = state.shard.find(hash, key);
+        if let Some(live) = found.filter(|&found| !state.shard.is_expired(found, now)) {
+            return Some(look(state.shard.entry(live).1));
         }
-        self.unlock_without(found, now, section);
+        if found.is_some() {
+            self.expire(found, now, locked, state);
+        }
         None
     }
 
@@ -969,109 +730,49 @@ where
         // Folded once more, so that no bits of a weak hash decide alone: shard and place in it are from different ones.
         let product = u128::from(self.hasher.hash_one(key)) * 0x9E37_79B9_7F4A_7C15;
         let hash = (product >> 64) as u64 ^ product as u64;
-        let in_shard = NonZeroU32::new(hash as u32).unwrap_or(NonZeroU32::MIN);
-        let section = match self.others.len() {
+        let shard = match self.others.len() {
             0 => &self.first,
             others => match (((hash >> 32) * (others as u64 + 1)) >> 32) as usize {
                 0 => &self.first,
-                place => &self.others[place - 1],
+                number => &self.others[number - 1],
             },
         };
-        (&section.0, in_shard)
+        (&shard.0, hash as u32)
     }
 }
 
 impl<K, V, S> LruCache<K, V, S> {
-    fn sections(&self) -> impl Iterator<Item = &Locked<K, V>> {
-        once(&self.first).chain(&self.others).map(|section| &section.0)
+    fn shards(&self) -> impl Iterator<Item = &Locked<K, V>> {
+        once(&self.first).chain(&self.others).map(|shard| &shard.0)
     }
 
-    #[inline(always)]
-    fn now(&self) -> Option<Instant> {
-        self.settings.clock.as_ref().map(|now| now())
-    }
-
-    /// The weight of a value with a key that is made for this: that of the flight is behind the lock.
-    fn weigh(&self, key: impl FnOnce() -> K, value: &V) -> Option<u64> {
-        let weigh = self.settings.weigher.as_ref()?;
-        let key = Guarded(Some(key()));
-        Some(weigh(key.0.as_ref().expect("it is taken by nothing but its drop"), value))
-    }
-
-    #[inline(always)]
-    fn terms(&self, weight: Option<u64>) -> Terms {
-        let now = self.now();
-        // What lives longer than the clock can tell does not end.
-        let end = now.zip(self.settings.time_to_live).and_then(|(now, longest)| now.checked_add(longest));
-        Terms { weight, now, end }
-    }
-
-    /// Unlocks a shard, and takes an entry out of it that is over, if one was found.
-    #[inline(always)]
-    fn unlock_without(&self, found: Option<Key>, now: Option<Instant>, section: Guard<'_, K, V>) {
-        if found.is_some() {
-            self.unlock_without_expired(found, now, section);
-        }
-    }
-
+    /// Removes an entry that was found expired, and unlocks.
     #[cold]
-    fn unlock_without_expired(&self, found: Option<Key>, now: Option<Instant>, mut section: Guard<'_, K, V>) {
-        let mut gone = Gone::new();
-        section.shard.live(found, now, &mut gone);
-        drop(section);
-        self.settle(gone, ());
-    }
-
-    /// Reports and drops what has left, and gives back what the caller has in hand.
-    #[inline(always)]
-    fn settle<R>(&self, gone: Gone<K, V>, in_hand: R) -> R {
-        let unnoticed = self.settings.listener.is_none() && !needs_drop::<(K, V)>();
-        if unnoticed || gone.is_empty() { in_hand } else { self.settle_noticed(gone).resume_or(in_hand) }
-    }
-
-    #[inline(never)]
-    fn settle_noticed(&self, gone: Gone<K, V>) -> Panics {
-        let mut panics = Panics::default();
-        self.bury(gone, &mut panics);
-        panics
-    }
-
-    /// [Settles](Self::settle), and wakes then. What a waker panics with is its own affair: there is something in hand.
-    fn settle_and_wake<R>(
+    fn expire(
         &self,
-        gone: Gone<K, V>,
-        section: &Locked<K, V>,
-        flight: Key,
-        batch: WakeBatch,
-        in_hand: R,
-    ) -> R {
-        let panics = self.settle_noticed(gone);
-        let mut of_wakers = Panics::default();
-        wake(section, flight, batch, &mut of_wakers);
-        of_wakers.discard();
-        panics.resume_or(in_hand)
+        found: Option<u32>,
+        now: Option<Tick>,
+        locked: &Locked<K, V>,
+        mut state: sync::MutexGuard<'_, State<K, V>>,
+    ) {
+        let mut deferred = Deferred::new();
+        state.shard.live(found, now, &mut deferred.removed);
+        drop(state);
+        self.finish(deferred, locked, ());
     }
 
-    /// Reports and drops what has left, each piece for itself: a panic of one neither keeps the others nor meets
-    /// theirs.
-    fn bury(&self, gone: Gone<K, V>, panics: &mut Panics) {
-        for piece in gone {
-            match (piece, &self.settings.listener) {
-                (Piece::Entry(key, value, Some(cause)), Some(tell)) => {
-                    panics.catch(|| tell(key, value, cause));
-                }
-                (Piece::Entry(key, value, _), _) => {
-                    panics.catch(|| drop(key));
-                    panics.catch(|| drop(value));
-                }
-                (Piece::Key(key), _) => {
-                    panics.catch(|| drop(key));
-                }
-                (Piece::Value(value), _) => {
-                    panics.catch(|| drop(value));
-                }
-            }
+    /// Does what was put off until the shard was unlocked, and gives back what the caller has in hand.
+    #[inline(always)]
+    fn finish<R>(&self, deferred: Deferred<K, V>, locked: &Locked<K, V>, output: R) -> R {
+        let is_unnoticed = self.settings.listener.is_none() && !needs_drop::<(K, V)>() && deferred.wakes.is_none();
+        if is_unnoticed || deferred.is_empty() {
+            // Nothing else is left of it to drop, which is shorter when it is said.
+            drop(deferred.removed.others);
+            return output;
         }
+        let mut panics = Panics::default();
+        deferred.run(&self.settings, locked, &mut panics);
+        panics.resume_or(output)
     }
 }
 
@@ -1100,33 +801,16 @@ impl<K, V> Pair<K, V> {
 }
 
 /// Each shard's share of the capacity: together all of it.
-fn share(capacity: usize, shards: usize, place: usize) -> usize {
-    capacity / shards + usize::from(place < capacity % shards)
-}
-
-fn unfailing<V>(result: Result<V, Arc<Infallible>>) -> V {
-    result.unwrap_or_else(|never| match *never {})
-}
-
-impl AddAssign for Stats {
-    fn add_assign(&mut self, other: Self) {
-        let Self { hits, misses, insertions, evictions, expirations, loads, load_failures } = self;
-        *hits += other.hits;
-        *misses += other.misses;
-        *insertions += other.insertions;
-        *evictions += other.evictions;
-        *expirations += other.expirations;
-        *loads += other.loads;
-        *load_failures += other.load_failures;
-    }
+fn share(capacity: usize, shards: usize, number: usize) -> usize {
+    capacity / shards + usize::from(number < capacity % shards)
 }
 
 impl<K, V, S> fmt::Debug for LruCache<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("LruCache");
-        // Copied out before anything is written: the writer is foreign code.
+        // Copied out before anything is written: the writer is user code.
         let capacity = self.capacity.try_lock().map(|capacity| *capacity);
-        let sizes = self.sections().map(|section| section.try_lock().map(|it| (it.shard.len(), it.shard.weight())));
+        let sizes = self.shards().map(|shard| shard.try_lock().map(|state| (state.shard.len(), state.shard.weight())));
         let sizes = sizes.collect::<Option<Vec<_>>>();
         if let Some(capacity) = capacity {
             out.field("capacity", &capacity);
@@ -1139,45 +823,30 @@ impl<K, V, S> fmt::Debug for LruCache<K, V, S> {
     }
 }
 
-impl<K, V, S> fmt::Debug for LruCacheBuilder<K, V, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LruCacheBuilder")
-            .field("capacity", &self.capacity)
-            .field("shards", &self.shards)
-            .field("time_to_live", &self.settings.time_to_live)
-            .finish_non_exhaustive()
-    }
-}
-
 impl<K, V, S: Unpin> Unpin for LruCache<K, V, S> {}
 
-// A panic of foreign code leaves every invariant intact.
+// A panic of user code leaves every invariant intact.
 impl<K, V, S> UnwindSafe for LruCache<K, V, S> {}
 impl<K, V, S> RefUnwindSafe for LruCache<K, V, S> {}
 
-#[cfg(any(test, fuzzing, loom, debug_assertions))]
 impl<K, V, S> LruCache<K, V, S> {
-    /// Checks every invariant.
+    /// Checks every invariant, for tests.
     ///
     /// # Panics
     ///
     /// When one does not hold.
     #[doc(hidden)]
     pub fn validate(&self) {
-        for section in self.sections() {
-            let section = section.lock();
-            section.shard.validate();
-            section.flights.validate();
+        for shard in self.shards() {
+            let state = shard.lock();
+            state.shard.validate();
+            state.flights.validate();
         }
     }
 
-    /// How many loads are under way, or not forgotten yet.
+    /// The number of loads in flight, or with members that have not left yet.
     #[doc(hidden)]
     pub fn flights(&self) -> usize {
-        self.sections().map(|section| section.lock().flights.len()).sum()
+        self.shards().map(|shard| shard.lock().flights.len()).sum()
     }
 }
-
-#[cfg(any(fuzzing, all(test, not(loom))))]
-#[doc(hidden)]
-pub use shard::sequence as shard_sequence;

@@ -1,599 +1,301 @@
-//! One load for all who ask: the first to miss leads, the others wait, and what comes of it is for all of them.
+//! The in-flight loads of a shard: one load for all callers of a key. Plain data; [`load`](super::load) has the callers.
 //!
-//! A flight is *registered* as long as its key finds it; then others join it, and what is loaded will be stored. Who
-//! inserts, removes or clears takes the registration away: the load goes on for those who asked before, and nothing
-//! stale is stored. There is no other way to store what was loaded than through the registration of this very flight.
+//! The first caller to miss *leads*: it runs its loader. Those that come meanwhile *follow*: they wait for what the leader
+//! publishes. A load is *registered* as long as its key finds it; then others join it, and what is loaded will be stored.
+//! Inserting, removing or clearing the key takes the registration away: the load goes on for those that asked before, and
+//! nothing stale is stored. Nothing that was loaded can be stored but through the registration of this very load.
 //!
-//! | a flight is | its leader | its waiters | and ends |
+//! | stage | its leader | its followers | comes next |
 //! |---|---|---|---|
-//! | loading | runs its loader | are queued | landed, failed, or handed over |
-//! | leaderless | left; the first in line was chosen, and has not run yet | are queued, but one | loading, when the chosen runs |
-//! | landed | left, or was overtaken | were turned away, and take the value | with the last caller |
-//! | over | left | were turned away, and start afresh | with the last caller |
+//! | loading | runs its loader | are queued | published, ended or leaderless |
+//! | leaderless | is gone; the first follower was granted the lead and has not run yet | are queued, but one | loading, when that one runs; published, ended |
+//! | published | is gone, or was superseded by an insert | were turned away, and take the value | removed with the last member |
+//! | ended | is gone | were turned away, and start over | removed with the last member |
 //!
-//! **Who wakes whom.** A value wakes all waiters, an error those who can take it. A leader that leaves without either,
-//! or with an error that somebody cannot take, wakes the longest waiting of those who are left, to load in its place;
-//! if the flight is not registered any more it wakes them all, to look again from the beginning. A chosen one that
-//! leaves before it ran passes the lead on. Each caller counts, whichever part it has, and the last one out removes the
-//! flight.
-//!
-//! **Foreign code.** Keys are compared and values cloned under the lock, before anything is changed. Loaders run, keys
-//! are made, wakers cloned, woken and dropped without it. A panic anywhere in a leader's part is as good as its drop.
+//! **Wakes.** A value wakes all followers, an error those that can take it. A leader that is dropped, or fails with an
+//! error that some follower cannot take, grants the lead to the longest waiting of those that are left; if the load is not
+//! registered any more it ends, and they all look again from the beginning. A follower that is dropped before it takes up
+//! the lead passes it on. Leader and followers are members, and the last one to leave removes the load.
 
 use std::any::{Any, TypeId};
 use std::borrow::Borrow;
-use std::convert::Infallible;
-use std::future::{Future, poll_fn};
-use std::hash::{BuildHasher, Hash};
-use std::num::NonZeroU32;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 use hashbrown::HashTable;
-use pin_project_lite::pin_project;
 
-use super::shard::{Gone, Piece, spread, trim};
-use super::{Locked, LruCache, Place, Section};
-use crate::arena::{Arena, Key};
-use crate::panic::{Guarded, Panics, drop_quietly};
+use super::deferred::Deferred;
+use super::shard::{Part, Removed};
+use crate::arena::{Arena, Key, Surplus};
 use crate::sync::ThreadId;
-use crate::wait_list::{TaskWaker, WaitList, WakeBatch};
+use crate::wait_list::{NeedsClone, Removed as RemovedWaiter, TaskWaker, WaitList, WakeBatch};
 
-/// The flights of a shard.
+/// Room in the index that is kept when no load is left.
+const KEEP: usize = if cfg!(any(loom, fuzzing)) { 4 } else { 1024 };
+
 pub(super) struct Flights<K, V> {
-    flights: Arena<Flight<K, V>>,
+    loads: Arena<Load<K, V>>,
+    len: usize,
     /// The registered ones, and the hashes of their keys.
-    index: HashTable<(NonZeroU32, Key)>,
+    index: HashTable<(u32, Key)>,
 }
 
-struct Flight<K, V> {
+pub(super) struct Load<K, V> {
     /// As long as it is registered.
     key: Option<K>,
-    hash: NonZeroU32,
+    hash: u32,
     stage: Stage<V>,
-    /// Who has not left: the leader, if there is one, and the waiters, served or not.
-    callers: usize,
+    /// The leader, if there is one, and the followers, served or not, that have not left.
+    members: usize,
     /// Each with the type of the errors that it can take.
-    waiters: WaitList<TypeId, Grant>,
+    followers: WaitList<TypeId, Grant>,
 }
 
 enum Stage<V> {
-    /// Its leader blocks this thread, if it does.
+    /// With the thread that its leader blocks, if it does.
     Loading(Option<ThreadId>),
     Leaderless,
-    Landed(V),
-    Over,
+    Published(V),
+    Ended,
 }
 
-/// What a waiter is woken for, unless the flight has ended.
-enum Grant {
+/// What a follower is woken for, unless the load was published or has ended.
+pub(super) enum Grant {
     Lead,
     Error(AnyError),
 }
 
-type AnyError = Arc<dyn Any + Send + Sync>;
+pub(super) type AnyError = Arc<dyn Any + Send + Sync>;
 
-/// A caller's part in a flight: it leads or waits. Dropping it gives it up.
-struct Seat<'c, K, V, S> {
-    cache: &'c LruCache<K, V, S>,
-    section: &'c Locked<K, V>,
-    /// Until it has left.
-    flight: Option<Key>,
-    /// Unless it leads.
-    waiter: Option<Key>,
-}
-
-pin_project! {
-    /// The future of a loader. If its poll panics and its drop does, too, nothing aborts.
-    struct Loading<F> {
-        #[pin]
-        future: Option<F>,
-    }
-
-    impl<F> PinnedDrop for Loading<F> {
-        fn drop(this: Pin<&mut Self>) {
-            let mut panics = Panics::default();
-            panics.catch(|| this.project().future.set(None));
-            panics.resume();
-        }
-    }
-}
-
-impl<F: Future> Future for Loading<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.project().future.as_pin_mut().expect("it is there until it is dropped").poll(cx)
-    }
-}
-
-pin_project! {
-    /// A loader that cannot fail, as one that can.
-    pub(super) struct Unfailing<F> {
-        #[pin]
-        future: F,
-    }
-}
-
-impl<F> Unfailing<F> {
-    pub(super) fn new(future: F) -> Self {
-        Self { future }
-    }
-}
-
-impl<F: Future> Future for Unfailing<F> {
-    type Output = Result<F::Output, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().future.poll(cx).map(Ok)
-    }
-}
-
-/// What a caller meets.
-enum Seating<'c, K, V, S> {
-    Hit(V),
-    Seat(Seat<'c, K, V, S>),
-    /// Nothing yet: look again, with what is missing.
-    Again(Needs),
-    /// This thread loads already.
-    OwnKey,
-}
-
-/// What a caller that misses must bring; each is made without the lock, and then everything is looked at again.
-#[derive(Clone, Copy)]
-pub(super) enum Needs {
-    /// Somebody loads: a waker, to join.
-    Waker,
-    /// Nobody loads: a key, to lead.
-    Key,
-}
-
-/// What a waiter gets.
-enum Outcome<V> {
+/// What becomes of a follower that was served.
+pub(super) enum Outcome<V> {
     Value(V),
     Error(AnyError),
     Lead,
-    Afresh,
+    StartOver,
 }
 
-impl<K, V, S> LruCache<K, V, S>
-where
-    K: Hash + Eq,
-    S: BuildHasher,
-{
-    /// The value of a key, by a load if need be: one's own or somebody else's. A first look has found nothing. `thread` is
-    /// what the caller blocks, if it does.
-    pub(super) async fn load<Q, F, Fut, E>(
-        &self,
-        place: Place<'_, K, V>,
-        key: &Q,
-        mut load: Guarded<F>,
-        begin: impl FnOnce(F) -> Fut,
-        needs: Needs,
-        thread: Option<ThreadId>,
-    ) -> Result<V, Arc<E>>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ToOwned<Owned = K> + ?Sized,
-        V: Clone,
-        Fut: Future<Output = Result<V, E>>,
-        E: Send + Sync + 'static,
-    {
-        let seat = match self.wait_for_lead(place, key, needs, thread).await {
-            Ok(seat) => seat,
-            Err(answer) => return Panics::of_drops([load]).resume_or(answer),
-        };
-        let load = load.0.take().expect("a loader is called once");
-        match (Loading { future: Some(begin(load)) }).await {
-            Ok(value) => {
-                let value = Guarded(Some(value));
-                let weight = self.weigh(|| key.to_owned(), value.0.as_ref().expect("it was just made"));
-                Ok(seat.land(value, weight))
-            }
-            Err(error) => Err(seat.fail(Arc::new(error))),
-        }
-    }
+/// The memory of a load that was removed, and of all loads if it was the last one; to be freed without the lock.
+pub(super) type Memory<K, V> = (WaitList<TypeId, Grant>, Option<Box<Surplus<Load<K, V>>>>);
 
-    /// A flight to lead, unless there is an answer before.
-    async fn wait_for_lead<'c, Q, E>(
-        &'c self,
-        place: Place<'c, K, V>,
-        key: &Q,
-        mut needs: Needs,
-        thread: Option<ThreadId>,
-    ) -> Result<Seat<'c, K, V, S>, Result<V, Arc<E>>>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ToOwned<Owned = K> + ?Sized,
-        V: Clone,
-        E: Send + Sync + 'static,
-    {
-        let mut counted = false;
-        loop {
-            let seated = poll_fn(|cx| {
-                let waker = cx.waker();
-                Poll::Ready(self.take_seat::<Q, E>(place, key, waker, needs, thread, &mut counted))
-            });
-            let mut seat = seated.await.map_err(Ok)?;
-            if seat.waiter.is_none() {
-                return Ok(seat);
-            }
-            match poll_fn(|cx| seat.poll(cx.waker(), thread)).await {
-                Outcome::Value(value) => return Err(Ok(value)),
-                Outcome::Error(error) => return Err(Err(error.downcast().expect("only who can take it is given it"))),
-                Outcome::Lead => return Ok(seat),
-                // Others do, too, and the first of them leads.
-                Outcome::Afresh => needs = Needs::Waker,
-            }
-        }
-    }
-
-    /// Finds the value, joins the flight of the key, or begins one.
-    fn take_seat<'c, Q, E>(
-        &'c self,
-        (section, hash): Place<'c, K, V>,
-        key: &Q,
-        waker: &Waker,
-        mut needs: Needs,
-        thread: Option<ThreadId>,
-        counted: &mut bool,
-    ) -> Result<Seat<'c, K, V, S>, V>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ToOwned<Owned = K> + ?Sized,
-        V: Clone,
-        E: 'static,
-    {
-        let (mut own_key, mut own_waker) = (Guarded(None), Guarded(None));
-        loop {
-            match needs {
-                Needs::Waker => own_waker.0 = Some(waker.clone()),
-                Needs::Key => own_key.0 = Some(key.to_owned()),
-            }
-            let now = self.now();
-            let mut gone = Gone::new();
-            let seating = {
-                let mut section_guard = section.lock();
-                let Section { shard, flights } = &mut *section_guard;
-                let flight = flights.find(hash, key);
-                let found = shard.find(hash, key);
-                let found = shard.live(found, now, &mut gone);
-                let seat = |flight, waiter| Seat { cache: self, section, flight: Some(flight), waiter };
-                let seating = if let Some(found) = found {
-                    Seating::Hit(shard.get(found))
-                } else if !gone.is_empty() {
-                    // What is over is reported first: if that panics, nobody has taken a seat.
-                    Seating::Again(needs)
-                } else if let Some(flight) = flight {
-                    if thread.is_some() && flights.leading_thread(flight) == thread {
-                        Seating::OwnKey
-                    } else if let Some(waker) = own_waker.0.take() {
-                        Seating::Seat(seat(flight, Some(flights.join(flight, TypeId::of::<E>(), waker))))
-                    } else {
-                        Seating::Again(Needs::Waker)
-                    }
-                } else if let Some(key) = own_key.0.take() {
-                    shard.stats.loads += 1;
-                    Seating::Seat(seat(flights.begin(hash, key, thread), None))
-                } else {
-                    Seating::Again(Needs::Key)
-                };
-                let count = match &seating {
-                    Seating::Hit(_) => Some(&mut shard.stats.hits),
-                    Seating::Seat(_) => Some(&mut shard.stats.misses),
-                    Seating::Again(_) | Seating::OwnKey => None,
-                };
-                if let Some(count) = count.filter(|_| !*counted) {
-                    *count += 1;
-                    *counted = true;
-                }
-                seating
-            };
-            if !gone.is_empty() || matches!(seating, Seating::Hit(_) | Seating::Seat(_)) {
-                // Made in vain, or about to be dropped beside a panic of a report.
-                gone.extend(own_key.0.take().map(Piece::Key));
-                drop_quietly(own_waker.0.take());
-            }
-            match self.settle(gone, seating) {
-                Seating::Hit(value) => return Err(value),
-                Seating::Seat(seat) => return Ok(seat),
-                Seating::Again(missing) => needs = missing,
-                Seating::OwnKey => panic!("a loader asks for its own key: it would wait for itself for ever"),
-            }
-        }
-    }
-}
-
-impl<K, V, S> Seat<'_, K, V, S> {
-    /// Whether the turn of this waiter has come, and what for.
-    fn poll(&mut self, waker: &Waker, thread: Option<ThreadId>) -> Poll<Outcome<V>>
-    where
-        V: Clone,
-    {
-        let (flight, waiter) = (self.flight.expect("it has not left"), self.waiter.expect("it waits"));
-        let mut gone = Gone::new();
-        let outcome = TaskWaker::new(waker).poll_with(|waker| {
-            let mut section = self.section.lock();
-            let Section { shard, flights } = &mut *section;
-            let failed = matches!(flights.waiters(flight).granted(waiter), Some(Grant::Error(_)));
-            let value = if failed { None } else { flights.landed(flight).cloned() };
-            Ok(flights.waiters(flight).poll(waiter, waker)?.map(|removed| {
-                if matches!(removed.grant, Some(Grant::Lead)) && flights.take_lead(flight, thread) {
-                    shard.stats.loads += 1;
-                    self.waiter = None;
-                } else {
-                    self.flight = None;
-                    flights.leave(flight, &mut gone);
-                }
-                match (removed.grant, value) {
-                    (Some(Grant::Error(error)), _) => Outcome::Error(error),
-                    (_, Some(value)) => Outcome::Value(value),
-                    (_, None) if self.flight.is_some() => Outcome::Lead,
-                    (_, None) => Outcome::Afresh,
-                }
-            }))
-        });
-        outcome.map(|outcome| self.cache.settle(gone, outcome))
-    }
-
-    /// Ends the flight with a value, which is stored if nothing has happened to the key since the load began.
-    fn land(mut self, mut value: Guarded<V>, weight: Option<u64>) -> V
-    where
-        K: Eq,
-        V: Clone,
-    {
-        let flight = self.flight.expect("it has not left");
-        let terms = self.cache.terms(weight);
-        let copy = || value.0.clone().expect("it is taken in the end");
-        let mut to_store = Guarded(Some(copy()));
-        let for_waiters;
-        let mut gone = Gone::new();
-        let mut batch = WakeBatch::default();
-        {
-            let mut section = self.section.lock();
-            let Section { shard, flights } = &mut *section;
-            let (hash, key) = flights.registration(flight);
-            let found = key.and_then(|key| shard.find(hash, key));
-            for_waiters = flights.is_awaited(flight).then(copy);
-            // No foreign code from here on.
-            self.flight = None;
-            let found = shard.live(found, terms.now, &mut gone);
-            let replaced = match (flights.unregister(flight), to_store.0.take()) {
-                (Some(key), Some(value)) => shard.insert(found, hash, (key, value), terms, &mut gone),
-                (_, unused) => unused,
-            };
-            gone.extend(replaced.map(Piece::Value));
-            flights.end(flight, for_waiters, &mut batch);
-            flights.leave(flight, &mut gone);
-        }
-        let value = value.0.take().expect("it is taken in the end");
-        self.cache.settle_and_wake(gone, self.section, flight, batch, value)
-    }
-
-    /// Ends the load with an error, which goes to those who can take it.
-    fn fail<E: Send + Sync + 'static>(mut self, error: Arc<E>) -> Arc<E> {
-        let flight = self.flight.take().expect("it has not left");
-        let mut gone = Gone::new();
-        let mut batch = WakeBatch::default();
-        {
-            let mut section = self.section.lock();
-            let Section { shard, flights } = &mut *section;
-            shard.stats.load_failures += 1;
-            flights.share(flight, &error, &mut batch);
-            flights.hand_over(flight, &mut gone, &mut batch);
-            flights.leave(flight, &mut gone);
-        }
-        self.cache.settle_and_wake(gone, self.section, flight, batch, error)
-    }
-}
-
-impl<K, V, S> Drop for Seat<'_, K, V, S> {
-    fn drop(&mut self) {
-        let Some(flight) = self.flight else { return };
-        let mut gone = Gone::new();
-        let mut batch = WakeBatch::default();
-        let left = {
-            let mut section = self.section.lock();
-            let flights = &mut section.flights;
-            let left = self.waiter.and_then(|waiter| flights.waiters(flight).remove(waiter));
-            // It led, or was chosen to.
-            if left.as_ref().is_none_or(|left| matches!(left.grant, Some(Grant::Lead))) {
-                flights.hand_over(flight, &mut gone, &mut batch);
-            }
-            flights.leave(flight, &mut gone);
-            left
-        };
-        let mut panics = Panics::of_drops(left);
-        self.cache.bury(gone, &mut panics);
-        wake(self.section, flight, batch, &mut panics);
-        panics.resume();
-    }
-}
-
-/// Wakes those who are to be woken of a flight.
-pub(super) fn wake<K, V>(section: &Locked<K, V>, flight: Key, mut batch: WakeBatch, panics: &mut Panics) {
-    if !batch.is_empty() {
-        panics.catch(|| batch.wake(|batch| section.lock().flights.take_wakers(flight, batch)));
-    }
-}
+/// What a follower that was served is to drop without the lock.
+pub(super) type Remains = RemovedWaiter<TypeId, Grant>;
 
 impl<K, V> Flights<K, V> {
     pub(super) const fn new() -> Self {
-        Self { flights: Arena::new(), index: HashTable::new() }
+        Self { loads: Arena::new(), len: 0, index: HashTable::new() }
     }
 
-    /// The registered flight of a key.
+    /// The registered load of a key.
     #[inline(always)]
-    pub(super) fn find<Q>(&self, hash: NonZeroU32, key: &Q) -> Option<Key>
+    pub(super) fn find<Q>(&self, hash: u32, key: &Q) -> Option<Key>
     where
         Q: Eq + ?Sized,
         K: Borrow<Q>,
     {
-        let of_key = |&(held, flight): &(NonZeroU32, Key)| {
-            held == hash && self.registration(flight).1.is_some_and(|registered| registered.borrow() == key)
+        if self.index.is_empty() {
+            return None;
+        }
+        let is_of_key = |&(held, load): &(u32, Key)| {
+            held == hash && self.registration(load).1.is_some_and(|registered| registered.borrow() == key)
         };
-        self.index.find(spread(hash), of_key).map(|&(_, flight)| flight)
+        self.index.find(spread(hash), is_of_key).map(|&(_, load)| load)
     }
 
-    /// Registers a flight whose leader begins to load.
-    fn begin(&mut self, hash: NonZeroU32, key: K, thread: Option<ThreadId>) -> Key {
-        let flight =
-            Flight { key: Some(key), hash, stage: Stage::Loading(thread), callers: 1, waiters: WaitList::new() };
-        let flight = self.flights.insert(flight);
-        self.index.insert_unique(spread(hash), (hash, flight), |&(hash, _)| spread(hash));
-        flight
+    /// The hash of a load's key, and the key as long as the load is registered.
+    pub(super) fn registration(&self, load: Key) -> (u32, Option<&K>) {
+        let load = self.loads.get(load).expect("a load stays until its last member leaves");
+        (load.hash, load.key.as_ref())
     }
 
-    fn join(&mut self, flight: Key, errors: TypeId, waker: Waker) -> Key {
-        let flight = self.get(flight);
-        flight.callers += 1;
-        flight.waiters.enqueue(errors, waker)
+    /// Registers a load whose leader begins.
+    pub(super) fn begin(&mut self, hash: u32, key: K, thread: Option<ThreadId>) -> Key {
+        let stage = Stage::Loading(thread);
+        let load = self.loads.insert(Load { key: Some(key), hash, stage, members: 1, followers: WaitList::new() });
+        self.index.insert_unique(spread(hash), (hash, load), |&(hash, _)| spread(hash));
+        self.len += 1;
+        load
     }
 
-    /// The thread that its leader blocks, if it does.
-    fn leading_thread(&mut self, flight: Key) -> Option<ThreadId> {
-        match self.get(flight).stage {
+    pub(super) fn follow(&mut self, load: Key, errors: TypeId, waker: Waker) -> Key {
+        let load = self.get(load);
+        load.members += 1;
+        load.followers.enqueue(errors, waker)
+    }
+
+    /// The thread that the leader blocks, if it does.
+    pub(super) fn leading_thread(&mut self, load: Key) -> Option<ThreadId> {
+        match self.get(load).stage {
             Stage::Loading(thread) => thread,
-            Stage::Leaderless | Stage::Landed(_) | Stage::Over => None,
+            Stage::Leaderless | Stage::Published(_) | Stage::Ended => None,
         }
     }
 
-    fn take_lead(&mut self, flight: Key, thread: Option<ThreadId>) -> bool {
-        let stage = &mut self.get(flight).stage;
-        let free = matches!(stage, Stage::Leaderless);
-        if free {
-            *stage = Stage::Loading(thread);
-        }
-        free
-    }
-
-    /// Whether somebody would take a value.
-    pub(super) fn is_awaited(&mut self, flight: Key) -> bool {
-        let flight = self.get(flight);
-        match flight.stage {
-            Stage::Loading(_) => !flight.waiters.is_empty(),
+    /// Whether a value would be taken by a follower.
+    pub(super) fn is_awaited(&mut self, load: Key) -> bool {
+        let load = self.get(load);
+        match load.stage {
+            Stage::Loading(_) => !load.followers.is_empty(),
             Stage::Leaderless => true,
-            Stage::Landed(_) | Stage::Over => false,
+            Stage::Published(_) | Stage::Ended => false,
         }
     }
 
-    fn landed(&mut self, flight: Key) -> Option<&V> {
-        match &self.get(flight).stage {
-            Stage::Landed(value) => Some(value),
-            Stage::Loading(_) | Stage::Leaderless | Stage::Over => None,
-        }
+    /// Asks whether a follower is served. One that is granted the lead goes on with the load; any other leaves.
+    pub(super) fn poll(
+        &mut self,
+        load: Key,
+        follower: Key,
+        waker: &mut TaskWaker<'_>,
+        thread: Option<ThreadId>,
+        deferred: &mut Deferred<K, V>,
+    ) -> Result<Poll<(Outcome<V>, Remains)>, NeedsClone>
+    where
+        V: Clone,
+    {
+        let Load { stage, followers, .. } = self.get(load);
+        let has_error = matches!(followers.granted(follower), Some(Grant::Error(_)));
+        // User code: nothing has changed yet if it panics.
+        let value = match stage {
+            Stage::Published(value) if !has_error => Some(value.clone()),
+            _ => None,
+        };
+        let Poll::Ready(mut remains) = followers.poll(follower, waker)? else { return Ok(Poll::Pending) };
+        let outcome = match (remains.grant.take(), value) {
+            (Some(Grant::Error(error)), _) => Outcome::Error(error),
+            (Some(Grant::Lead), _) if matches!(stage, Stage::Leaderless) => {
+                *stage = Stage::Loading(thread);
+                return Ok(Poll::Ready((Outcome::Lead, remains)));
+            }
+            (_, Some(value)) => Outcome::Value(value),
+            (_, None) => Outcome::StartOver,
+        };
+        self.leave(load, deferred);
+        Ok(Poll::Ready((outcome, remains)))
     }
 
-    fn registration(&self, flight: Key) -> (NonZeroU32, Option<&K>) {
-        let flight = self.flights.get(flight).expect("a flight stays until the last caller has left");
-        (flight.hash, flight.key.as_ref())
-    }
-
-    /// Lets nobody find the flight any more; so nothing is stored that is loaded by it.
-    fn unregister(&mut self, flight: Key) -> Option<K> {
-        let Flight { key, hash, .. } = self.get(flight);
+    /// Takes the registration of a load, to store what was loaded: `None` if it may be stale.
+    ///
+    /// The key does not find the load any more.
+    pub(super) fn unregister(&mut self, load: Key) -> Option<K> {
+        let Load { key, hash, .. } = self.get(load);
         let (key, hash) = (key.take()?, *hash);
-        let in_index = self.index.find_entry(spread(hash), |&(_, held)| held == flight);
-        in_index.expect("who is registered is in the index").remove();
-        trim(&mut self.index, |&(hash, _)| spread(hash));
+        let indexed = self.index.find_entry(spread(hash), |&(_, held)| held == load);
+        indexed.expect("a registered load is in the index").remove();
+        self.trim();
         Some(key)
     }
 
-    /// What is being loaded may be stale: it will not be stored. A load that has not begun will not be.
-    pub(super) fn invalidate(&mut self, flight: Key) -> Option<K> {
-        match self.get(flight).stage {
-            Stage::Loading(_) => self.unregister(flight),
-            Stage::Leaderless | Stage::Landed(_) | Stage::Over => None,
+    /// What is being loaded may be stale: it will not be stored. A load whose leader has not begun will not be.
+    pub(super) fn invalidate(&mut self, load: Key) -> Option<K> {
+        match self.get(load).stage {
+            Stage::Loading(_) => self.unregister(load),
+            Stage::Leaderless | Stage::Published(_) | Stage::Ended => None,
         }
     }
 
     /// [Invalidates](Self::invalidate) all.
-    pub(super) fn invalidate_all(&mut self, gone: &mut Gone<K, V>) {
-        let Self { flights, index } = self;
-        index.retain(|&mut (_, flight)| {
-            let flight = flights.get_mut(flight).expect("who is in the index is there");
-            let loading = matches!(flight.stage, Stage::Loading(_));
-            if loading {
-                gone.extend(flight.key.take().map(Piece::Key));
+    pub(super) fn invalidate_all(&mut self, removed: &mut Removed<K, V>) {
+        let Self { loads, index, .. } = self;
+        index.retain(|&mut (_, load)| {
+            let load = loads.get_mut(load).expect("the index has loads that are there");
+            let is_loading = matches!(load.stage, Stage::Loading(_));
+            if let Some(key) = load.key.take_if(|_| is_loading) {
+                removed.push(Part::Key(key));
             }
-            !loading
+            !is_loading
         });
-        trim(index, |&(hash, _)| spread(hash));
+        self.trim();
     }
 
-    /// Ends the flight for the sake of a value that was inserted: it goes to the waiters, and what is loaded is not
-    /// stored.
+    /// Publishes a value that was inserted: it goes to the followers, and what is loaded is not stored.
     #[cold]
-    pub(super) fn overtake(&mut self, flight: Key, value: Option<V>) -> (Option<K>, WakeBatch) {
-        let mut batch = WakeBatch::default();
-        let key = self.unregister(flight);
-        self.end(flight, value, &mut batch);
-        (key, batch)
+    pub(super) fn supersede(&mut self, load: Key, value: Option<V>, deferred: &mut Deferred<K, V>) {
+        if let Some(key) = self.unregister(load) {
+            deferred.removed.push(Part::Key(key));
+        }
+        self.end(load, value, deferred);
     }
 
-    /// Ends the flight, unless it has ended, and sends its waiters off with a value, or to start afresh.
-    fn end(&mut self, flight: Key, value: Option<V>, batch: &mut WakeBatch) {
-        let flight = self.get(flight);
-        if matches!(flight.stage, Stage::Loading(_) | Stage::Leaderless) {
-            flight.stage = value.map_or(Stage::Over, Stage::Landed);
-            flight.waiters.close();
-            flight.waiters.take_wakers(batch);
+    /// Publishes a value, or ends the load without one, if neither was done before: serves its followers.
+    pub(super) fn end(&mut self, at: Key, value: Option<V>, deferred: &mut Deferred<K, V>) {
+        let load = self.get(at);
+        if matches!(load.stage, Stage::Loading(_) | Stage::Leaderless) {
+            load.stage = value.map_or(Stage::Ended, Stage::Published);
+            load.followers.close();
+            let batch = batch(deferred, at);
+            load.followers.take_wakers(batch);
         }
     }
 
-    /// Gives the waiters who can take it an error.
-    fn share<E: Send + Sync + 'static>(&mut self, flight: Key, error: &Arc<E>, batch: &mut WakeBatch) {
+    /// Gives an error to the followers that can take it, and [abandons](Self::abandon) the load.
+    pub(super) fn fail<E: Send + Sync + 'static>(&mut self, load: Key, error: &Arc<E>, deferred: &mut Deferred<K, V>) {
         let grant = |errors: &TypeId| (*errors == TypeId::of::<E>()).then(|| Grant::Error(error.clone()));
-        self.get(flight).waiters.grant_each(grant, batch);
+        self.get(load).followers.grant_each(grant, batch(deferred, load));
+        self.abandon(load, deferred);
     }
 
-    /// Nobody leads any more: chooses the longest waiting, unless the flight has ended. It ends if nothing would be
-    /// stored, or nobody waits.
-    fn hand_over(&mut self, at: Key, gone: &mut Gone<K, V>, batch: &mut WakeBatch) {
-        let flight = self.get(at);
-        if flight.key.is_some() && !flight.waiters.is_empty() {
-            flight.stage = Stage::Leaderless;
-            flight.waiters.grant_front(Grant::Lead, batch);
+    /// The load has no leader any more: grants the lead to the longest waiting follower. Without followers, or if nothing
+    /// would be stored, the load ends.
+    pub(super) fn abandon(&mut self, at: Key, deferred: &mut Deferred<K, V>) {
+        let load = self.get(at);
+        if load.key.is_some() && !load.followers.is_empty() {
+            load.stage = Stage::Leaderless;
+            load.followers.grant_front(Grant::Lead, batch(deferred, at));
         } else {
-            self.end(at, None, batch);
-            gone.extend(self.unregister(at).map(Piece::Key));
-        }
-    }
-
-    /// One of the callers leaves, the last one with what is left.
-    fn leave(&mut self, flight: Key, gone: &mut Gone<K, V>) {
-        let callers = &mut self.get(flight).callers;
-        *callers -= 1;
-        if *callers == 0 {
-            let flight = self.flights.remove(flight, |_| None).expect("it was there");
-            drop(self.flights.take_surplus());
-            if let Stage::Landed(value) = flight.stage {
-                gone.push(Piece::Value(value));
+            self.end(at, None, deferred);
+            if let Some(key) = self.unregister(at) {
+                deferred.removed.push(Part::Key(key));
             }
         }
     }
 
-    fn waiters(&mut self, flight: Key) -> &mut WaitList<TypeId, Grant> {
-        &mut self.get(flight).waiters
+    /// A follower is dropped. If it had been granted the lead, that is passed on. What is left of it is to be dropped
+    /// without the lock.
+    pub(super) fn cancel(&mut self, load: Key, follower: Key, deferred: &mut Deferred<K, V>) -> Option<Remains> {
+        let cancelled = self.get(load).followers.remove(follower);
+        if cancelled.as_ref().is_some_and(|cancelled| matches!(cancelled.grant, Some(Grant::Lead))) {
+            self.abandon(load, deferred);
+        }
+        self.leave(load, deferred);
+        cancelled
     }
 
-    /// Moves wakers of those to be woken into `batch`, if the flight is still there.
-    fn take_wakers(&mut self, flight: Key, batch: &mut WakeBatch) {
-        if let Some(flight) = self.flights.get_mut(flight) {
-            flight.waiters.take_wakers(batch);
+    /// A member leaves, the last one with what is left.
+    pub(super) fn leave(&mut self, at: Key, deferred: &mut Deferred<K, V>) {
+        let load = self.get(at);
+        load.members -= 1;
+        if load.members == 0 {
+            let load = self.loads.remove(at, |_| None).expect("a load stays until its last member leaves");
+            self.len -= 1;
+            if let Stage::Published(value) = load.stage {
+                deferred.removed.push(Part::Value(value));
+            }
+            deferred.memory = Some((load.followers, self.loads.take_surplus()));
         }
     }
 
-    fn get(&mut self, flight: Key) -> &mut Flight<K, V> {
-        self.flights.get_mut(flight).expect("a flight stays until the last caller has left")
+    /// Moves wakers that are to be woken into `batch`, if the load is still there.
+    pub(super) fn take_wakers(&mut self, load: Key, batch: &mut WakeBatch) {
+        if let Some(load) = self.loads.get_mut(load) {
+            load.followers.take_wakers(batch);
+        }
     }
-}
 
-#[cfg(any(test, fuzzing, loom, debug_assertions))]
-impl<K, V> Flights<K, V> {
+    /// How many loads there are, registered or not.
     pub(super) fn len(&self) -> usize {
-        self.flights.len()
+        self.len
+    }
+
+    fn get(&mut self, load: Key) -> &mut Load<K, V> {
+        self.loads.get_mut(load).expect("a load stays until its last member leaves")
+    }
+
+    /// Gives back the memory of many loads once there are none.
+    fn trim(&mut self) {
+        if self.index.is_empty() && self.index.capacity() > KEEP {
+            self.index = HashTable::new();
+        }
     }
 
     /// Checks every invariant.
@@ -602,25 +304,42 @@ impl<K, V> Flights<K, V> {
     ///
     /// When one does not hold.
     pub(super) fn validate(&self) {
-        self.flights.validate(&[]);
-        let mut registered = 0;
-        for flight in self.flights.values() {
-            flight.waiters.validate();
-            let ended = matches!(flight.stage, Stage::Landed(_) | Stage::Over);
-            assert!(
-                flight.callers > flight.waiters.len() || !matches!(flight.stage, Stage::Loading(_)),
-                "somebody leads"
-            );
-            assert!(flight.callers > 0, "a flight without callers is gone");
-            assert!(!ended || flight.waiters.is_empty(), "nobody waits for what has ended");
-            assert!(!ended || flight.key.is_none(), "what has ended is not found");
-            assert!(flight.key.is_some() || !matches!(flight.stage, Stage::Leaderless), "who was chosen will store");
-            registered += usize::from(flight.key.is_some());
+        assert!(!self.index.is_empty() || self.index.capacity() <= KEEP, "memory is given back");
+        for &(hash, load) in &self.index {
+            let load = self.loads.get(load).expect("the index has loads that are there");
+            assert!(load.hash == hash && load.key.is_some(), "the index has registered loads");
         }
-        assert_eq!(self.index.len(), registered, "the index has the registered flights");
-        for &(hash, flight) in &self.index {
-            let (held, key) = self.registration(flight);
-            assert!(held == hash && key.is_some(), "the index has the registered flights");
-        }
+        #[cfg(any(test, fuzzing, loom, debug_assertions))]
+        self.validate_loads();
     }
+
+    #[cfg(any(test, fuzzing, loom, debug_assertions))]
+    fn validate_loads(&self) {
+        self.loads.validate(&[]);
+        assert_eq!(self.len, self.loads.len(), "loads are counted");
+        let mut registered = 0;
+        for load in self.loads.values() {
+            load.followers.validate();
+            let has_ended = matches!(load.stage, Stage::Published(_) | Stage::Ended);
+            let has_leader = load.members > load.followers.len();
+            assert!(has_leader || !matches!(load.stage, Stage::Loading(_)), "a load that runs has a leader");
+            assert!(load.members > 0, "a load without members is removed");
+            assert!(!has_ended || load.followers.is_empty(), "a load that has ended has served its followers");
+            assert!(!has_ended || load.key.is_none(), "a load that has ended is not registered");
+            assert!(load.key.is_some() || !matches!(load.stage, Stage::Leaderless), "what is granted will be stored");
+            registered += usize::from(load.key.is_some());
+        }
+        assert_eq!(self.index.len(), registered, "the index has all registered loads");
+    }
+}
+
+/// A hash as a table wants it: it finds the place by the low bits and tells neighbours apart by the highest.
+#[inline(always)]
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
+}
+
+/// The wakers that are to be woken of this load.
+fn batch<K, V>(deferred: &mut Deferred<K, V>, load: Key) -> &mut WakeBatch {
+    &mut deferred.wakes.get_or_insert_with(|| (load, WakeBatch::default())).1
 }

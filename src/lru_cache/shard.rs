@@ -1,425 +1,641 @@
-//! Entries in the order of their use, found by key: a list through an arena, and a table of indices. No lock, no
-//! waiting.
+//! The entries of one shard, in the order of their use and found by key. No lock and no waiting: plain data.
 //!
-//! **One of each.** An entry is a slot of the arena, which is in the list `order` (the most recently used first), and
-//! one index in the table. The slot's stamp is the hash of its key, or half of it, which suffices: so the table can
-//! grow and let go of an entry without asking a key for its hash again, and a probe compares hashes before it compares
-//! keys. A key that changes its hash or its equals is not found any more, and that is all.
+//! **Slots.** Entries are in one `Vec` without gaps: what is removed is replaced by the last one. So an index is good until
+//! the next removal, and memory is as dense as it can be. A slot has the key, the value, the hash of the key and the links
+//! of the order, all of an entry in one cache line if key and value are small.
 //!
-//! **Columns** stand beside the arena, by the index of the slot: weights if somebody weighs, ends if entries have one.
-//! Otherwise they are empty, an entry weighs 1, and never ends.
+//! **Order.** A ring through the slots: from `newest` each links to the next older one, and the oldest to the newest. The
+//! oldest entry becomes the newest by moving `newest` alone, which is what a full shard does with every new entry.
 //!
-//! **Foreign code.** Keys are compared in [`find`](Shard::find), values cloned in [`get`](Shard::get) and
-//! [`copies`](Shard::copies), a predicate asked in [`retain`](Shard::retain): each before anything is changed. What
-//! leaves goes out in a [`Gone`], to be dropped by the caller without its lock.
+//! **Table.** It has the index of the first slot of each bucket; slots of one bucket are chained. The slot keeps the hash, so
+//! that the table can grow and let go of an entry without asking a key for it again. There are at least two buckets for an
+//! entry: a chain is seldom longer than one slot, and a lookup reads two cache lines, of which it needs the second anyway. A
+//! removal leaves nothing behind that would have to be cleaned up later, as it does in tables of open addressing. A key
+//! that changes its hash or its equals is not found any more, that is all.
+//!
+//! **Columns** stand beside the slots, by the same index: weights if there is a weigher, ends if entries expire, ends of
+//! idling if they do for that. Those that are not asked for do not exist; an entry without a weight weighs 1.
+//!
+//! **User code.** Keys are compared in [`find`](Shard::find), values cloned in [`get`](Shard::get), predicates and visitors
+//! called in [`retain`](Shard::retain) and [`for_each`](Shard::for_each): each before anything is changed. What is removed
+//! goes out in a [`Removed`], to be reported or dropped without the lock.
 
 use std::borrow::Borrow;
-use std::num::NonZeroU32;
-use std::time::Instant;
-
-use hashbrown::HashTable;
+use std::mem;
 
 use super::{Cause, Stats};
-use crate::arena::{Arena, Key, List};
-use crate::panic::Guarded;
 
-/// Room that is kept when entries have left, as in the arena.
-const KEEP: usize = if cfg!(any(loom, fuzzing)) { 4 } else { 1024 };
+/// Entries of a shard at most; few in tests, so that they reach it.
+pub(super) const LIMIT: usize = if cfg!(all(test, not(loom))) { 5_000 } else { u32::MAX as usize };
 
-/// Entries up to a capacity; beyond it the least recently used leaves.
+/// No slot: the end of a chain.
+const NIL: u32 = u32::MAX;
+
+/// A point in time, in nanoseconds.
+pub(super) type Tick = u64;
+
+/// The end of what does not end.
+pub(super) const NEVER: Tick = Tick::MAX;
+
+/// Entries up to a capacity; beyond it the least recently used is evicted.
 pub(super) struct Shard<K, V> {
-    entries: Arena<(K, V)>,
-    /// The most recently used first.
-    order: List,
-    table: HashTable<u32>,
-    weights: Vec<u64>,
-    ends: Vec<Option<Instant>>,
-    /// Of all entries together; never above `capacity`.
-    weight: u64,
+    slots: Vec<Slot<K, V>>,
+    /// The slot of the most recently used entry; 0 if there is none.
+    newest: u32,
+    /// The first slot of each bucket, or [`NIL`]. Their number is a power of two, or 0.
+    buckets: Vec<u32>,
+    /// Only if some column was asked for.
+    columns: Option<Box<Columns>>,
     capacity: usize,
     pub(super) stats: Stats,
+}
+
+struct Slot<K, V> {
+    newer: u32,
+    older: u32,
+    /// The next one in its bucket, or [`NIL`].
+    chained: u32,
+    hash: u32,
+    key: K,
+    value: V,
+}
+
+/// What entries may have beside key and value.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) weights: bool,
+    pub(super) ends: bool,
+    pub(super) idle_ends: bool,
+}
+
+/// By the index of the slot; each has as many elements as there are slots, if it was asked for.
+struct Columns {
+    weights: Option<Vec<u64>>,
+    ends: Option<Vec<Tick>>,
+    idle_ends: Option<Vec<Tick>>,
+    /// The sum of the weights: never above the capacity.
+    weight: u64,
 }
 
 /// The terms on which an entry is stored.
 #[derive(Clone, Copy)]
 pub(super) struct Terms {
-    /// `None` if nobody weighs.
-    pub(super) weight: Option<u64>,
-    /// `None` if nothing ends.
-    pub(super) now: Option<Instant>,
-    pub(super) end: Option<Instant>,
+    pub(super) weight: u64,
+    /// When it expires, and when it does if it is not used: [`NEVER`] if there is no such limit.
+    pub(super) end: Tick,
+    pub(super) idle_end: Tick,
+    /// `None` if nothing expires.
+    pub(super) now: Option<Tick>,
 }
 
-/// What has left a shard, to be reported or dropped without the lock, in this order. The second piece allocates.
-pub(super) struct Gone<K, V> {
-    first: Option<Piece<K, V>>,
-    others: Vec<Piece<K, V>>,
+/// What was removed from a shard, to be reported and dropped without the lock, in this order. The second part allocates.
+pub(super) struct Removed<K, V> {
+    first: Option<Part<K, V>>,
+    pub(super) others: Vec<Part<K, V>>,
 }
 
-/// One thing that has left.
-pub(super) enum Piece<K, V> {
-    /// An entry, and why it left if it was not asked to.
+/// One thing that was removed, or not stored.
+pub(super) enum Part<K, V> {
+    /// An entry, and the cause that is to be reported, if any.
     Entry(K, V, Option<Cause>),
     Key(K),
     Value(V),
 }
 
+impl Terms {
+    /// Those of an entry in a cache that neither weighs entries nor lets them expire.
+    pub(super) const PLAIN: Self = Self { weight: 1, end: NEVER, idle_end: NEVER, now: None };
+}
+
 impl<K, V> Shard<K, V> {
-    pub(super) fn new(capacity: usize) -> Self {
-        Self {
-            entries: Arena::new(),
-            order: List::new(),
-            table: HashTable::new(),
-            weights: Vec::new(),
-            ends: Vec::new(),
+    pub(super) fn new(capacity: usize, asked: Asked) -> Self {
+        let Asked { weights, ends, idle_ends } = asked;
+        let columns = Columns {
+            weights: weights.then(Vec::new),
+            ends: ends.then(Vec::new),
+            idle_ends: idle_ends.then(Vec::new),
             weight: 0,
+        };
+        Self {
+            slots: Vec::new(),
+            newest: 0,
+            buckets: Vec::new(),
+            columns: (weights || ends || idle_ends).then(|| Box::new(columns)),
             capacity,
             stats: Stats::default(),
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.order.len()
+        self.slots.len()
     }
 
     pub(super) fn weight(&self) -> u64 {
-        self.weight
+        match &self.columns {
+            Some(columns) if columns.weights.is_some() => columns.weight,
+            _ => self.slots.len() as u64,
+        }
     }
 
-    /// The entry of a key, which may be over.
+    /// The index of a key's entry, which may have expired.
     #[inline(always)]
-    pub(super) fn find<Q>(&self, hash: NonZeroU32, key: &Q) -> Option<Key>
+    pub(super) fn find<Q>(&self, hash: u32, key: &Q) -> Option<u32>
     where
         Q: Eq + ?Sized,
         K: Borrow<Q>,
     {
-        let of_key = |&index: &u32| {
-            let entry = self.entries.get(Key::new(index, hash));
-            entry.is_some_and(|(held, _)| held.borrow() == key)
-        };
-        self.table.find(spread(hash), of_key).map(|&index| Key::new(index, hash))
+        let mut at = *self.buckets.get(bucket(&self.buckets, hash))?;
+        loop {
+            // There is none at the end of the chain.
+            let slot = self.slots.get(at as usize)?;
+            if slot.hash == hash && slot.key.borrow() == key {
+                return Some(at);
+            }
+            at = slot.chained;
+        }
     }
 
-    /// What was found, unless it is over: then it is taken out.
     #[inline(always)]
-    pub(super) fn live(&mut self, found: Option<Key>, now: Option<Instant>, gone: &mut Gone<K, V>) -> Option<Key> {
+    pub(super) fn is_expired(&self, at: u32, now: Option<Tick>) -> bool {
+        now.is_some_and(|now| self.columns.as_ref().is_some_and(|columns| columns.is_expired(at as usize, now)))
+    }
+
+    /// What was found, unless it has expired: then it is removed.
+    #[inline(always)]
+    pub(super) fn live(&mut self, found: Option<u32>, now: Option<Tick>, removed: &mut Removed<K, V>) -> Option<u32> {
         let found = found?;
-        if self.is_over(found, now) {
-            self.evict(found, now, gone);
-            self.close_ranks();
+        if self.is_expired(found, now) {
+            self.evict(found, now, removed);
             return None;
         }
         Some(found)
     }
 
-    /// The value of a live entry, which becomes the most recently used.
     #[inline(always)]
-    pub(super) fn get(&mut self, found: Key) -> V
+    pub(super) fn entry(&self, found: u32) -> (&K, &V) {
+        let slot = &self.slots[found as usize];
+        (&slot.key, &slot.value)
+    }
+
+    pub(super) fn value_mut(&mut self, found: u32) -> &mut V {
+        &mut self.slots[found as usize].value
+    }
+
+    /// The value of a live entry, which is used by this.
+    #[inline(always)]
+    pub(super) fn get(&mut self, found: u32, idle_end: Option<Tick>) -> V
     where
         V: Clone,
     {
-        let value = self.peek(found).clone();
-        self.entries.move_to_front(&mut self.order, found);
+        let value = self.entry(found).1.clone();
+        self.touch(found, idle_end);
         value
     }
 
+    /// Makes an entry the most recently used one, which expires then unless it is used again.
     #[inline(always)]
-    pub(super) fn peek(&self, found: Key) -> &V {
-        &self.entries.get(found).expect("who is found is there").1
+    pub(super) fn touch(&mut self, at: u32, idle_end: Option<Tick>) {
+        self.move_to_front(at);
+        if let Some((columns, idle_end)) = self.columns.as_mut().zip(idle_end) {
+            columns.set_idle_end(at as usize, idle_end);
+        }
     }
 
-    /// Stores an entry, in place of `found` if its key was found, as the most recently used, and makes room for it.
+    /// Stores an entry, in place of `found` if its key was found, as the most recently used, and evicts what is too much.
     ///
-    /// One that is too heavy is refused: nothing of its key stays.
+    /// One that is too heavy or would expire at once is refused: nothing of its key stays. Returns the value that was
+    /// there. Takes time in proportion to the entries if the table or the slots must grow.
     #[inline(always)]
     pub(super) fn insert(
         &mut self,
-        found: Option<Key>,
-        hash: NonZeroU32,
+        found: Option<u32>,
+        hash: u32,
         (key, value): (K, V),
         terms: Terms,
-        gone: &mut Gone<K, V>,
+        removed: &mut Removed<K, V>,
     ) -> Option<V> {
-        let weight = terms.weight.unwrap_or(1);
-        let Some(room) = self.room_beside(weight) else {
-            gone.push(Piece::Entry(key, value, None));
+        if !self.admits(&terms) {
+            removed.push(Part::Entry(key, value, None));
             let (key, value) = self.remove(found?);
-            gone.push(Piece::Key(key));
+            removed.push(Part::Key(key));
             return Some(value);
-        };
+        }
         if let Some(found) = found {
-            // It stands behind all that may have to leave, and does not weigh until they have.
-            self.entries.move_to_front(&mut self.order, found);
-            self.weight -= self.weight_of(found);
-            self.evict_down_to(room, terms.now, gone);
-            self.agree(found, weight, terms);
-            gone.push(Piece::Key(key));
-            return Some(std::mem::replace(&mut self.entries.get_mut(found)?.1, value));
+            let old = mem::replace(&mut self.slots[found as usize].value, value);
+            self.move_to_front(found);
+            if self.columns.is_some() {
+                self.set_newest_terms(&terms, removed);
+            }
+            removed.push(Part::Key(key));
+            return Some(old);
         }
-        if self.table.len() == self.table.capacity() {
-            self.rebuild_table();
-        }
-        let new = self.make_room(room, hash, (key, value), terms, gone);
-        let hash_of = |&index: &u32| spread(hash_at(&self.entries, index));
-        self.table.insert_unique(spread(hash), new.index(), hash_of);
-        self.agree(new, weight, terms);
         self.stats.insertions += 1;
+        match self.make_room(terms.weight, terms.now, removed) {
+            Some(oldest) => self.replace(oldest, hash, key, value, &terms, removed),
+            None => self.push(hash, key, value, &terms),
+        }
         None
     }
 
-    /// Puts an entry at the front of the order, in a slot of its own or in that of the last one that has to leave for
-    /// it.
-    #[inline(always)]
-    fn make_room(&mut self, room: u64, hash: NonZeroU32, entry: (K, V), terms: Terms, gone: &mut Gone<K, V>) -> Key {
-        while self.weight > room || self.entries.is_full() {
-            let oldest = self.entries.back(&self.order).expect("who weighs is there");
-            // Vacant slots are used first: entries drift down in the arena, so that what a crowd has left can be cut
-            // off.
-            if self.weight - self.weight_of(oldest) > room || self.entries.has_vacancy() {
-                self.evict(oldest, terms.now, gone);
-                continue;
-            }
-            let cause = self.leaves(oldest, terms.now);
-            let (new, (key, value)) = self.entries.replace(oldest, hash, entry).expect("who is the oldest is there");
-            self.entries.move_to_front(&mut self.order, new);
-            gone.push(Piece::Entry(key, value, Some(cause)));
-            return new;
+    /// Removes an entry, and leaves its index to the last one.
+    pub(super) fn remove(&mut self, at: u32) -> (K, V) {
+        self.unindex(at);
+        self.unlink(at);
+        if let Some(columns) = &mut self.columns {
+            columns.swap_remove(at as usize);
         }
-        if terms.weight.is_none() {
-            self.entries.reserve_within(self.capacity);
+        let slot = self.slots.swap_remove(at as usize);
+        let moved_from = self.slots.len() as u32;
+        if moved_from != at {
+            self.follow_move(moved_from, at);
         }
-        let new = self.entries.insert_stamped(hash, entry);
-        self.entries.link_front(&mut self.order, new);
-        new
+        (slot.key, slot.value)
     }
 
-    /// Makes room in the table. Left to itself it would double for nothing but what removals leave in it, as soon as it
-    /// is half full; like this it grows when it is seven tenths full of entries.
-    #[cold]
-    fn rebuild_table(&mut self) {
-        let len = self.order.len();
-        let hash_of = |&index: &u32| spread(hash_at(&self.entries, index));
-        self.table.clear();
-        self.table.reserve(len + len / 4 + 1, hash_of);
-        for (at, _) in self.entries.entries(&self.order) {
-            self.table.insert_unique(hash_of(&at.index()), at.index(), hash_of);
-        }
-    }
-
-    /// Takes an entry out.
-    pub(super) fn remove(&mut self, found: Key) -> (K, V) {
-        self.forget(found);
-        let entry = self.take(found);
-        self.close_ranks();
-        entry
-    }
-
-    /// Takes the least recently used live entry out.
-    pub(super) fn pop(&mut self, now: Option<Instant>, gone: &mut Gone<K, V>) -> Option<(K, V)> {
+    /// Removes the least recently used live entry.
+    pub(super) fn pop(&mut self, now: Option<Tick>, removed: &mut Removed<K, V>) -> Option<(K, V)> {
         loop {
-            let oldest = self.entries.back(&self.order)?;
-            if !self.is_over(oldest, now) {
+            let oldest = self.oldest()?;
+            if !self.is_expired(oldest, now) {
                 return Some(self.remove(oldest));
             }
-            self.evict(oldest, now, gone);
+            self.evict(oldest, now, removed);
         }
     }
 
-    /// Takes out what is over, and what `keep` does not keep.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool, now: Option<Instant>, gone: &mut Gone<K, V>) {
-        let entries = self.entries.entries(&self.order);
-        let leaving = entries.filter(|(at, (key, value))| self.is_over(*at, now) || !keep(key, value));
-        let leaving: Vec<Key> = leaving.map(|(at, _)| at).collect();
-        for at in leaving {
-            if self.is_over(at, now) {
-                self.evict(at, now, gone);
-            } else {
-                self.forget(at);
-                let (key, value) = self.take(at);
-                gone.push(Piece::Entry(key, value, None));
-            }
-        }
-        self.close_ranks();
-    }
-
-    /// Copies of the live entries, the most recently used first, behind those in `copies`. What is over is taken out.
-    pub(super) fn copies(
+    /// Removes what has expired, and what `keep` does not keep.
+    pub(super) fn retain(
         &mut self,
-        copies: &mut (Vec<Guarded<K>>, Vec<Guarded<V>>),
-        now: Option<Instant>,
-        gone: &mut Gone<K, V>,
-    ) where
-        K: Clone,
-        V: Clone,
-    {
-        for (at, (key, value)) in self.entries.entries(&self.order) {
-            if !self.is_over(at, now) {
-                // One after the other into the caller's hands: half a copy would be dropped in here, if the other half
-                // panics.
-                copies.0.push(Guarded(Some(key.clone())));
-                copies.1.push(Guarded(Some(value.clone())));
+        keep: &mut impl FnMut(&K, &V) -> bool,
+        now: Option<Tick>,
+        removed: &mut Removed<K, V>,
+    ) {
+        // Asked about all before anything is removed: it may panic.
+        let leaves = |&at: &u32| {
+            let (key, value) = self.entry(at);
+            self.is_expired(at, now) || !keep(key, value)
+        };
+        let mut leaving: Vec<(usize, u32)> = self.order().filter(leaves).enumerate().collect();
+        // From the last slot on, so that none of them is moved before it is removed; reported in their order.
+        leaving.sort_unstable_by_key(|&(_, at)| std::cmp::Reverse(at));
+        let mut parts: Vec<_> = leaving.iter().map(|_| None).collect();
+        for (rank, at) in leaving {
+            let cause = self.count_removal(at, now, Cause::Removed);
+            let (key, value) = self.remove(at);
+            parts[rank] = Some(Part::Entry(key, value, Some(cause)));
+        }
+        parts.into_iter().flatten().for_each(|part| removed.push(part));
+        self.compact();
+    }
+
+    /// Calls `visit` with each live entry, the most recently used first.
+    pub(super) fn for_each(&self, now: Option<Tick>, mut visit: impl FnMut(&K, &V)) {
+        for at in self.order().filter(|&at| !self.is_expired(at, now)) {
+            let (key, value) = self.entry(at);
+            visit(key, value);
+        }
+    }
+
+    /// Removes everything at once, with the memory it was in.
+    pub(super) fn clear(&mut self, now: Option<Tick>) -> impl Iterator<Item = (K, V, Cause)> + use<K, V> {
+        let slots = mem::take(&mut self.slots);
+        self.buckets = Vec::new();
+        self.newest = 0;
+        let columns = self.columns.as_mut().map(|columns| columns.take());
+        let is_expired =
+            move |at| now.is_some_and(|now| columns.as_ref().is_some_and(|columns| columns.is_expired(at, now)));
+        self.stats.expirations += (0..slots.len()).filter(|&at| is_expired(at)).count() as u64;
+        slots.into_iter().enumerate().map(move |(at, slot)| {
+            let cause = if is_expired(at) { Cause::Expired } else { Cause::Removed };
+            (slot.key, slot.value, cause)
+        })
+    }
+
+    /// Evicts what is too much then, and gives back memory that is not needed.
+    pub(super) fn set_capacity(&mut self, capacity: usize, now: Option<Tick>, removed: &mut Removed<K, V>) {
+        let is_lowered = capacity < self.capacity;
+        self.capacity = capacity;
+        self.evict_down_to(capacity as u64, now, removed);
+        // Without room not even what weighs nothing stays.
+        while let Some(oldest) = self.oldest().filter(|_| capacity == 0) {
+            self.evict(oldest, now, removed);
+        }
+        if is_lowered {
+            self.compact();
+        }
+    }
+
+    /// Weighs the most recently used entry again: it is evicted itself if it is too heavy now, and others are if they leave
+    /// it no room.
+    pub(super) fn set_newest_weight(&mut self, weight: u64, now: Option<Tick>, removed: &mut Removed<K, V>) {
+        if weight > self.capacity as u64 {
+            return self.evict(self.newest, now, removed);
+        }
+        self.evict_beside_newest(weight, now, removed);
+        if let Some(columns) = &mut self.columns {
+            columns.set_weight(self.newest as usize, weight);
+        }
+    }
+
+    /// Stores the most recently used entry on other terms.
+    #[inline(never)]
+    fn set_newest_terms(&mut self, terms: &Terms, removed: &mut Removed<K, V>) {
+        self.evict_beside_newest(terms.weight, terms.now, removed);
+        if let Some(columns) = &mut self.columns {
+            columns.set(self.newest as usize, terms);
+        }
+    }
+
+    /// Makes room for this weight of the most recently used entry, which weighs nothing until it is set.
+    fn evict_beside_newest(&mut self, weight: u64, now: Option<Tick>, removed: &mut Removed<K, V>) {
+        if let Some(columns) = self.columns.as_mut().filter(|columns| columns.weights.is_some()) {
+            columns.set_weight(self.newest as usize, 0);
+            self.evict_down_to(self.capacity as u64 - weight, now, removed);
+        }
+    }
+
+    #[inline(always)]
+    fn admits(&self, terms: &Terms) -> bool {
+        // At least 1, so that without capacity not even an entry of weight 0 is stored.
+        terms.weight.max(1) <= self.capacity as u64 && terms.now.is_none_or(|now| terms.end.min(terms.idle_end) > now)
+    }
+
+    /// Evicts until an entry of this weight fits in, but for the last one that has to go: its slot is to be reused.
+    #[inline(always)]
+    fn make_room(&mut self, weight: u64, now: Option<Tick>, removed: &mut Removed<K, V>) -> Option<u32> {
+        if self.columns.is_none() {
+            return self.oldest().filter(|_| self.slots.len() >= self.capacity.min(LIMIT));
+        }
+        let room = self.capacity as u64 - weight;
+        while self.weight() > room || self.slots.len() == LIMIT {
+            let oldest = self.oldest().expect("a full shard has entries");
+            if self.weight() - self.weight_of(oldest) <= room {
+                return Some(oldest);
+            }
+            self.evict(oldest, now, removed);
+        }
+        None
+    }
+
+    /// Puts a new entry into the slot of the oldest, which is evicted.
+    #[inline(always)]
+    fn replace(&mut self, oldest: u32, hash: u32, key: K, value: V, terms: &Terms, removed: &mut Removed<K, V>) {
+        let cause = self.count_removal(oldest, terms.now, Cause::Capacity);
+        self.unindex(oldest);
+        let slot = &mut self.slots[oldest as usize];
+        slot.hash = hash;
+        let (key, value) = (mem::replace(&mut slot.key, key), mem::replace(&mut slot.value, value));
+        removed.push(Part::Entry(key, value, Some(cause)));
+        // It stands where the newest belongs: between the oldest that is left and the newest that was.
+        self.newest = oldest;
+        self.index(oldest);
+        if let Some(columns) = &mut self.columns {
+            columns.set(oldest as usize, terms);
+        }
+    }
+
+    /// Puts a new entry into a slot of its own.
+    #[inline(never)]
+    fn push(&mut self, hash: u32, key: K, value: V, terms: &Terms) {
+        let len = self.slots.len();
+        if len == self.slots.capacity() {
+            // By doubling, but not beyond what can be needed.
+            let is_weighed = self.columns.as_ref().is_some_and(|columns| columns.weights.is_some());
+            let most = if is_weighed { LIMIT } else { self.capacity.min(LIMIT) };
+            self.slots.reserve_exact(len.max(4).min(most - len));
+        }
+        let at = len as u32;
+        self.slots.push(Slot { newer: at, older: at, chained: NIL, hash, key, value });
+        self.link_front(at);
+        self.index(at);
+        if let Some(columns) = &mut self.columns {
+            columns.push(terms);
+        }
+    }
+
+    /// Removes an entry that is evicted, or has expired.
+    #[inline(never)]
+    fn evict(&mut self, at: u32, now: Option<Tick>, removed: &mut Removed<K, V>) {
+        let cause = self.count_removal(at, now, Cause::Capacity);
+        let (key, value) = self.remove(at);
+        removed.push(Part::Entry(key, value, Some(cause)));
+    }
+
+    fn evict_down_to(&mut self, weight: u64, now: Option<Tick>, removed: &mut Removed<K, V>) {
+        while self.weight() > weight {
+            let oldest = self.oldest().expect("what weighs something is there");
+            self.evict(oldest, now, removed);
+        }
+    }
+
+    /// Counts an entry that is about to be removed, and returns why it is.
+    #[inline(always)]
+    fn count_removal(&mut self, at: u32, now: Option<Tick>, otherwise: Cause) -> Cause {
+        let cause = if self.is_expired(at, now) { Cause::Expired } else { otherwise };
+        match cause {
+            Cause::Capacity => self.stats.evictions += 1,
+            Cause::Expired => self.stats.expirations += 1,
+            Cause::Removed => {}
+        }
+        cause
+    }
+
+    #[inline(always)]
+    fn weight_of(&self, at: u32) -> u64 {
+        self.columns.as_ref().map_or(1, |columns| columns.weight_of(at as usize))
+    }
+
+    /// Gives back memory if most of it lies idle.
+    fn compact(&mut self) {
+        let len = self.slots.len();
+        if len <= self.slots.capacity() / 4 {
+            self.slots.shrink_to(2 * len);
+            self.rebuild_table();
+            if let Some(columns) = &mut self.columns {
+                columns.shrink_to(2 * len);
             }
         }
-        if now.is_some() {
-            self.retain(|_, _| true, now, gone);
-        }
     }
+}
 
-    /// Takes all out at once, with the memory they were in.
-    pub(super) fn clear(&mut self) -> impl Iterator<Item = (K, V)> + use<K, V> {
-        let empty = Self { stats: self.stats, ..Self::new(self.capacity) };
-        std::mem::replace(self, empty).entries.into_values()
-    }
-
-    pub(super) fn set_capacity(&mut self, capacity: usize, now: Option<Instant>, gone: &mut Gone<K, V>) {
-        self.capacity = capacity;
-        self.evict_down_to(capacity as u64, now, gone);
-        // Without room not even what weighs nothing stays.
-        while let Some(oldest) = self.entries.back(&self.order).filter(|_| capacity == 0) {
-            self.evict(oldest, now, gone);
-        }
-        self.close_ranks();
-    }
-
-    /// What the others may weigh beside one entry; `None` if it does not fit at all.
+/// The order: a ring through the slots.
+impl<K, V> Shard<K, V> {
     #[inline(always)]
-    fn room_beside(&self, weight: u64) -> Option<u64> {
-        if self.capacity == 0 { None } else { (self.capacity as u64).checked_sub(weight) }
+    fn oldest(&self) -> Option<u32> {
+        self.slots.get(self.newest as usize).map(|newest| newest.newer)
+    }
+
+    /// All indices, that of the most recently used entry first.
+    fn order(&self) -> impl Iterator<Item = u32> {
+        let first = Some(self.newest).filter(|_| !self.slots.is_empty());
+        std::iter::successors(first, |&at| Some(self.slots[at as usize].older).filter(|&older| older != self.newest))
     }
 
     #[inline(always)]
-    fn evict_down_to(&mut self, weight: u64, now: Option<Instant>, gone: &mut Gone<K, V>) {
-        while self.weight > weight {
-            let oldest = self.entries.back(&self.order).expect("who weighs is there");
-            self.evict(oldest, now, gone);
+    fn move_to_front(&mut self, at: u32) {
+        let newest = self.newest;
+        if at == newest {
+            return;
+        }
+        self.newest = at;
+        let slots = self.slots.as_mut_slice();
+        let oldest = slots[newest as usize].newer;
+        // The oldest stands where the newest belongs: in front of the one that was.
+        if at != oldest {
+            let slot = &mut slots[at as usize];
+            let (newer, older) = (mem::replace(&mut slot.newer, oldest), mem::replace(&mut slot.older, newest));
+            slots[newer as usize].older = older;
+            slots[older as usize].newer = newer;
+            slots[newest as usize].newer = at;
+            slots[oldest as usize].older = at;
         }
     }
 
-    /// Sends an entry away.
-    fn evict(&mut self, at: Key, now: Option<Instant>, gone: &mut Gone<K, V>) {
-        let cause = self.leaves(at, now);
-        let (key, value) = self.take(at);
-        gone.push(Piece::Entry(key, value, Some(cause)));
-    }
-
-    /// Notes that an entry leaves, and why.
+    /// Takes a slot out of the ring.
     #[inline(always)]
-    fn leaves(&mut self, at: Key, now: Option<Instant>) -> Cause {
-        self.forget(at);
-        if self.is_over(at, now) {
-            self.stats.expirations += 1;
-            Cause::Expired
-        } else {
-            self.stats.evictions += 1;
-            Cause::Capacity
+    fn unlink(&mut self, at: u32) {
+        let Slot { newer, older, .. } = self.slots[at as usize];
+        self.slots[newer as usize].older = older;
+        self.slots[older as usize].newer = newer;
+        if self.newest == at {
+            self.newest = older;
         }
     }
 
-    /// Lets nobody find an entry any more, whose weight does not count from now on.
+    /// Puts a slot that is not in the ring, or in one of its own, in front of the newest.
     #[inline(always)]
-    fn forget(&mut self, at: Key) {
-        let hash = hash_at(&self.entries, at.index());
-        let in_table = self.table.find_entry(spread(hash), |&index| index == at.index());
-        in_table.expect("each entry is in the table").remove();
-        self.weight -= self.weight_of(at);
+    fn link_front(&mut self, at: u32) {
+        let newest = self.newest;
+        let oldest = mem::replace(&mut self.slots[newest as usize].newer, at);
+        self.slots[oldest as usize].older = at;
+        let slot = &mut self.slots[at as usize];
+        (slot.newer, slot.older) = (oldest, newest);
+        self.newest = at;
     }
+}
 
-    /// Takes what is forgotten out of its slot, and lets the memory follow: columns are as long as the arena has slots,
-    /// and the table gives back what lies idle.
-    fn take(&mut self, at: Key) -> (K, V) {
-        let entry = self.entries.remove(at, |_| Some(&mut self.order)).expect("who leaves is there");
-        let slots = self.entries.slots();
-        cut(&mut self.weights, slots);
-        cut(&mut self.ends, slots);
-        trim(&mut self.table, |&index| spread(hash_at(&self.entries, index)));
-        entry
-    }
-
-    /// Lets go of the memory of a crowd that has left, though a few have stayed, who may be anywhere. Those whom the caller
-    /// has found have other keys then.
+/// The table.
+impl<K, V> Shard<K, V> {
+    /// Puts a slot into the table that is not there.
     #[inline(always)]
-    fn close_ranks(&mut self) {
-        if self.entries.slots() > KEEP && self.len() <= self.entries.slots() / 8 {
-            self.move_together();
+    fn index(&mut self, at: u32) {
+        if self.slots.len() > self.buckets.len() / 2 {
+            return self.rebuild_table();
         }
+        let slot = &mut self.slots[at as usize];
+        let bucket = bucket(&self.buckets, slot.hash);
+        slot.chained = mem::replace(&mut self.buckets[bucket], at);
     }
 
+    /// Makes a table of all slots.
     #[cold]
-    fn move_together(&mut self) {
-        let mut crowd = std::mem::replace(self, Self { stats: self.stats, ..Self::new(self.capacity) });
-        while let Some(oldest) = crowd.entries.back(&crowd.order) {
-            let hash = hash_at(&crowd.entries, oldest.index());
-            let entry = crowd.entries.remove(oldest, |_| Some(&mut crowd.order)).expect("who is the oldest is there");
-            let new = self.entries.insert_stamped(hash, entry);
-            self.entries.link_front(&mut self.order, new);
-            let was_at = oldest.index() as usize;
-            crowd.weights.get(was_at).into_iter().for_each(|&weight| note(&mut self.weights, new, weight));
-            crowd.ends.get(was_at).into_iter().for_each(|&end| note(&mut self.ends, new, end));
+    fn rebuild_table(&mut self) {
+        self.buckets = vec![NIL; (2 * self.slots.len()).next_power_of_two()];
+        for (slot, at) in self.slots.iter_mut().zip(0..) {
+            let bucket = bucket(&self.buckets, slot.hash);
+            slot.chained = mem::replace(&mut self.buckets[bucket], at);
         }
-        self.weight = crowd.weight;
-        self.rebuild_table();
     }
 
+    /// Takes a slot out of the table.
     #[inline(always)]
-    pub(super) fn is_over(&self, at: Key, now: Option<Instant>) -> bool {
-        now.is_some_and(|now| self.ends.get(at.index() as usize).is_some_and(|end| end.is_some_and(|end| end <= now)))
+    fn unindex(&mut self, at: u32) {
+        let Slot { hash, chained, .. } = self.slots[at as usize];
+        self.rechain(hash, at, chained);
     }
 
+    /// Makes what leads to slot `from` in the chain of this hash lead to `to`.
     #[inline(always)]
-    fn weight_of(&self, at: Key) -> u64 {
-        self.weights.get(at.index() as usize).copied().unwrap_or(1)
-    }
-
-    /// Notes the terms of an entry that did not weigh so far.
-    #[inline(always)]
-    fn agree(&mut self, at: Key, weight: u64, terms: Terms) {
-        self.weight += weight;
-        if terms.weight.is_some() {
-            note(&mut self.weights, at, weight);
+    fn rechain(&mut self, hash: u32, from: u32, to: u32) {
+        let bucket = bucket(&self.buckets, hash);
+        let first = &mut self.buckets[bucket];
+        if *first == from {
+            *first = to;
+            return;
         }
-        if terms.now.is_some() {
-            note(&mut self.ends, at, terms.end);
+        let mut before = *first as usize;
+        while self.slots[before].chained != from {
+            before = self.slots[before].chained as usize;
         }
+        self.slots[before].chained = to;
     }
-}
 
-/// Gives back what lies idle of a table.
-pub(super) fn trim<T>(table: &mut HashTable<T>, hash_of: impl Fn(&T) -> u64) {
-    if table.num_buckets() > 2 * KEEP && table.len() <= table.num_buckets() / 8 {
-        table.shrink_to(KEEP.max(2 * table.len()), hash_of);
-    }
-}
-
-/// A hash as a table wants it: it finds the place by the low bits and tells neighbours apart by the highest.
-#[inline(always)]
-pub(super) fn spread(hash: NonZeroU32) -> u64 {
-    u64::from(hash.get()) << 32 | u64::from(hash.get())
-}
-
-#[inline(always)]
-fn hash_at<T>(entries: &Arena<T>, index: u32) -> NonZeroU32 {
-    entries.stamp_at(index).expect("the table knows entries only")
-}
-
-#[inline(always)]
-fn note<T: Clone + Default>(column: &mut Vec<T>, at: Key, term: T) {
-    let index = at.index() as usize;
-    if index >= column.len() {
-        column.resize(index + 1, T::default());
-    }
-    column[index] = term;
-}
-
-fn cut<T>(column: &mut Vec<T>, slots: usize) {
-    if column.len() > slots {
-        column.truncate(slots);
-        if column.capacity() > KEEP && slots <= column.capacity() / 4 {
-            column.shrink_to(KEEP.max(2 * slots));
+    /// The slot at index `from` has moved to `to`: leads its neighbours and the table there.
+    fn follow_move(&mut self, from: u32, to: u32) {
+        let Slot { newer, older, hash, .. } = self.slots[to as usize];
+        self.rechain(hash, from, to);
+        if self.newest == from {
+            self.newest = to;
         }
+        // The only one left is its own neighbour.
+        let (newer, older) = if newer == from { (to, to) } else { (newer, older) };
+        self.slots[newer as usize].older = to;
+        self.slots[older as usize].newer = to;
     }
 }
 
-impl<K, V> Gone<K, V> {
+/// The bucket of a hash; without buckets it is beyond them.
+#[inline(always)]
+fn bucket(buckets: &[u32], hash: u32) -> usize {
+    hash as usize & buckets.len().wrapping_sub(1)
+}
+
+impl Columns {
+    fn is_expired(&self, at: usize, now: Tick) -> bool {
+        [&self.ends, &self.idle_ends].into_iter().flatten().any(|ends| ends[at] <= now)
+    }
+
+    fn weight_of(&self, at: usize) -> u64 {
+        self.weights.as_ref().map_or(1, |weights| weights[at])
+    }
+
+    fn push(&mut self, terms: &Terms) {
+        self.weight += terms.weight;
+        self.each(terms).for_each(|(column, term)| column.push(term));
+    }
+
+    fn set(&mut self, at: usize, terms: &Terms) {
+        self.weight = self.weight - self.weight_of(at) + terms.weight;
+        self.each(terms).for_each(|(column, term)| column[at] = term);
+    }
+
+    fn set_weight(&mut self, at: usize, weight: u64) {
+        self.weight = self.weight - self.weight_of(at) + weight;
+        self.weights.iter_mut().for_each(|weights| weights[at] = weight);
+    }
+
+    fn set_idle_end(&mut self, at: usize, idle_end: Tick) {
+        self.idle_ends.iter_mut().for_each(|idle_ends| idle_ends[at] = idle_end);
+    }
+
+    fn swap_remove(&mut self, at: usize) {
+        self.weight -= self.weight_of(at);
+        self.all().for_each(|column| _ = column.swap_remove(at));
+    }
+
+    fn shrink_to(&mut self, len: usize) {
+        self.all().for_each(|column| column.shrink_to(len));
+    }
+
+    /// What is there, leaving columns without elements.
+    fn take(&mut self) -> Self {
+        let empty = |column: &Option<Vec<u64>>| column.as_ref().map(|_| Vec::new());
+        let (weights, ends, idle_ends) = (empty(&self.weights), empty(&self.ends), empty(&self.idle_ends));
+        mem::replace(self, Self { weights, ends, idle_ends, weight: 0 })
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut Vec<u64>> {
+        [&mut self.weights, &mut self.ends, &mut self.idle_ends].into_iter().flatten()
+    }
+
+    fn each(&mut self, terms: &Terms) -> impl Iterator<Item = (&mut Vec<u64>, u64)> {
+        let columns = [&mut self.weights, &mut self.ends, &mut self.idle_ends];
+        let terms = [terms.weight, terms.end, terms.idle_end];
+        columns.into_iter().zip(terms).filter_map(|(column, term)| Some((column.as_mut()?, term)))
+    }
+}
+
+impl<K, V> Removed<K, V> {
     #[inline(always)]
     pub(super) const fn new() -> Self {
         Self { first: None, others: Vec::new() }
@@ -431,21 +647,21 @@ impl<K, V> Gone<K, V> {
     }
 
     #[inline(always)]
-    pub(super) fn push(&mut self, piece: Piece<K, V>) {
+    pub(super) fn push(&mut self, part: Part<K, V>) {
         if self.first.is_none() {
-            self.first = Some(piece);
+            self.first = Some(part);
         } else {
-            self.others.push(piece);
+            self.others.push(part);
         }
     }
 
-    pub(super) fn extend(&mut self, pieces: impl IntoIterator<Item = Piece<K, V>>) {
-        pieces.into_iter().for_each(|piece| self.push(piece));
+    pub(super) fn extend(&mut self, parts: impl IntoIterator<Item = Part<K, V>>) {
+        parts.into_iter().for_each(|part| self.push(part));
     }
 }
 
-impl<K, V> IntoIterator for Gone<K, V> {
-    type Item = Piece<K, V>;
+impl<K, V> IntoIterator for Removed<K, V> {
+    type Item = Part<K, V>;
     type IntoIter = std::iter::Chain<std::option::IntoIter<Self::Item>, std::vec::IntoIter<Self::Item>>;
 
     fn into_iter(self) -> Self::IntoIter {
@@ -453,7 +669,6 @@ impl<K, V> IntoIterator for Gone<K, V> {
     }
 }
 
-#[cfg(any(test, fuzzing, loom, debug_assertions))]
 impl<K, V> Shard<K, V> {
     /// Checks every invariant.
     ///
@@ -461,29 +676,36 @@ impl<K, V> Shard<K, V> {
     ///
     /// When one does not hold.
     pub(super) fn validate(&self) {
-        self.entries.validate(&[&self.order]);
-        assert_eq!(self.entries.len(), self.order.len(), "every entry has its place in the order");
-        assert_eq!(self.table.len(), self.order.len(), "list and table are one-to-one");
-        let mut weight = 0_u64;
-        for (at, _) in self.entries.entries(&self.order) {
-            let mut of_hash = self.table.iter_hash(spread(hash_at(&self.entries, at.index())));
-            assert!(of_hash.any(|&index| index == at.index()), "an entry is in the table under its hash");
-            weight = weight.checked_add(self.weight_of(at)).expect("weights add up");
+        let len = self.slots.len();
+        assert!((self.newest as usize) < len.max(1), "the newest entry is there");
+        let mut seen = vec![false; len];
+        for at in self.order() {
+            assert!(!mem::replace(&mut seen[at as usize], true), "slot {at} is in the ring twice");
+            let slot = &self.slots[at as usize];
+            assert_eq!(self.slots[slot.older as usize].newer, at, "slot {at} is linked both ways");
+            let mut chain = self.chain(self.buckets[bucket(&self.buckets, slot.hash)]);
+            assert!(chain.any(|chained| chained == at), "slot {at} is in the bucket of its hash");
         }
-        assert_eq!(weight, self.weight, "the weight is that of the entries");
-        assert!(weight <= self.capacity as u64, "there is more than there is room for");
-        assert!(self.capacity > 0 || self.order.is_empty(), "nothing is stored where there is no room");
-        assert!(self.weights.len() <= self.entries.slots(), "no weight is kept for nobody");
-        assert!(self.ends.len() <= self.entries.slots(), "no end is kept for nobody");
-        assert!(self.weights.is_empty() || self.weights.len() == self.entries.slots(), "everybody is weighed");
-        for (len, capacity) in [(self.weights.len(), self.weights.capacity()), (self.ends.len(), self.ends.capacity())]
-        {
-            assert!(capacity <= KEEP || len > capacity / 4, "memory is kept for nobody");
+        assert!(seen.into_iter().all(|seen| seen), "every slot is in the ring");
+        let chained: usize = self.buckets.iter().map(|&first| self.chain(first).count()).sum();
+        assert_eq!(chained, len, "slots and table are one-to-one");
+        assert!(self.buckets.len() >= 2 * len, "chains are short");
+        if let Some(columns) = &self.columns {
+            let lengths = [&columns.weights, &columns.ends, &columns.idle_ends].into_iter().flatten().map(Vec::len);
+            assert!(lengths.into_iter().all(|length| length == len), "columns are as long as there are slots");
+            let weights = (0..len).map(|at| columns.weight_of(at));
+            let sum = weights.fold(0_u64, |sum, weight| sum.checked_add(weight).expect("weights add up"));
+            assert_eq!(sum, columns.weight, "the weight is that of the entries");
         }
-        let idle = self.table.num_buckets() > 2 * KEEP && self.table.len() <= self.table.num_buckets() / 8;
-        assert!(!idle, "memory is kept for nobody");
+        assert!(self.weight() <= self.capacity as u64, "no more is stored than there is room for");
+        assert!(self.capacity > 0 || len == 0, "nothing is stored where there is no room");
+    }
+
+    /// The slots of a bucket, from this one on.
+    fn chain(&self, first: u32) -> impl Iterator<Item = u32> {
+        let at = |index: u32| Some(index).filter(|&index| index != NIL);
+        // Longer than all slots together no chain is.
+        std::iter::successors(at(first), move |&index| at(self.slots[index as usize].chained))
+            .take(self.slots.len() + 1)
     }
 }
-
-#[cfg(any(fuzzing, all(test, not(loom))))]
-pub mod sequence;

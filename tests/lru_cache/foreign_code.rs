@@ -83,6 +83,7 @@ fn outcome(deed: Deed, key: u32, config: Config, plan: Plan) -> Outcome {
     let counts = (cache.len(), cache.weight(), cache.capacity());
     assert!(if config.weigher { counts.1 <= counts.2 as u64 } else { counts.0 <= counts.2 }, "{counts:?}");
     let entries = cache.entries().iter().map(|(key, value)| (key.id(), value.id)).collect();
+    cache.retain(|_, _| true);
     let last_stats = cache.stats();
     let cache = Arc::into_inner(cache).expect("nobody else keeps it");
     drop(cache);

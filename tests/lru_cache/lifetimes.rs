@@ -30,7 +30,7 @@ fn expired(keys: impl IntoIterator<Item = u32>) -> Vec<Report> {
 type Act = (&'static str, fn(&Cache, u32));
 
 /// What finds out that the key is there, or was.
-const MEETINGS: [Act; 12] = [
+const MEETINGS: [Act; 14] = [
     ("get", |cache, key| assert_eq!(cache.get(&key), None)),
     ("peek", |cache, key| assert_eq!(cache.peek(&key), None)),
     ("contains_key", |cache, key| assert!(!cache.contains_key(&key))),
@@ -42,7 +42,9 @@ const MEETINGS: [Act; 12] = [
     ("a load that fails", |cache, key| {
         assert_eq!(cache.try_get_or_insert_with(&key, || Err(key)), Err(Arc::new(key)));
     }),
-    ("entries", |cache, key| assert!(!cache.entries().iter().any(|entry| entry.0 == key))),
+    ("remove_if", |cache, key| assert_eq!(cache.remove_if(&key, |_, _| unreachable!("it has expired")), None)),
+    ("update", |cache, key| assert_eq!(cache.update(&key, |_| unreachable!("it has expired")), None::<()>)),
+    ("clear", |cache, _| cache.clear()),
     ("retain", |cache, key| {
         cache.retain(|&asked, _| {
             assert!(asked != key, "asked about one that is over its time");
@@ -53,7 +55,7 @@ const MEETINGS: [Act; 12] = [
 ];
 
 /// What does not look at it.
-const OTHERS: [Act; 7] = [
+const OTHERS: [Act; 8] = [
     ("len and others", |cache, _| {
         let seen = format!("{cache:?} {:?}", cache.stats());
         assert!(!seen.is_empty() && cache.len() as u64 == cache.weight() && cache.capacity() == 3);
@@ -63,7 +65,8 @@ const OTHERS: [Act; 7] = [
     ("remove of another", |cache, key| assert_eq!(cache.remove(&(key + 100)), None)),
     ("set_capacity", |cache, _| cache.set_capacity(2)),
     ("a load that is never polled", |cache, key| drop(cache.get_or_load(&key, || async { 7 }))),
-    ("clear", |cache, _| cache.clear()),
+    ("entries", |cache, key| assert!(!cache.entries().iter().any(|entry| entry.0 == key))),
+    ("for_each", |cache, key| cache.for_each(|&other, _| assert_ne!(other, key))),
 ];
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -80,7 +83,7 @@ fn no_clock_is_read_if_nothing_ends() {
         fill(&cache, 2..=6);
         assert_eq!((cache.get(&6), cache.insert(6, 60), LOADS[0].1(&cache, 6, &|| 9)), (Some(60), Some(60), 60));
     }
-    assert!(reports.take().iter().all(|&(.., cause)| cause == Cause::Capacity));
+    assert!(reports.take().iter().all(|&(.., cause)| cause != Cause::Expired));
     assert_eq!(cache.stats().expirations, 0);
 }
 
@@ -88,7 +91,7 @@ fn no_clock_is_read_if_nothing_ends() {
 fn the_clock_is_read_at_most_once_for_what_is_done() {
     type Op = (u32, fn(&Cache));
     // A load looks, looks again when it has its key and when something was over its time, and stores.
-    let table: [Op; 14] = [
+    let table: [Op; 17] = [
         (1, |cache| ignore(cache.get(&1))),
         (1, |cache| ignore(cache.peek(&1))),
         (1, |cache| ignore(cache.contains_key(&1))),
@@ -99,6 +102,9 @@ fn the_clock_is_read_at_most_once_for_what_is_done() {
         (1, |cache| ignore(cache.pop_lru())),
         (1, |cache| drop(cache.entries())),
         (1, |cache| cache.retain(|_, _| true)),
+        (1, |cache| cache.for_each(|_, _| {})),
+        (1, |cache| ignore(cache.remove_if(&1, |_, _| true))),
+        (1, |cache| ignore(cache.update(&1, |value| *value += 1))),
         (1, |cache| cache.set_capacity(2)),
         (0, |cache| drop((cache.len(), cache.weight(), cache.stats(), cache.capacity(), format!("{cache:?}")))),
         (4, |cache| ignore(cache.get_or_insert_with(&1, || 11))),
@@ -225,20 +231,18 @@ fn those_who_wait_for_a_load_get_its_value_even_if_its_time_is_over() {
 }
 
 #[test]
-fn a_life_of_no_time_is_over_at_once() {
+fn with_a_life_of_no_time_nothing_is_stored() {
     let (cache, reports, _) = living(3, Duration::ZERO, |builder| builder);
     for (name, act) in MEETINGS {
         cache.clear();
         fill(&cache, [1]);
-        assert_eq!(cache.len(), 1, "nobody has met it yet");
+        assert_eq!(cache.len(), 0, "{name}");
         act(&cache, 1);
         cache.check();
-        assert_eq!(reports.take(), expired([1]), "{name}");
+        assert_eq!((cache.len(), reports.take()), (0, vec![]), "{name}");
     }
-    fill(&cache, 2..5);
-    fill(&cache, [5]);
-    assert_eq!(cache.insert(5, 51), None, "it is not replaced");
-    assert_eq!(cache.stats().evictions, 0, "all of them go because their time is over");
+    let Stats { insertions, evictions, expirations, .. } = cache.stats();
+    assert_eq!((insertions, evictions, expirations), (0, 0, 0), "nothing was ever stored");
 }
 
 #[test]
@@ -286,9 +290,10 @@ fn a_long_life_and_a_short_one_are_lives_like_others() {
 
 #[test]
 fn the_time_comes_from_the_system_if_nobody_gives_it() {
-    let builder: Builder = LruCache::builder(3).time_to_live(Duration::ZERO);
+    let builder: Builder = LruCache::builder(3).time_to_live(INSTANT);
     let cache = builder.build();
     cache.insert(1, 10);
+    std::thread::sleep(1_000 * INSTANT);
     assert_eq!((cache.get(&1), cache.stats().expirations), (None, 1));
     let builder: Builder = LruCache::builder(3).time_to_live(1_000_000 * MINUTE);
     let cache = builder.build();
@@ -333,9 +338,7 @@ fn what_does_not_look_at_one_that_is_over_its_time_leaves_it_alone() {
         act(&cache, 1);
         cache.check();
         assert_eq!((reports.take(), cache.stats().expirations), (vec![], 0), "{name}");
-        // What was cleared is nobody's concern any more.
-        let met = if name == "clear" { vec![] } else { expired([1]) };
-        assert_eq!((cache.get(&1), reports.take()), (None, met), "{name}");
+        assert_eq!((cache.get(&1), reports.take()), (None, expired([1])), "{name}");
     }
 }
 
@@ -392,36 +395,29 @@ fn pop_lru_passes_over_those_who_are_over_their_time_and_no_others() {
 }
 
 #[test]
-fn entries_and_retain_take_all_out_who_are_over_their_time() {
-    type Taking = (&'static str, fn(&Cache) -> Vec<u32>);
-    let table: [Taking; 2] = [
-        ("entries", keys),
-        ("retain", |cache| {
-            let mut asked = Vec::new();
-            cache.retain(|&key, _| {
-                asked.push(key);
-                key != 4
-            });
-            asked
-        }),
-    ];
+fn retain_removes_all_that_have_expired() {
     for shards in [1, 2] {
-        for (name, take) in table {
-            let (cache, reports, clock) = living(60, MINUTE, |builder| builder.shards(shards));
-            fill(&cache, [1, 2, 3]);
-            clock.advance(SECOND);
-            fill(&cache, [4, 5]);
-            assert_eq!(cache.get(&1), Some(10));
-            clock.advance(MINUTE - SECOND);
-            let (mut seen, mut met) = (take(&cache), reports.take());
-            if shards > 1 {
-                seen.sort_unstable_by_key(|&key| [5, 4].iter().position(|&other| other == key));
-                met.sort_unstable_by_key(|met| [1, 3, 2].iter().position(|&other| other == met.0));
-            }
-            assert_eq!((seen, met), (vec![5, 4], expired([1, 3, 2])), "{name} of {shards}");
-            assert_eq!((cache.contains_key(&4), cache.len()), if name == "retain" { (false, 1) } else { (true, 2) });
-            assert_eq!((cache.stats().expirations, cache.stats().evictions), (3, 0));
+        let (cache, reports, clock) = living(60, MINUTE, |builder| builder.shards(shards));
+        fill(&cache, [1, 2, 3]);
+        clock.advance(SECOND);
+        fill(&cache, [4, 5]);
+        assert_eq!(cache.get(&1), Some(10));
+        clock.advance(MINUTE - SECOND);
+        let mut asked = Vec::new();
+        cache.retain(|&key, _| {
+            asked.push(key);
+            key != 4
+        });
+        let mut removed = reports.take();
+        if shards > 1 {
+            asked.sort_unstable_by_key(|&key| [5, 4].iter().position(|&other| other == key));
+            removed.sort_unstable_by_key(|removed| [1, 4, 3, 2].iter().position(|&other| other == removed.0));
         }
+        // From the most to the least recently used.
+        let expected = [expired([1]), vec![(4, 40, Cause::Removed)], expired([3, 2])].concat();
+        assert_eq!((asked, removed), (vec![5, 4], expected), "{shards} shards");
+        assert_eq!((cache.contains_key(&4), cache.len()), (false, 1));
+        assert_eq!((cache.stats().expirations, cache.stats().evictions), (3, 0));
     }
 }
 
@@ -484,5 +480,7 @@ fn a_time_to_live_goes_with_any_number_of_shards_and_types_without_a_default() {
     }
     clock.advance(MINUTE / 2);
     assert_eq!((cache.len(), cache.get("7"), cache.get("55")), (70, None, Some(vec![55])));
+    assert_eq!((cache.entries().len(), cache.len(), cache.stats().expirations), (20, 69, 1));
+    cache.retain(|_, _| true);
     assert_eq!((cache.entries().len(), cache.len(), cache.stats().expirations), (20, 20, 50));
 }

@@ -92,7 +92,8 @@ fn fill(cache: &Cache, keys: impl IntoIterator<Item = u32>) {
 fn keys<V: Clone, S: BuildHasher>(cache: &LruCache<u32, V, S>) -> Vec<u32> {
     cache.check();
     let keys: Vec<_> = cache.entries().into_iter().map(|(key, _)| key).collect();
-    assert_eq!((keys.len(), keys.is_empty()), (cache.len(), cache.is_empty()));
+    // Entries that have expired may be there still.
+    assert!(keys.len() <= cache.len() && cache.is_empty() == (cache.len() == 0));
     keys
 }
 

@@ -193,8 +193,15 @@ fn what_is_said_of_all_holds_for_each_shard() {
     assert_eq!(asked, before);
     assert!(keys(&cache).into_iter().eq(before.into_iter().filter(|key| key % 2 == 0)));
     assert_eq!((cache.len(), cache.weight()), (100, 100));
+    let removed = reports.take();
+    assert!(removed.iter().map(|removed| removed.0).eq(asked.into_iter().filter(|key| key % 2 == 1)));
     cache.clear();
-    assert_eq!((keys(&cache), cache.weight(), cache.is_empty(), reports.take()), (vec![], 0, true, vec![]));
+    assert_eq!((keys(&cache), cache.weight(), cache.is_empty()), (vec![], 0, true));
+    let cleared = reports.take();
+    assert!(removed.iter().chain(&cleared).all(|removed| removed.2 == Cause::Removed));
+    let mut cleared: Vec<_> = cleared.iter().map(|removed| removed.0).collect();
+    cleared.sort_unstable();
+    assert!(cleared.into_iter().eq((0..200).filter(|key| key % 2 == 0)));
     fill(&cache, 0..200);
     assert_eq!(cache.len(), 200);
 }

@@ -780,15 +780,18 @@ fn threads_that_cannot_take_a_failure_load_one_after_the_other() {
 type Step = (&'static str, fn(&Cache));
 
 /// What makes a load stale.
-const INVALIDATIONS: [Step; 3] = [
+const INVALIDATIONS: [Step; 4] = [
     ("remove", |cache| assert_eq!(cache.remove(&KEY), None)),
     ("remove_entry", |cache| assert_eq!(cache.remove_entry(&KEY), None)),
     ("clear", LruCache::clear),
+    ("retain", |cache| cache.retain(|_, _| true)),
 ];
 
 /// What has nothing to do with one.
-const OTHERS: [Step; 9] = [
-    ("retain", |cache| cache.retain(|_, _| false)),
+const OTHERS: [Step; 11] = [
+    ("remove_if", |cache| assert_eq!(cache.remove_if(&KEY, |_, _| true), None)),
+    ("update", |cache| assert_eq!(cache.update(&KEY, |value| *value += 1), None)),
+    ("for_each", |cache| cache.for_each(|_, _| unreachable!("it is empty"))),
     ("pop_lru", |cache| assert_eq!(cache.pop_lru(), None)),
     ("set_capacity", |cache| {
         cache.set_capacity(0);

@@ -176,7 +176,7 @@ fn operate(cache: &Cache, source: &Source, random: &mut StdRng) {
             value
         }
     };
-    match random.random_range(0..40) {
+    match random.random_range(0..44) {
         0..=5 => source.ask(key, |key| cache.get(key)),
         6 => source.ask(key, |key| cache.peek(key)),
         7 => drop(cache.contains_key(&source.key(key))),
@@ -208,8 +208,13 @@ fn operate(cache: &Cache, source: &Source, random: &mut StdRng) {
             assert!(entries.iter().all(|(key, value)| key.inner == value.inner.0));
         }
         // The capacity may change meanwhile, which is no business of the shards'.
-        #[cfg(debug_assertions)]
         38 => cache.validate(),
+        39 => drop(cache.remove_if(&source.key(key), |held, value| {
+            assert_eq!(held.inner, value.inner.0);
+            value.inner.1 % 2 > 0
+        })),
+        40 => source.ask(key, |key| cache.update(key, |value| value.clone())),
+        41 if random.random_bool(0.2) => cache.for_each(|key, value| assert_eq!(key.inner, value.inner.0)),
         _ => drop(format!("{cache:?}")),
     }
 }
@@ -217,11 +222,15 @@ fn operate(cache: &Cache, source: &Source, random: &mut StdRng) {
 /// Has many threads use a cache with these settings; the first of them also changes the capacity, if `resizes`.
 fn stress(set: impl FnOnce(LruCacheBuilder<Key, Value>) -> LruCacheBuilder<Key, Value>, resizes: bool) -> Stats {
     let source = Source::new();
-    let [evicted, expired] = [0; 2].map(|_| Arc::new(AtomicU64::new(0)));
-    let counts = (evicted.clone(), expired.clone());
+    let [evicted, expired, removed] = [0; 3].map(|_| Arc::new(AtomicU64::new(0)));
+    let counts = (evicted.clone(), expired.clone(), removed.clone());
     let cache = set(Cache::builder(CAPACITY)).on_evict(move |key, value, cause| {
         assert_eq!(key.inner, value.inner.0);
-        let count = if cause == Cause::Capacity { &counts.0 } else { &counts.1 };
+        let count = match cause {
+            Cause::Capacity => &counts.0,
+            Cause::Expired => &counts.1,
+            Cause::Removed => &counts.2,
+        };
         count.fetch_add(1, Ordering::SeqCst);
     });
     let cache = Arc::new(cache.build());
@@ -263,6 +272,7 @@ fn stress(set: impl FnOnce(LruCacheBuilder<Key, Value>) -> LruCacheBuilder<Key, 
         [&source.loads, &source.failures].map(|n| n.load(Ordering::SeqCst) as u64)
     );
     assert_eq!([stats.evictions, stats.expirations], [evicted, expired].map(|n| n.load(Ordering::SeqCst)));
+    assert!(removed.load(Ordering::SeqCst) > 0);
     // It was about something.
     let enough = operations() as u64 / 4 / 1_000;
     let counted = [stats.hits, stats.misses, stats.insertions, stats.evictions, stats.loads, stats.load_failures];
