@@ -9,8 +9,7 @@
 //!
 //! A nightly toolchain needs no `RUSTC_BOOTSTRAP`, and has a sanitizer, which finds little to check: the crate has one
 //! `unsafe` block. An input that fails is written to `fuzz/artifacts`. Once it is understood it belongs to the
-//! `REGRESSIONS` of `tests/model/main.rs` (without its first byte for `semaphore` and `priority_queue`), or, for `arena`
-//! and `shard`, to a test beside their `sequences`.
+//! `REGRESSIONS` of `tests/model/main.rs` (without its first byte for `semaphore` and `priority_queue`).
 
 #[path = "../../tests/model/mod.rs"]
 mod model;
@@ -50,7 +49,7 @@ pub fn priority_queue(data: &[u8]) {
 
 /// The private shard of the cache, against a list.
 pub fn shard(data: &[u8]) {
-    stanchion::lru_cache_shard_sequence::run(data);
+    model::shard::run(data);
 }
 
 /// The cache, against a list per shard.

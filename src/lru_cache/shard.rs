@@ -402,7 +402,9 @@ impl<K, V> Shard<K, V> {
             // By doubling, but not beyond what can be needed.
             let is_weighed = self.columns.as_ref().is_some_and(|columns| columns.weights.is_some());
             let most = if is_weighed { LIMIT } else { self.capacity.min(LIMIT) };
-            self.slots.reserve_exact(len.max(4).min(most - len));
+            let more = len.max(4).min(most - len);
+            self.slots.reserve_exact(more);
+            self.columns.iter_mut().for_each(|columns| columns.reserve_exact(more));
         }
         let at = len as u32;
         self.slots.push(Slot { newer: at, older: at, chained: NIL, hash, key, value });
@@ -613,6 +615,10 @@ impl Columns {
         self.all().for_each(|column| _ = column.swap_remove(at));
     }
 
+    fn reserve_exact(&mut self, more: usize) {
+        self.all().for_each(|column| column.reserve_exact(more));
+    }
+
     fn shrink_to(&mut self, len: usize) {
         self.all().for_each(|column| column.shrink_to(len));
     }
@@ -699,6 +705,25 @@ impl<K, V> Shard<K, V> {
         }
         assert!(self.weight() <= self.capacity as u64, "no more is stored than there is room for");
         assert!(self.capacity > 0 || len == 0, "nothing is stored where there is no room");
+    }
+
+    /// The slots and buckets that there is memory for.
+    #[cfg(any(test, fuzzing))]
+    #[allow(dead_code)] // Used where this file is compiled into a model test.
+    pub(super) fn memory(&self) -> (usize, usize) {
+        (self.slots.capacity(), self.buckets.capacity())
+    }
+
+    /// The bytes that all entries take.
+    #[cfg(any(test, fuzzing))]
+    #[allow(dead_code)] // Used where this file is compiled into a model test.
+    pub(super) fn bytes(&self) -> usize {
+        let in_columns = self.columns.as_ref().map_or(0, |columns| {
+            [&columns.weights, &columns.ends, &columns.idle_ends].into_iter().flatten().map(Vec::capacity).sum()
+        });
+        self.slots.capacity() * size_of::<Slot<K, V>>()
+            + self.buckets.capacity() * size_of::<u32>()
+            + in_columns * size_of::<u64>()
     }
 
     /// The slots of a bucket, from this one on.

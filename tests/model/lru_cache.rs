@@ -43,6 +43,9 @@ enum Op {
     PopLru,
     Clear { sure: u8 },
     Retain { mask: u16, panics: u8 },
+    RemoveIf { key: u8, answer: u8 },
+    Update { key: u8, byte: u8, panics: u8 },
+    ForEach { panics: u8 },
     SetCapacity { to: u8 },
     Entries,
     Wait { seconds: u8 },
@@ -90,6 +93,11 @@ fn weight(byte: u8) -> Option<u64> {
     }
 }
 
+/// The time to live of a value's own, if it has one, in seconds.
+fn own_life(byte: u8) -> Option<u64> {
+    Some(u64::from(byte / 6 % 5)).filter(|&life| life < 4)
+}
+
 /// What a game is played with.
 #[derive(Clone, Debug, Default, Arbitrary)]
 struct Rules {
@@ -97,9 +105,40 @@ struct Rules {
     shards: u8,
     weighs: bool,
     listens: bool,
-    /// In seconds, if it is limited.
+    /// In seconds, if they are limited.
     life: u8,
+    idle: u8,
+    /// Values say how long they live.
+    expire_after: bool,
     mix: Mix,
+}
+
+/// The limits of an entry's life, in seconds.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    life: Option<u64>,
+    idle: Option<u64>,
+    expire_after: bool,
+}
+
+impl Rules {
+    fn limits(&self) -> Limits {
+        let limit = |byte| match byte {
+            255 => Some(u64::MAX / 2),
+            byte => Some(u64::from(byte % 12)).filter(|&limit| limit < 5),
+        };
+        Limits { life: limit(self.life), idle: limit(self.idle), expire_after: self.expire_after }
+    }
+}
+
+impl Limits {
+    fn need_a_clock(self) -> bool {
+        self.life.is_some() || self.idle.is_some() || self.expire_after
+    }
+}
+
+fn after(now: u64, limit: Option<u64>) -> u64 {
+    limit.map_or(u64::MAX, |limit| now + limit)
 }
 
 fn capacity(byte: u8) -> usize {
@@ -286,12 +325,13 @@ impl Eq for Key {}
 struct Value {
     id: usize,
     weight: Option<u64>,
+    life: Option<u64>,
     alive: Alive,
 }
 
 impl Value {
     fn new(id: usize, byte: u8, site: &Shared) -> Self {
-        Self { id, weight: weight(byte), alive: Alive::new(What::Value, site) }
+        Self { id, weight: weight(byte), life: own_life(byte), alive: Alive::new(What::Value, site) }
     }
 }
 
@@ -300,7 +340,7 @@ impl Clone for Value {
         if mem::take(&mut lock(&self.alive.1).clone_fails) {
             panic_any(Alarmed);
         }
-        Self { id: self.id, weight: self.weight, alive: self.alive.clone() }
+        Self { id: self.id, weight: self.weight, life: self.life, alive: self.alive.clone() }
     }
 }
 
@@ -427,7 +467,8 @@ struct Entry {
     serial: u64,
     value: usize,
     weight: u64,
-    stored: u64,
+    end: u64,
+    idle_end: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -502,7 +543,7 @@ struct Model {
     shard_of: Vec<usize>,
     weighs: bool,
     listens: bool,
-    life: Option<u64>,
+    limits: Limits,
     now: u64,
     /// Of the last key. How many are made in vain is for the cache to say.
     serial: u64,
@@ -547,7 +588,7 @@ impl Model {
     }
 
     fn is_over(&self, entry: &Entry) -> bool {
-        self.life.is_some_and(|life| self.now >= entry.stored + life)
+        entry.end.min(entry.idle_end) <= self.now
     }
 
     fn report(&mut self, entry: Entry, cause: Cause) {
@@ -555,6 +596,7 @@ impl Model {
         match cause {
             Cause::Capacity => self.stats.evictions += 1,
             Cause::Expired => self.stats.expirations += 1,
+            Cause::Removed => {}
         }
         if self.listens {
             self.reports.push((entry.key, entry.serial, entry.value, cause));
@@ -581,7 +623,8 @@ impl Model {
 
     fn refresh(&mut self, key: usize, at: usize) {
         let shard = &mut self.shards[self.shard_of[key]];
-        let entry = shard.remove(at);
+        let mut entry = shard.remove(at);
+        entry.idle_end = after(self.now, self.limits.idle);
         shard.insert(0, entry);
     }
 
@@ -619,30 +662,66 @@ impl Model {
         weight
     }
 
-    fn is_stored(&self, key: usize, weight: u64) -> bool {
+    fn is_stored(&self, key: usize, weight: u64, end: u64) -> bool {
         let share = self.share(self.shard_of[key]);
-        share > 0 && u128::from(weight) <= share
+        share > 0 && u128::from(weight) <= share && end > self.now && self.limits.idle != Some(0)
     }
 
     /// Returns the value that was there.
-    fn store(&mut self, key: usize, serial: u64, value: usize, weight: u64) -> Option<usize> {
+    fn store(&mut self, key: usize, serial: u64, value: usize, weight: u64, byte: u8) -> Option<usize> {
         let old = self.take(key);
-        if self.is_stored(key, weight) {
-            let shard = self.shard_of[key];
-            while self.load_of(shard) + u128::from(weight) > self.share(shard) {
-                let oldest = self.shards[shard].pop().expect("there is room for it alone");
-                self.report(oldest, Cause::Capacity);
-            }
+        let Limits { life, idle, expire_after } = self.limits;
+        let own_end = after(self.now, own_life(byte).filter(|_| expire_after));
+        let end = after(self.now, life).min(own_end);
+        if self.is_stored(key, weight, end) {
+            self.make_room(self.shard_of[key], weight);
             let serial = old.map_or(serial, |old| old.serial);
-            self.shards[shard].insert(0, Entry { key, serial, value, weight, stored: self.now });
+            let idle_end = after(self.now, idle);
+            self.shards[self.shard_of[key]].insert(0, Entry { key, serial, value, weight, end, idle_end });
             self.stats.insertions += u64::from(old.is_none());
         }
         old.map(|old| old.value)
     }
 
-    fn insert(&mut self, key: usize, value: usize, weight: Option<u64>) -> Outcome<Option<usize>> {
+    fn make_room(&mut self, shard: usize, weight: u64) {
+        while self.load_of(shard) + u128::from(weight) > self.share(shard) {
+            let oldest = self.shards[shard].pop().expect("there is room for it alone");
+            self.report(oldest, Cause::Capacity);
+        }
+    }
+
+    fn update(&mut self, key: usize, value: usize, byte: u8, panics: bool) -> Outcome<Option<usize>> {
+        let Some(at) = self.meet(key) else {
+            self.stats.misses += 1;
+            return self.ends(None);
+        };
+        let shard = self.shard_of[key];
+        let old = std::mem::replace(&mut self.shards[shard][at].value, value);
+        self.panics |= panics;
+        let Some(weight) = self.weigh(weight(byte)).filter(|_| !panics) else { return self.ends(None) };
+        self.stats.hits += 1;
+        self.refresh(key, at);
+        if self.weighs && u128::from(weight) > self.share(shard) {
+            let entry = self.shards[shard].remove(0);
+            self.report(entry, Cause::Capacity);
+        } else if self.weighs {
+            self.shards[shard][0].weight = 0;
+            self.make_room(shard, weight);
+            self.shards[shard][0].weight = weight;
+        }
+        self.ends(Some(old))
+    }
+
+    fn remove_if(&mut self, key: usize, answer: Option<bool>) -> Outcome<Option<usize>> {
+        let met = self.meet(key);
+        self.panics |= met.is_some() && answer.is_none();
+        let removed = met.filter(|_| answer == Some(true)).map(|at| self.shards[self.shard_of[key]].remove(at));
+        self.ends(removed.map(|entry| entry.value))
+    }
+
+    fn insert(&mut self, key: usize, value: usize, byte: u8) -> Outcome<Option<usize>> {
         let serial = self.serial;
-        let Some(weight) = self.weigh(weight) else { return self.ends(None) };
+        let Some(weight) = self.weigh(weight(byte)) else { return self.ends(None) };
         let flight = self.registered(key);
         if let Some(flight) = flight {
             if !self.waiting(flight).is_empty() && self.clone_panics() {
@@ -651,7 +730,7 @@ impl Model {
             self.flight(flight).registered = false;
             self.land(flight, value);
         }
-        let old = self.store(key, serial, value, weight);
+        let old = self.store(key, serial, value, weight, byte);
         self.ends(old)
     }
 
@@ -680,18 +759,22 @@ impl Model {
         self.ends(popped)
     }
 
-    fn clear(&mut self) {
-        self.shards.iter_mut().for_each(Vec::clear);
-        for flight in self.flights.keys().copied().collect::<Vec<_>>() {
-            self.invalidate(flight);
+    fn clear(&mut self) -> Outcome<()> {
+        for shard in 0..self.shards.len() {
+            for entry in mem::take(&mut self.shards[shard]) {
+                self.report(entry, Cause::Removed);
+            }
+            self.invalidate_all(shard);
         }
+        self.ends(())
     }
 
-    /// Those of the shard that are over leave. The others, the most recent first.
-    fn sift(&mut self, shard: usize) {
-        let (over, live): (Vec<_>, _) = self.shards[shard].iter().partition(|entry| self.is_over(entry));
-        self.shards[shard] = live;
-        over.into_iter().for_each(|entry| self.report(entry, Cause::Expired));
+    fn invalidate_all(&mut self, shard: usize) {
+        for flight in self.flights.keys().copied().collect::<Vec<_>>() {
+            if self.shard_of[self.flights[&flight].key] == shard {
+                self.invalidate(flight);
+            }
+        }
     }
 
     fn live(&self, shard: usize) -> Vec<Entry> {
@@ -709,23 +792,33 @@ impl Model {
                     return (seen, self.ends(()));
                 }
             }
-            self.sift(shard);
-            self.shards[shard].retain(|entry| stays(entry.key));
+            for entry in mem::take(&mut self.shards[shard]) {
+                if !self.is_over(&entry) && stays(entry.key) {
+                    self.shards[shard].push(entry);
+                } else {
+                    self.report(entry, Cause::Removed);
+                }
+            }
+            self.invalidate_all(shard);
+        }
+        (seen, self.ends(()))
+    }
+
+    /// Returns what is visited. The last one may be too much for the visitor.
+    fn visit(&mut self, panics_at: Option<usize>) -> (Vec<Seen>, Outcome<()>) {
+        let live = (0..self.shards.len()).flat_map(|shard| self.live(shard));
+        let mut seen: Vec<_> = live.map(|entry| (entry.key, entry.serial, entry.value)).collect();
+        if let Some(at) = panics_at.filter(|&at| at <= seen.len()) {
+            self.panics = true;
+            seen.truncate(at);
         }
         (seen, self.ends(()))
     }
 
     fn list(&mut self) -> Outcome<Vec<Seen>> {
-        let mut seen = Vec::new();
-        for shard in 0..self.shards.len() {
-            if !self.live(shard).is_empty() && self.clone_panics() {
-                break;
-            }
-            self.sift(shard);
-            if self.panics {
-                break;
-            }
-            seen.extend(self.shards[shard].iter().map(|entry| (entry.key, entry.serial, entry.value)));
+        let (seen, _) = self.visit(None);
+        if !seen.is_empty() {
+            self.clone_panics();
         }
         self.ends(seen)
     }
@@ -953,7 +1046,7 @@ impl Model {
             self.land(flight, name);
         }
         if registered {
-            self.store(key, serial, name, weight);
+            self.store(key, serial, name, weight, byte);
         }
         true
     }
@@ -1064,26 +1157,24 @@ fn start(rules: &Rules, ops: impl Iterator<Item = Op>) {
         serial: 0,
         alive: [0; 3],
         start: Instant::now(),
-        seconds: 1,
+        seconds: 0,
         clock_reads: 0,
         clone_fails: false,
         report_fails: false,
     }));
     let capacity = capacity(rules.capacity);
     let shards = (1 + usize::from(rules.shards % 4)).min(capacity.max(1));
-    let life = match rules.life {
-        255 => Some(u64::MAX / 2),
-        life => Some(u64::from(life % 12)).filter(|&life| life < 5),
-    };
     let names: Vec<_> = (0..KEYS).map(|key| Name { key, site: site.clone() }).collect();
-    let cache = cache(rules, life, &site);
+    // Built before anything is stored.
+    let cache = cache(rules, &site);
+    lock(&site).seconds = 1;
     let model = Model {
         capacity,
         shards: vec![Vec::new(); shards],
         shard_of: shards_of(shards, rules.mix),
         weighs: rules.weighs,
         listens: rules.listens,
-        life,
+        limits: rules.limits(),
         now: 1,
         serial: 0,
         stats: Stats::default(),
@@ -1116,7 +1207,7 @@ fn start(rules: &Rules, ops: impl Iterator<Item = Op>) {
     assert_eq!(lock(&site).alive, [0; 3], "keys, values or errors outlive the cache");
 }
 
-fn cache(rules: &Rules, life: Option<u64>, site: &Shared) -> Cache {
+fn cache(rules: &Rules, site: &Shared) -> Cache {
     let mut builder = LruCache::builder(capacity(rules.capacity)).shards(1 + usize::from(rules.shards % 4));
     if rules.weighs {
         builder = builder.weigher(|_: &Key, value: &Value| value.weight.unwrap_or_else(|| panic_any(Alarmed)));
@@ -1134,8 +1225,15 @@ fn cache(rules: &Rules, life: Option<u64>, site: &Shared) -> Cache {
             }
         });
     }
+    let Limits { life, idle, expire_after } = rules.limits();
     if let Some(life) = life {
         builder = builder.time_to_live(Duration::from_secs(life));
+    }
+    if let Some(idle) = idle {
+        builder = builder.time_to_idle(Duration::from_secs(idle));
+    }
+    if expire_after {
+        builder = builder.expire_after(|_: &Key, value: &Value| value.life.map(Duration::from_secs));
     }
     let site = site.clone();
     let clock = move || {
@@ -1221,8 +1319,36 @@ impl<'a, I: Iterator<Item = Op>> Game<'a, I> {
                 assert_entry(got, expected);
             }
             Op::Clear { sure } if sure % 2 == 0 => {
-                cache.clear();
-                self.model.clear();
+                assert_eq!(outcome(|| cache.clear()), self.model.clear(), "clear");
+                // Reported in no order.
+                lock(&self.site).reports.sort_unstable_by_key(|report| report.1);
+                self.model.reports.sort_unstable_by_key(|report| report.1);
+            }
+            Op::RemoveIf { key, answer } => {
+                let (key, name) = self.name(key);
+                let answer = [Some(true), Some(true), Some(false), None][usize::from(answer % 4)];
+                let got = outcome(|| {
+                    let removed = cache.remove_if(name, |found, _| {
+                        assert_eq!(found.id().0, key);
+                        answer.unwrap_or_else(|| panic_any(Alarmed))
+                    });
+                    removed.map(|value| value.id)
+                });
+                assert_eq!(got, self.model.remove_if(key, answer), "what remove_if({key}) gets");
+            }
+            Op::Update { key, byte, panics } => self.update(key, byte, panics % 4 == 0),
+            Op::ForEach { panics } => {
+                let panics_at = Some(usize::from(panics)).filter(|at| (1..8).contains(at));
+                let mut visited = Vec::new();
+                let got = outcome(|| {
+                    cache.for_each(|key, value| {
+                        visited.push(seen(key, value));
+                        if panics_at == Some(visited.len()) {
+                            panic_any(Alarmed);
+                        }
+                    });
+                });
+                assert_eq!((visited, got), self.model.visit(panics_at), "what for_each visits");
             }
             Op::Retain { mask, panics } => {
                 self.retain(mask, Some(usize::from(panics)).filter(|at| (1..8).contains(at)))
@@ -1291,8 +1417,22 @@ impl<'a, I: Iterator<Item = Op>> Game<'a, I> {
         let value = Value::new(self.inserted, byte, &self.site);
         let got = outcome(|| self.cache.insert(name.to_owned(), value).map(|value| value.id));
         self.model.serial = lock(&self.site).serial;
-        assert_eq!(got, self.model.insert(key, self.inserted, weight(byte)), "what insert({key}) gets");
+        assert_eq!(got, self.model.insert(key, self.inserted, byte), "what insert({key}) gets");
         self.inserted += 1;
+    }
+
+    fn update(&mut self, key: u8, byte: u8, panics: bool) {
+        let (key, name) = self.name(key);
+        let new = self.inserted;
+        self.inserted += 1;
+        let got = outcome(|| {
+            self.cache.update(name, |value| {
+                value.weight = weight(byte);
+                let old = mem::replace(&mut value.id, new);
+                if panics { panic_any(Alarmed) } else { old }
+            })
+        });
+        assert_eq!(got, self.model.update(key, new, byte, panics), "what update({key}) gets");
     }
 
     fn retain(&mut self, mask: u16, panics_at: Option<usize>) {
@@ -1447,15 +1587,12 @@ impl<'a, I: Iterator<Item = Op>> Game<'a, I> {
             assert_eq!(self.cache.flights(), self.model.flights.len(), "how many flights there are");
         }
         let mut site = lock(&self.site);
-        assert!(self.model.life.is_some() || site.clock_reads == 0, "the clock is read for nothing");
+        assert!(self.model.limits.need_a_clock() || site.clock_reads == 0, "the clock is read for nothing");
         // Before anything was stored nothing was over.
         site.seconds = 0;
         drop(site);
         let mut contents = Vec::new();
-        self.cache.retain(|key, value| {
-            contents.push(seen(key, value));
-            true
-        });
+        self.cache.for_each(|key, value| contents.push(seen(key, value)));
         let expected = self.model.entries().map(|entry| (entry.key, entry.serial, entry.value));
         assert_eq!(contents, expected.collect::<Vec<_>>(), "what is in it, in order");
         assert_eq!(self.cache.len(), contents.len(), "len");
@@ -1541,7 +1678,7 @@ mod found {
     /// Played with room for one entry.
     fn one<const N: usize>(ops: [Op; N]) {
         allow_expected_panics();
-        start(&Rules { capacity: 1, listens: true, life: 9, ..Rules::default() }, ops.into_iter());
+        start(&Rules { capacity: 1, listens: true, life: 9, idle: 9, ..Rules::default() }, ops.into_iter());
     }
 
     #[test]

@@ -7,7 +7,9 @@
 #[path = "mod.rs"]
 mod model;
 
-use model::{arena, lru_cache, mutex, pool, priority_queue, priority_queue_reentrant, semaphore, semaphore_reentrant};
+use model::{
+    arena, lru_cache, mutex, pool, priority_queue, priority_queue_reentrant, semaphore, semaphore_reentrant, shard,
+};
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
 
 /// Runs the operations that the bytes encode.
@@ -78,4 +80,9 @@ fn priority_queue_with_reentrant_code() {
 #[test]
 fn lru_cache() {
     run_seeds(lru_cache::run, 500);
+}
+
+#[test]
+fn shard_of_the_cache() {
+    run_seeds(shard::run, 300);
 }

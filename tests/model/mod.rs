@@ -19,3 +19,4 @@ pub(crate) mod priority_queue;
 pub(crate) mod priority_queue_reentrant;
 pub(crate) mod semaphore;
 pub(crate) mod semaphore_reentrant;
+pub(crate) mod shard;
