@@ -123,12 +123,12 @@ impl References {
         };
         match trace[n] {
             // Nothing has changed, except that a load was begun, or found something that had expired.
-            HashKey | BorrowKey | Compare | OwnKey | CloneKey | CloneValue | Predicate | Weigh | Clock | BeginLoad
-            | PollLoad | CloneWaker => {
+            HashKey | BorrowKey | Compare | OwnKey | CloneKey | CloneValue | Predicate | Weigh | WeighAgain
+            | ExpireAfter | Clock | BeginLoad | PollLoad | CloneWaker => {
                 assert!(got == before || to_begin && got.met() == skipped.met(), "{got:?} and not {before:?}");
             }
-            // The key that was made for the weigher.
-            DropKey if is_begun && trace[..n].ends_with(&[Weigh]) => assert_eq!(got, before),
+            // The key that was made for the weigher and the like.
+            DropKey if is_begun && n > 0 && [Weigh, ExpireAfter].contains(&trace[n - 1]) => assert_eq!(got, before),
             // Whether this is before or after the load is stored is not said.
             DropLoad if is_begun => assert!([before, &normal.state].contains(&got), "{got:?}"),
             // What was in the way of a load is gone; and it was not begun, or given up at once.

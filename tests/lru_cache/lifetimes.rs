@@ -302,6 +302,84 @@ fn the_time_comes_from_the_system_if_nobody_gives_it() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Idle entries, and times to live of their own
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// What uses key 1, which is there, or does not.
+const USES: [(bool, Act); 10] = [
+    (true, ("get", |cache, key| ignore(cache.get(&key)))),
+    (true, ("insert", |cache, key| ignore(cache.insert(key, 10)))),
+    (true, ("update", |cache, key| cache.update(&key, |_| ()).unwrap())),
+    (true, ("get_or_insert_with", |cache, key| ignore(cache.get_or_insert_with(&key, || unreachable!())))),
+    (true, ("get_or_load", |cache, key| ignore(loaded(cache.get_or_load(&key, || async { unreachable!() }))))),
+    (false, ("peek", |cache, key| ignore(cache.peek(&key)))),
+    (false, ("contains_key", |cache, key| ignore(cache.contains_key(&key)))),
+    (false, ("remove_if", |cache, key| ignore(cache.remove_if(&key, |_, _| false)))),
+    (false, ("for_each", |cache, _| cache.for_each(|_, _| {}))),
+    (false, ("retain", |cache, _| cache.retain(|_, _| true))),
+];
+
+#[test]
+fn an_idle_entry_expires_unless_it_is_used() {
+    for (is_use, (name, act)) in USES {
+        let clock = Clock::new();
+        let (cache, reports) = reporting(3, |builder| builder.time_to_idle(MINUTE).clock(clock.source()));
+        fill(&cache, [1]);
+        clock.advance(MINUTE - INSTANT);
+        act(&cache, 1);
+        clock.advance(INSTANT);
+        assert_eq!(cache.contains_key(&1), is_use, "{name}");
+        clock.advance(MINUTE - INSTANT);
+        assert_eq!((cache.get(&1), reports.take()), (None, expired([1])), "{name}");
+    }
+}
+
+#[test]
+fn the_earliest_of_all_limits_counts() {
+    // The value is the entry's own limit in seconds; 0 is none.
+    for (own, to_live, to_idle) in [(30, 40, 50), (50, 40, 30), (40, 30, 50), (0, 30, 50), (0, 50, 30)] {
+        let clock = Clock::new();
+        let (cache, reports) = reporting(3, |builder| {
+            let own = |_: &u32, &value: &u32| Some(value * SECOND).filter(|life| !life.is_zero());
+            let builder = builder.expire_after(own).time_to_live(to_live * SECOND);
+            builder.time_to_idle(to_idle * SECOND).clock(clock.source())
+        });
+        cache.insert(1, own);
+        clock.advance(30 * SECOND - INSTANT);
+        assert!(cache.contains_key(&1));
+        clock.advance(INSTANT);
+        assert_eq!((cache.get(&1), reports.take()), (None, vec![(1, own, Cause::Expired)]));
+    }
+}
+
+#[test]
+fn an_entry_lives_as_long_as_was_said_when_it_was_stored() {
+    let clock = Clock::new();
+    let (cache, _) =
+        reporting(3, |builder| builder.expire_after(|_, &value| Some(value * SECOND)).clock(clock.source()));
+    cache.insert(1, 10);
+    assert_eq!(cache.get_or_insert_with(&2, || 20), 20);
+    cache.update(&1, |value| *value = 100).unwrap(); // not asked again
+    clock.advance(10 * SECOND);
+    assert_eq!((cache.get(&1), cache.get(&2)), (None, Some(20)));
+    cache.insert(2, 5);
+    clock.advance(5 * SECOND);
+    assert_eq!(cache.get(&2), None, "a new value has a life of its own");
+}
+
+#[test]
+fn a_life_of_no_time_is_returned_and_not_stored() {
+    let (cache, reports) = reporting(3, |builder| builder.expire_after(|_, &value| Some(value * MINUTE)));
+    for (_, load) in LOADS {
+        assert_eq!(load(&cache, 1, &|| 0), 0);
+        assert_eq!(cache.insert(1, 0), None);
+    }
+    cache.insert(1, 7);
+    assert_eq!((cache.insert(1, 0), cache.len(), reports.take()), (Some(7), 0, vec![]), "the old value is returned");
+    assert_eq!((cache.stats().loads, cache.stats().insertions, cache.stats().expirations), (4, 1, 0));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Whoever is over its time
 // ---------------------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@
 #![cfg(not(loom))]
 
 mod building;
+mod changes;
 #[path = "../common/mod.rs"]
 mod common;
 mod foreign_code;

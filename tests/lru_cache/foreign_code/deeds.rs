@@ -163,7 +163,7 @@ fn value(weight: u64) -> Value {
     Value::new(200, weight)
 }
 
-pub(crate) const DEEDS: [Deed; 69] = [
+pub(crate) const DEEDS: [Deed; 76] = [
     deed("get", Keys::Each, |stage, key| stage.act(|cache| cache.get(&Probe(key)))),
     deed("peek", Keys::Each, |stage, key| stage.act(|cache| cache.peek(&Probe(key)))),
     deed("contains_key", Keys::Each, |stage, key| stage.act(|cache| cache.contains_key(&Probe(key)))),
@@ -177,6 +177,12 @@ pub(crate) const DEEDS: [Deed; 69] = [
     }),
     deed("remove", Keys::Each, |stage, key| stage.act(|cache| cache.remove(&Probe(key)))),
     deed("remove_entry", Keys::Each, |stage, key| stage.act(|cache| cache.remove_entry(&Probe(key)))),
+    deed("remove_if it is so", Keys::Each, |stage, key| remove_if(stage, key, true)),
+    deed("remove_if it is not so", Keys::Each, |stage, key| remove_if(stage, key, false)),
+    deed("update", Keys::Each, |stage, key| update(stage, key, 2)),
+    deed("update for which another leaves", Keys::Each, |stage, key| update(stage, key, 3)),
+    deed("update to what is too heavy", Keys::Each, |stage, key| update(stage, key, 100)),
+    asks("for_each", |stage, _| stage.act(|cache| cache.for_each(|_, _| super::world::called(Call::Predicate)))),
     deed("pop_lru", Keys::None, |stage, _| stage.act(Cache::pop_lru)),
     deed("clear", Keys::None, |stage, _| stage.act(Cache::clear)),
     deed("set_capacity to nothing", Keys::None, |stage, _| stage.act(|cache| cache.set_capacity(0))),
@@ -291,6 +297,11 @@ pub(crate) const DEEDS: [Deed; 69] = [
         stage.act(|cache| cache.remove(&Probe(key)));
         finish_all(stage, leader, line);
     }),
+    deed("retain while others load", Keys::Gone, |stage, key| {
+        let (leader, line) = stage.flight(key, Script::new(100));
+        stage.act(|cache| cache.retain(|_, _| true));
+        finish_all(stage, leader, line);
+    }),
     deed("clear while others load", Keys::Gone, |stage, key| {
         let (leader, line) = stage.flight(key, Script::new(100));
         stage.act(Cache::clear);
@@ -401,6 +412,19 @@ fn insert(stage: &Stage, key: u32, weight: u64) {
 /// Whichever it is about.
 fn insert_both(cache: &Cache) {
     [OLDEST, ABSENT].into_iter().for_each(|id| drop(cache.insert(Key::new(id), value(2))));
+}
+
+fn remove_if(stage: &Stage, key: u32, answer: bool) {
+    stage.act(|cache| {
+        cache.remove_if(&Probe(key), |_, _| {
+            super::world::called(Call::Predicate);
+            answer
+        })
+    });
+}
+
+fn update(stage: &Stage, key: u32, weight: u64) {
+    stage.act(|cache| cache.update(&Probe(key), |value| super::world::update(value, weight)));
 }
 
 fn retain(stage: &Stage, keep: fn(u32) -> bool) {

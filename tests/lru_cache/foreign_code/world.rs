@@ -33,6 +33,9 @@ pub(crate) enum Call {
     CloneValue,
     Predicate,
     Weigh,
+    /// After an update.
+    WeighAgain,
+    ExpireAfter,
     Clock,
     Report,
     BeginLoad,
@@ -51,7 +54,7 @@ use Call::*;
 impl Call {
     /// Whether it may run under the lock, and must not use the cache.
     pub(crate) fn is_inside(self) -> bool {
-        [BorrowKey, Compare, CloneKey, CloneValue, Predicate].contains(&self)
+        [BorrowKey, Compare, CloneKey, CloneValue, Predicate, WeighAgain].contains(&self)
     }
 
     pub(crate) fn is_drop(self) -> bool {
@@ -133,6 +136,7 @@ thread_local! {
     static CACHE: RefCell<Option<Arc<Cache>>> = const { RefCell::new(None) };
     static ALIVE: Cell<Alive> = const { Cell::new(Alive { keys: 0, values: 0, errors: 0, loads: 0 }) };
     static MEANWHILE: Cell<Option<Meanwhile>> = const { Cell::new(None) };
+    static IS_UPDATED: Cell<bool> = const { Cell::new(false) };
     static COLLIDES: Cell<bool> = const { Cell::new(false) };
     static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static REPORTS: RefCell<Vec<(u32, u32, Cause)>> = const { RefCell::new(Vec::new()) };
@@ -206,10 +210,18 @@ pub(crate) fn watched<R>(plan: Plan, cache: &Arc<Cache>, body: impl FnOnce() -> 
     (outcome, TRACE.take())
 }
 
+/// A closure of an update runs, and the value weighs so much then.
+pub(crate) fn update(value: &mut Value, weight: u64) {
+    called(Predicate);
+    IS_UPDATED.set(true);
+    value.weight = weight;
+}
+
 /// As if nothing had been there.
 pub(crate) fn reset() {
     drop(GRAVE.take());
     REPORTS.take();
+    IS_UPDATED.set(false);
     ALIVE.set(Alive::default());
 }
 
@@ -424,10 +436,14 @@ impl Config {
                 called(Clock);
                 base + NOW.get()
             });
+            builder = builder.expire_after(|_: &Key, _: &Value| {
+                called(ExpireAfter);
+                Some(Duration::from_secs(10))
+            });
         }
         if self.weigher {
             builder = builder.weigher(|_: &Key, value: &Value| {
-                called(Weigh);
+                called(if IS_UPDATED.take() { WeighAgain } else { Weigh });
                 value.weight
             });
         }
