@@ -13,7 +13,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use self::When::{Later, Never, Now};
-use crate::support::{Count, Data, Item, models, poll, poll_noop};
+use crate::support::{Count, Data, Item, models, observe, poll, poll_noop};
 
 models![
     2: leader_dropped_racing_joiner,
@@ -32,6 +32,9 @@ models![
     3: insert_and_remove_racing_waiter,
     3: publish_racing_remove,
     3: publish_racing_clear,
+    3: publish_racing_retain,
+    2: publish_racing_update,
+    2: publish_racing_remove_if,
     3: publish_racing_pop_lru,
     3: publish_racing_set_capacity,
     3: finished_flight_beside_its_successor,
@@ -87,6 +90,12 @@ models![
     2: expiry_racing_remove,
     2: expired_entry_is_loaded_once,
     2: late_clock_racing_insert,
+    2: idle_end_racing_get,
+    2: idle_end_racing_update,
+    2: update_racing_remove_if,
+    2: update_racing_update,
+    2: update_racing_eviction,
+    2: bad_value_is_replaced_once,
 ];
 
 const A: u8 = 1;
@@ -289,6 +298,29 @@ impl World {
         self.seen.may_overlap.store(true, Relaxed);
         self.seen.cleared.store(true, Relaxed);
         self.cache.clear();
+    }
+
+    fn retain_nothing(&self) {
+        self.seen.may_overlap.store(true, Relaxed);
+        self.seen.cleared.store(true, Relaxed);
+        self.cache.retain(|_, _| false);
+    }
+
+    /// Removes the key if it has this number.
+    fn remove_if(&self, key: u8, number: u8) -> Option<u8> {
+        let removed = self.cache.remove_if(&key, |_, value| value.get() == number)?;
+        self.seen.removed.fetch_add(1, Relaxed);
+        Some(removed.get())
+    }
+
+    /// Adds to the number, and returns what it was.
+    fn add(&self, key: u8, more: u8) -> Option<u8> {
+        self.seen.call();
+        self.cache.update(&key, |value| {
+            let number = value.get();
+            *value = Arc::new(Item::new(number + more));
+            number
+        })
     }
 
     /// How many loads have begun.
@@ -586,6 +618,32 @@ fn publish_racing_remove() {
 
 fn publish_racing_clear() {
     publish_racing(World::clear);
+}
+
+fn publish_racing_retain() {
+    publish_racing(World::retain_nothing);
+}
+
+/// A change in place finds what was published, or nothing, and leaves the load alone.
+fn publish_racing_update() {
+    let world = world(2);
+    let leader = begun(world.load(A, Later, 1));
+    let updater = spawn(&world, |world| world.add(A, 4));
+    assert_eq!(finish(leader).join().unwrap(), 1);
+    let found = observe("update finds what was published", updater.join().unwrap() == Some(1));
+    assert_eq!(world.peek(A), Some(if found { 5 } else { 1 }));
+    world.assert_over(1..=1);
+}
+
+/// A removal on a condition that finds nothing does not keep the value from being stored.
+fn publish_racing_remove_if() {
+    let world = world(2);
+    let leader = begun(world.load(A, Later, 1));
+    let remover = spawn(&world, |world| world.remove_if(A, 1));
+    assert_eq!(finish(leader).join().unwrap(), 1);
+    let found = observe("remove_if finds what was published", remover.join().unwrap() == Some(1));
+    assert_eq!(world.peek(A), if found { None } else { Some(1) });
+    world.assert_over(1..=1);
 }
 
 /// What makes room leaves the flight alone: its waiter gets the value even if its entry is gone. Guards `for_waiters`
@@ -1377,4 +1435,84 @@ fn late_clock_racing_insert() {
     assert_eq!(world.peek(A), Some(9));
     assert_expired_once(&world, &reports);
     world.assert_over(0..=0);
+}
+
+/// A cache whose entries live for two seconds after their last use, with one in it that is a second old. Loom watches the
+/// clock.
+fn idling() -> (Arc<World>, Arc<loom::sync::atomic::AtomicU64>, Arc<AtomicUsize>) {
+    let (start, seconds) = (Instant::now(), Arc::new(loom::sync::atomic::AtomicU64::new(0)));
+    let clock = {
+        let seconds = seconds.clone();
+        move || start + Duration::from_secs(seconds.load(Relaxed))
+    };
+    let builder = LruCache::<u8, _>::builder(2).hasher(Hasher::default()).clock(clock);
+    let (world, reports) = listening(builder.time_to_idle(Duration::from_secs(2)), Cause::Expired);
+    seconds.store(1, Relaxed);
+    (world, seconds, reports)
+}
+
+/// A use comes before the end of the idle time, and puts it off, or it finds nothing.
+fn idle_end_racing(call: &'static str, is_used: fn(&World) -> bool) {
+    let (world, seconds, reports) = idling();
+    let timer = thread::spawn(move || seconds.store(2, Relaxed));
+    let user = spawn(&world, move |world| is_used(world));
+    timer.join().unwrap();
+    let is_used = observe(call, user.join().unwrap());
+    assert_eq!(world.peek(A).is_some(), is_used);
+    assert_eq!(reports.load(Relaxed), usize::from(!is_used));
+    world.assert_over(0..=0);
+}
+
+fn idle_end_racing_get() {
+    idle_end_racing("get", |world| world.get(A).is_some());
+}
+
+fn idle_end_racing_update() {
+    idle_end_racing("update", |world| world.add(A, 1).is_some());
+}
+
+/// One comes after the other: the condition is asked about the old number or the new one.
+fn update_racing_remove_if() {
+    let world = filled(LruCache::with_hasher(2, Hasher::default()), A..=A);
+    let updater = spawn(&world, |world| world.add(A, 4));
+    let remover = spawn(&world, |world| world.remove_if(A, 1));
+    let (updated, removed) = (updater.join().unwrap(), remover.join().unwrap());
+    let is_first = observe("update comes first", updated.is_some());
+    let expected = if is_first { (Some(1), None, Some(5)) } else { (None, Some(1), None) };
+    assert_eq!((updated, removed, world.peek(A)), expected);
+    world.assert_over(0..=0);
+}
+
+/// No change is lost.
+fn update_racing_update() {
+    let world = filled(LruCache::with_hasher(2, Hasher::default()), A..=A);
+    let mut found = join([2, 4].map(|more| spawn(&world, move |world| world.add(A, more).unwrap())));
+    found.sort_unstable();
+    assert!(observe("the smaller is added first", found == [1, 3]) || found == [1, 5]);
+    assert_eq!(world.peek(A), Some(7));
+    world.assert_over(0..=0);
+}
+
+/// A change is a use: the other entry is evicted, unless the insertion came first.
+fn update_racing_eviction() {
+    let world = filled(LruCache::with_hasher(2, Hasher::default()), A..=B);
+    let updater = spawn(&world, |world| world.add(A, 4));
+    let inserter = spawn(&world, |world| assert_eq!(world.insert(C, 3), None));
+    inserter.join().unwrap();
+    let is_first = observe("update comes first", updater.join().unwrap().is_some());
+    assert_eq!([A, B].map(|key| world.peek(key).is_some()), [is_first, !is_first]);
+    world.assert_over(0..=0);
+}
+
+/// Of two callers that met a bad value one loads another, and neither removes that.
+fn bad_value_is_replaced_once() {
+    let world = filled(LruCache::with_hasher(2, Hasher::default()), A..=A);
+    let [one, other] = join([2, 3].map(|number| {
+        spawn(&world, move |world| {
+            world.remove_if(A, 1);
+            world.block(A, number)
+        })
+    }));
+    assert!(one == other && one != 1);
+    world.assert_over(1..=1);
 }
