@@ -4,7 +4,8 @@ use std::fmt;
 use std::hash::RandomState;
 use std::time::{Duration, Instant};
 
-use super::shard::{Asked, NEVER, Shard, Terms, Tick};
+use super::columns::{Asked, NEVER, Terms, Tick};
+use super::shard::Shard;
 use super::{Cause, Flights, LruCache, Padded, State, share};
 use crate::sync;
 

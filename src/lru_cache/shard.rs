@@ -23,6 +23,7 @@
 use std::borrow::Borrow;
 use std::mem;
 
+use super::columns::{Asked, Columns, Terms, Tick};
 use super::{Cause, Stats};
 
 /// Entries of a shard at most; few in tests, so that they reach it.
@@ -30,12 +31,6 @@ pub(super) const LIMIT: usize = if cfg!(all(test, not(loom))) { 5_000 } else { u
 
 /// No slot: the end of a chain.
 const NIL: u32 = u32::MAX;
-
-/// A point in time, in nanoseconds.
-pub(super) type Tick = u64;
-
-/// The end of what does not end.
-pub(super) const NEVER: Tick = Tick::MAX;
 
 /// Entries up to a capacity; beyond it the least recently used is evicted.
 pub(super) struct Shard<K, V> {
@@ -60,34 +55,6 @@ struct Slot<K, V> {
     value: V,
 }
 
-/// What entries may have beside key and value.
-#[derive(Clone, Copy)]
-pub(super) struct Asked {
-    pub(super) weights: bool,
-    pub(super) ends: bool,
-    pub(super) idle_ends: bool,
-}
-
-/// By the index of the slot; each has as many elements as there are slots, if it was asked for.
-struct Columns {
-    weights: Option<Vec<u64>>,
-    ends: Option<Vec<Tick>>,
-    idle_ends: Option<Vec<Tick>>,
-    /// The sum of the weights: never above the capacity.
-    weight: u64,
-}
-
-/// The terms on which an entry is stored.
-#[derive(Clone, Copy)]
-pub(super) struct Terms {
-    pub(super) weight: u64,
-    /// When it expires, and when it does if it is not used: [`NEVER`] if there is no such limit.
-    pub(super) end: Tick,
-    pub(super) idle_end: Tick,
-    /// `None` if nothing expires.
-    pub(super) now: Option<Tick>,
-}
-
 /// What was removed from a shard, to be reported and dropped without the lock, in this order. The second part allocates.
 pub(super) struct Removed<K, V> {
     first: Option<Part<K, V>>,
@@ -102,25 +69,13 @@ pub(super) enum Part<K, V> {
     Value(V),
 }
 
-impl Terms {
-    /// Those of an entry in a cache that neither weighs entries nor lets them expire.
-    pub(super) const PLAIN: Self = Self { weight: 1, end: NEVER, idle_end: NEVER, now: None };
-}
-
 impl<K, V> Shard<K, V> {
     pub(super) fn new(capacity: usize, asked: Asked) -> Self {
-        let Asked { weights, ends, idle_ends } = asked;
-        let columns = Columns {
-            weights: weights.then(Vec::new),
-            ends: ends.then(Vec::new),
-            idle_ends: idle_ends.then(Vec::new),
-            weight: 0,
-        };
         Self {
             slots: Vec::new(),
             newest: 0,
             buckets: Vec::new(),
-            columns: (weights || ends || idle_ends).then(|| Box::new(columns)),
+            columns: Columns::new(asked).map(Box::new),
             capacity,
             stats: Stats::default(),
         }
@@ -131,10 +86,7 @@ impl<K, V> Shard<K, V> {
     }
 
     pub(super) fn weight(&self) -> u64 {
-        match &self.columns {
-            Some(columns) if columns.weights.is_some() => columns.weight,
-            _ => self.slots.len() as u64,
-        }
+        self.columns.as_ref().and_then(|columns| columns.weight()).unwrap_or(self.slots.len() as u64)
     }
 
     /// The index of a key's entry, which may have expired.
@@ -348,7 +300,7 @@ impl<K, V> Shard<K, V> {
 
     /// Makes room for this weight of the most recently used entry, which weighs nothing until it is set.
     fn evict_beside_newest(&mut self, weight: u64, now: Option<Tick>, removed: &mut Removed<K, V>) {
-        if let Some(columns) = self.columns.as_mut().filter(|columns| columns.weights.is_some()) {
+        if let Some(columns) = self.columns.as_mut().filter(|columns| columns.has_weights()) {
             columns.set_weight(self.newest as usize, 0);
             self.evict_down_to(self.capacity as u64 - weight, now, removed);
         }
@@ -400,7 +352,7 @@ impl<K, V> Shard<K, V> {
         let len = self.slots.len();
         if len == self.slots.capacity() {
             // By doubling, but not beyond what can be needed.
-            let is_weighed = self.columns.as_ref().is_some_and(|columns| columns.weights.is_some());
+            let is_weighed = self.columns.as_ref().is_some_and(|columns| columns.has_weights());
             let most = if is_weighed { LIMIT } else { self.capacity.min(LIMIT) };
             let more = len.max(4).min(most - len);
             self.slots.reserve_exact(more);
@@ -582,65 +534,6 @@ fn bucket(buckets: &[u32], hash: u32) -> usize {
     hash as usize & buckets.len().wrapping_sub(1)
 }
 
-impl Columns {
-    fn is_expired(&self, at: usize, now: Tick) -> bool {
-        [&self.ends, &self.idle_ends].into_iter().flatten().any(|ends| ends[at] <= now)
-    }
-
-    fn weight_of(&self, at: usize) -> u64 {
-        self.weights.as_ref().map_or(1, |weights| weights[at])
-    }
-
-    fn push(&mut self, terms: &Terms) {
-        self.weight += terms.weight;
-        self.each(terms).for_each(|(column, term)| column.push(term));
-    }
-
-    fn set(&mut self, at: usize, terms: &Terms) {
-        self.weight = self.weight - self.weight_of(at) + terms.weight;
-        self.each(terms).for_each(|(column, term)| column[at] = term);
-    }
-
-    fn set_weight(&mut self, at: usize, weight: u64) {
-        self.weight = self.weight - self.weight_of(at) + weight;
-        self.weights.iter_mut().for_each(|weights| weights[at] = weight);
-    }
-
-    fn set_idle_end(&mut self, at: usize, idle_end: Tick) {
-        self.idle_ends.iter_mut().for_each(|idle_ends| idle_ends[at] = idle_end);
-    }
-
-    fn swap_remove(&mut self, at: usize) {
-        self.weight -= self.weight_of(at);
-        self.all().for_each(|column| _ = column.swap_remove(at));
-    }
-
-    fn reserve_exact(&mut self, more: usize) {
-        self.all().for_each(|column| column.reserve_exact(more));
-    }
-
-    fn shrink_to(&mut self, len: usize) {
-        self.all().for_each(|column| column.shrink_to(len));
-    }
-
-    /// What is there, leaving columns without elements.
-    fn take(&mut self) -> Self {
-        let empty = |column: &Option<Vec<u64>>| column.as_ref().map(|_| Vec::new());
-        let (weights, ends, idle_ends) = (empty(&self.weights), empty(&self.ends), empty(&self.idle_ends));
-        mem::replace(self, Self { weights, ends, idle_ends, weight: 0 })
-    }
-
-    fn all(&mut self) -> impl Iterator<Item = &mut Vec<u64>> {
-        [&mut self.weights, &mut self.ends, &mut self.idle_ends].into_iter().flatten()
-    }
-
-    fn each(&mut self, terms: &Terms) -> impl Iterator<Item = (&mut Vec<u64>, u64)> {
-        let columns = [&mut self.weights, &mut self.ends, &mut self.idle_ends];
-        let terms = [terms.weight, terms.end, terms.idle_end];
-        columns.into_iter().zip(terms).filter_map(|(column, term)| Some((column.as_mut()?, term)))
-    }
-}
-
 impl<K, V> Removed<K, V> {
     #[inline(always)]
     pub(super) const fn new() -> Self {
@@ -696,13 +589,7 @@ impl<K, V> Shard<K, V> {
         let chained: usize = self.buckets.iter().map(|&first| self.chain(first).count()).sum();
         assert_eq!(chained, len, "slots and table are one-to-one");
         assert!(self.buckets.len() >= 2 * len, "chains are short");
-        if let Some(columns) = &self.columns {
-            let lengths = [&columns.weights, &columns.ends, &columns.idle_ends].into_iter().flatten().map(Vec::len);
-            assert!(lengths.into_iter().all(|length| length == len), "columns are as long as there are slots");
-            let weights = (0..len).map(|at| columns.weight_of(at));
-            let sum = weights.fold(0_u64, |sum, weight| sum.checked_add(weight).expect("weights add up"));
-            assert_eq!(sum, columns.weight, "the weight is that of the entries");
-        }
+        self.columns.iter().for_each(|columns| columns.validate(len));
         assert!(self.weight() <= self.capacity as u64, "no more is stored than there is room for");
         assert!(self.capacity > 0 || len == 0, "nothing is stored where there is no room");
     }
@@ -718,12 +605,9 @@ impl<K, V> Shard<K, V> {
     #[cfg(any(test, fuzzing))]
     #[allow(dead_code)] // Used where this file is compiled into a model test.
     pub(super) fn bytes(&self) -> usize {
-        let in_columns = self.columns.as_ref().map_or(0, |columns| {
-            [&columns.weights, &columns.ends, &columns.idle_ends].into_iter().flatten().map(Vec::capacity).sum()
-        });
         self.slots.capacity() * size_of::<Slot<K, V>>()
             + self.buckets.capacity() * size_of::<u32>()
-            + in_columns * size_of::<u64>()
+            + self.columns.as_ref().map_or(0, |columns| columns.bytes())
     }
 
     /// The slots of a bucket, from this one on.

@@ -6,12 +6,16 @@
 //! several.
 
 #[allow(dead_code)]
+#[path = "../../src/lru_cache/columns.rs"]
+mod columns;
+#[allow(dead_code)]
 #[path = "../../src/lru_cache/shard.rs"]
 mod source;
 
 use std::collections::VecDeque;
 
-use source::{Asked, NEVER, Part, Removed, Shard, Terms, Tick};
+use columns::{Asked, NEVER, Terms, Tick};
+use source::{Part, Removed, Shard};
 use stanchion::{Cause, Stats};
 
 /// Enough for the slots to grow, to be moved and to be given back.
