@@ -30,6 +30,10 @@ pub mod from_bb8 {}
 #[doc = include_str!("guide/moka.md")]
 pub mod from_moka {}
 
+/// Coming from quick_cache.
+#[doc = include_str!("guide/quick_cache.md")]
+pub mod from_quick_cache {}
+
 /// Coming from lru.
 #[doc = include_str!("guide/lru.md")]
 pub mod from_lru {}

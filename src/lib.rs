@@ -36,6 +36,7 @@
 //!   - [deadpool](_guide::from_deadpool): managed and unmanaged pools, and its managers as they are;
 //!   - [bb8](_guide::from_bb8): a pool without tasks of its own;
 //!   - [moka](_guide::from_moka): one cache for threads and tasks, exact LRU instead of TinyLFU;
+//!   - [quick_cache](_guide::from_quick_cache): exact LRU, entries that expire, loads that are never stale;
 //!   - [lru](_guide::from_lru): the cache that was behind a mutex;
 //!   - [async-priority-channel](_guide::from_async_priority_channel): order among equals.
 //!

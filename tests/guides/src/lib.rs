@@ -30,6 +30,10 @@ mod from_bb8 {}
 mod from_moka {}
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../src/guide/quick_cache.md")]
+mod from_quick_cache {}
+
+#[cfg(doctest)]
 #[doc = include_str!("../../../src/guide/lru.md")]
 mod from_lru {}
 
