@@ -28,7 +28,7 @@ impl<K, V, S> LruCache<K, V, S> {
 
     /// Removes everything. What is being loaded will not be stored.
     ///
-    /// Takes time in proportion to the entries. The [listener](LruCacheBuilder::on_evict) gets them in no order.
+    /// Takes time in proportion to the entries. The [listener](crate::LruCacheBuilder::on_evict) gets them in no order.
     ///
     /// # Examples
     ///
@@ -165,7 +165,7 @@ impl<K, V, S> LruCache<K, V, S> {
         self.len() == 0
     }
 
-    /// Returns the sum of the entries' weights: their number, if there is no [weigher](LruCacheBuilder::weigher).
+    /// Returns the sum of the entries' weights: their number, if there is no [weigher](crate::LruCacheBuilder::weigher).
     ///
     /// # Examples
     ///
