@@ -17,7 +17,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::iter::once;
-use std::mem::needs_drop;
+use std::mem::{forget, needs_drop};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::panic::{Guarded, Panics};
@@ -66,9 +66,10 @@ use shard::{Part, Shard};
 /// not even for a moment. With several shards each has its share.
 ///
 /// Memory is taken as entries come, by doubling but not beyond the capacity: such an insertion takes time in proportion to
-/// the entries of its shard. It is kept for those that come after; [`clear`](Self::clear) gives all of it back,
-/// [`retain`](Self::retain) and a lower [capacity](Self::set_capacity) what is not needed any more. An entry takes, beside
-/// key and value, 12 bytes for links and hash (16 with the padding of types that are aligned to 8 bytes), 6 to 15 bytes in
+/// the entries of its shard. It is kept for those that come after, until none is left; [`clear`](Self::clear),
+/// [`retain`](Self::retain) and a lower [capacity](Self::set_capacity) give back what is not needed for those that stay. An
+/// empty shard keeps room for a thousand entries, unless it was cleared. An entry takes, beside
+/// key and value, 12 bytes for links and hash (16 with the padding of types that are aligned to 8 bytes), 8 to 16 bytes in
 /// the table, and 8 bytes more for each of these that the cache has: a weigher; a [time to
 /// live](LruCacheBuilder::time_to_live) or [`expire_after`](LruCacheBuilder::expire_after); a [time to
 /// idle](LruCacheBuilder::time_to_idle).
@@ -380,9 +381,12 @@ where
             });
             // No user code from here on.
             match live {
-                Some(live) if is_met => Some(shard.remove(live)),
+                Some(live) if is_met => Some(shard.remove(live, &mut deferred.removed)),
                 Some(_) => None,
-                None => shard.live(found, now, &mut deferred.removed).map(|live| shard.remove(live)),
+                None => {
+                    shard.live(found, now, &mut deferred.removed);
+                    None
+                }
             }
         };
         let value = removed.map(|(key, value)| {
@@ -417,7 +421,7 @@ where
             // No user code from here on.
             let found = shard.live(found, now, &mut deferred.removed);
             deferred.removed.extend(load.and_then(|load| flights.invalidate(load)).map(Part::Key));
-            found.map(|found| shard.remove(found))
+            found.map(|found| shard.remove(found, &mut deferred.removed))
         };
         self.finish(deferred, locked, entry.map(Pair::new)).map(Pair::into_inner)
     }
@@ -544,10 +548,10 @@ impl<K, V, S> LruCache<K, V, S> {
     /// Does what was put off until the shard was unlocked, and gives back what the caller has in hand.
     #[inline(always)]
     fn finish<R>(&self, deferred: Deferred<K, V>, locked: &Locked<K, V>, output: R) -> R {
-        let is_unnoticed = self.settings.listener.is_none() && !needs_drop::<(K, V)>() && deferred.wakes.is_none();
-        if is_unnoticed || deferred.is_empty() {
-            // Nothing else is left of it to drop, which is shorter when it is said.
-            drop(deferred.removed.others);
+        let is_unnoticed = self.settings.listener.is_none() && !needs_drop::<(K, V)>();
+        if deferred.of_load.is_none() && (is_unnoticed || deferred.removed.is_empty()) {
+            // Nothing is left to drop but room for parts, which is shorter when it is said.
+            forget(deferred.of_load);
             return output;
         }
         let mut panics = Panics::default();

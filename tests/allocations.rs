@@ -894,12 +894,8 @@ fn a_cache_gives_back_what_was_removed() {
 
 #[test]
 fn a_cache_gives_memory_back_though_a_few_stay() {
-    let ways: [fn(&Cache); 4] = [
-        |cache| cache.set_capacity(100),
-        |cache| cache.retain(|&key, _| key >= AS_A_MILLION - 100),
-        |cache| (0..AS_A_MILLION - 100).for_each(|key| _ = cache.remove(&key)),
-        |cache| (0..AS_A_MILLION - 100).for_each(|_| _ = cache.pop_lru()),
-    ];
+    let ways: [fn(&Cache); 2] =
+        [|cache| cache.set_capacity(100), |cache| cache.retain(|&key, _| key >= AS_A_MILLION - 100)];
     for leave in ways {
         let left = measure(|| {
             let cache = Cache::new(AS_A_MILLION as usize);
@@ -923,7 +919,7 @@ fn a_cache_gives_back_the_memory_of_expired_entries() {
         clock.advance(second);
         (0..100).for_each(|key| _ = cache.insert(AS_A_MILLION + key, key));
         clock.advance(second);
-        (0..AS_A_MILLION).for_each(|key| assert_eq!(cache.get(&key), None));
+        cache.retain(|_, _| true);
         assert_eq!(cache.len(), 100);
         std::mem::forget(cache);
     });

@@ -10,23 +10,35 @@ use crate::wait_list::WakeBatch;
 /// Reports, drops and wakes, which are user code and must not run under the lock.
 pub(super) struct Deferred<K, V> {
     pub(super) removed: Removed<K, V>,
-    /// The in-flight load whose followers are to be woken, and the first of their wakers.
-    pub(super) wakes: Option<(Key, WakeBatch)>,
-    /// That of a load, which may have had many followers.
-    pub(super) memory: Option<Memory<K, V>>,
+    /// `None` in most calls: no load was in flight.
+    pub(super) of_load: Option<OfLoad<K, V>>,
     /// Panics of wakers are for the caller to hear of. By default they are not: it has something in hand.
     pub(super) is_loud: bool,
+}
+
+/// What is put off for a load.
+pub(super) struct OfLoad<K, V> {
+    load: Key,
+    /// The first of its followers' wakers.
+    pub(super) batch: WakeBatch,
+    /// If it was removed.
+    pub(super) memory: Option<Memory<K, V>>,
 }
 
 impl<K, V> Deferred<K, V> {
     #[inline(always)]
     pub(super) const fn new() -> Self {
-        Self { removed: Removed::new(), wakes: None, memory: None, is_loud: false }
+        Self { removed: Removed::new(), of_load: None, is_loud: false }
     }
 
     #[inline(always)]
     pub(super) fn is_empty(&self) -> bool {
-        self.removed.is_empty() && self.wakes.is_none() && self.memory.is_none()
+        self.removed.is_empty() && self.of_load.is_none()
+    }
+
+    /// What is put off for this load, the only one that the call is about.
+    pub(super) fn of_load(&mut self, load: Key) -> &mut OfLoad<K, V> {
+        self.of_load.get_or_insert_with(|| OfLoad { load, batch: WakeBatch::default(), memory: None })
     }
 
     /// Reports and drops what was removed from this shard, each part for itself: a panic of one keeps the others neither
@@ -36,7 +48,8 @@ impl<K, V> Deferred<K, V> {
         for part in self.removed {
             release(part, settings, panics);
         }
-        if let Some((load, mut batch)) = self.wakes {
+        if let Some(OfLoad { load, mut batch, memory }) = self.of_load {
+            drop(memory);
             let mut of_wakers = Panics::default();
             of_wakers.catch(|| batch.wake(|batch| shard.lock().flights.take_wakers(load, batch)));
             if self.is_loud {
@@ -64,5 +77,6 @@ pub(super) fn release<K, V>(part: Part<K, V>, settings: &Settings<K, V>, panics:
         (Part::Value(value), _) => {
             panics.catch(|| drop(value));
         }
+        (Part::Memory(memory), _) => drop(memory),
     }
 }

@@ -221,15 +221,14 @@ impl<K, V> Flights<K, V> {
         if matches!(load.stage, Stage::Loading(_) | Stage::Leaderless) {
             load.stage = value.map_or(Stage::Ended, Stage::Published);
             load.followers.close();
-            let batch = batch(deferred, at);
-            load.followers.take_wakers(batch);
+            load.followers.take_wakers(&mut deferred.of_load(at).batch);
         }
     }
 
     /// Gives an error to the followers that can take it, and [abandons](Self::abandon) the load.
     pub(super) fn fail<E: Send + Sync + 'static>(&mut self, load: Key, error: &Arc<E>, deferred: &mut Deferred<K, V>) {
         let grant = |errors: &TypeId| (*errors == TypeId::of::<E>()).then(|| Grant::Error(error.clone()));
-        self.get(load).followers.grant_each(grant, batch(deferred, load));
+        self.get(load).followers.grant_each(grant, &mut deferred.of_load(load).batch);
         self.abandon(load, deferred);
     }
 
@@ -239,7 +238,7 @@ impl<K, V> Flights<K, V> {
         let load = self.get(at);
         if load.key.is_some() && !load.followers.is_empty() {
             load.stage = Stage::Leaderless;
-            load.followers.grant_front(Grant::Lead, batch(deferred, at));
+            load.followers.grant_front(Grant::Lead, &mut deferred.of_load(at).batch);
         } else {
             self.end(at, None, deferred);
             if let Some(key) = self.unregister(at) {
@@ -268,7 +267,7 @@ impl<K, V> Flights<K, V> {
             if let Stage::Published(value) = load.stage {
                 deferred.removed.push(Part::Value(value));
             }
-            deferred.memory = Some((load.followers, self.loads.take_surplus()));
+            deferred.of_load(at).memory = Some((load.followers, self.loads.take_surplus()));
         }
     }
 
@@ -327,9 +326,4 @@ impl<K, V> Flights<K, V> {
 #[inline(always)]
 fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
-}
-
-/// The wakers that are to be woken of this load.
-fn batch<K, V>(deferred: &mut Deferred<K, V>, load: Key) -> &mut WakeBatch {
-    &mut deferred.wakes.get_or_insert_with(|| (load, WakeBatch::default())).1
 }

@@ -29,6 +29,10 @@ use super::{Cause, Stats};
 /// Entries of a shard at most; few in tests, so that they reach it.
 pub(super) const LIMIT: usize = if cfg!(all(test, not(loom))) { 5_000 } else { u32::MAX as usize };
 
+/// Slots that an empty shard keeps, so that a few entries that come and go never meet the allocator. Few under loom and
+/// fuzzing, so that they reach what lies beyond.
+pub(super) const KEEP: usize = if cfg!(any(loom, fuzzing)) { 4 } else { 1024 };
+
 /// No slot: the end of a chain.
 const NIL: u32 = u32::MAX;
 
@@ -40,7 +44,7 @@ pub(super) struct Shard<K, V> {
     /// The first slot of each bucket, or [`NIL`]. Their number is a power of two, or 0.
     buckets: Vec<u32>,
     /// Only if some column was asked for.
-    columns: Option<Box<Columns>>,
+    columns: Option<Columns>,
     capacity: usize,
     pub(super) stats: Stats,
 }
@@ -58,7 +62,7 @@ struct Slot<K, V> {
 /// What was removed from a shard, to be reported and dropped without the lock, in this order. The second part allocates.
 pub(super) struct Removed<K, V> {
     first: Option<Part<K, V>>,
-    pub(super) others: Vec<Part<K, V>>,
+    others: Vec<Part<K, V>>,
 }
 
 /// One thing that was removed, or not stored.
@@ -67,6 +71,12 @@ pub(super) enum Part<K, V> {
     Entry(K, V, Option<Cause>),
     Key(K),
     Value(V),
+    Memory(Memory<K, V>),
+}
+
+/// The memory of a shard that has become empty.
+pub(super) struct Memory<K, V> {
+    _freed: Box<(Vec<Slot<K, V>>, Vec<u32>, Option<Columns>)>,
 }
 
 impl<K, V> Shard<K, V> {
@@ -75,7 +85,7 @@ impl<K, V> Shard<K, V> {
             slots: Vec::new(),
             newest: 0,
             buckets: Vec::new(),
-            columns: Columns::new(asked).map(Box::new),
+            columns: Columns::new(asked),
             capacity,
             stats: Stats::default(),
         }
@@ -168,7 +178,7 @@ impl<K, V> Shard<K, V> {
     ) -> Option<V> {
         if !self.admits(&terms) {
             removed.push(Part::Entry(key, value, None));
-            let (key, value) = self.remove(found?);
+            let (key, value) = self.remove(found?, removed);
             removed.push(Part::Key(key));
             return Some(value);
         }
@@ -189,8 +199,8 @@ impl<K, V> Shard<K, V> {
         None
     }
 
-    /// Removes an entry, and leaves its index to the last one.
-    pub(super) fn remove(&mut self, at: u32) -> (K, V) {
+    /// Removes an entry, and leaves its index to the last one. The last of all takes the memory of a crowd with it.
+    pub(super) fn remove(&mut self, at: u32, removed: &mut Removed<K, V>) -> (K, V) {
         self.unindex(at);
         self.unlink(at);
         if let Some(columns) = &mut self.columns {
@@ -201,6 +211,11 @@ impl<K, V> Shard<K, V> {
         if moved_from != at {
             self.follow_move(moved_from, at);
         }
+        if self.slots.is_empty() && self.slots.capacity() > KEEP {
+            let columns = self.columns.as_mut().map(Columns::take);
+            let memory = (mem::take(&mut self.slots), mem::take(&mut self.buckets), columns);
+            removed.push(Part::Memory(Memory { _freed: Box::new(memory) }));
+        }
         (slot.key, slot.value)
     }
 
@@ -209,7 +224,7 @@ impl<K, V> Shard<K, V> {
         loop {
             let oldest = self.oldest()?;
             if !self.is_expired(oldest, now) {
-                return Some(self.remove(oldest));
+                return Some(self.remove(oldest, removed));
             }
             self.evict(oldest, now, removed);
         }
@@ -233,7 +248,7 @@ impl<K, V> Shard<K, V> {
         let mut parts: Vec<_> = leaving.iter().map(|_| None).collect();
         for (rank, at) in leaving {
             let cause = self.count_removal(at, now, Cause::Removed);
-            let (key, value) = self.remove(at);
+            let (key, value) = self.remove(at, removed);
             parts[rank] = Some(Part::Entry(key, value, Some(cause)));
         }
         parts.into_iter().flatten().for_each(|part| removed.push(part));
@@ -371,7 +386,7 @@ impl<K, V> Shard<K, V> {
     #[inline(never)]
     fn evict(&mut self, at: u32, now: Option<Tick>, removed: &mut Removed<K, V>) {
         let cause = self.count_removal(at, now, Cause::Capacity);
-        let (key, value) = self.remove(at);
+        let (key, value) = self.remove(at, removed);
         removed.push(Part::Entry(key, value, Some(cause)));
     }
 
@@ -402,7 +417,7 @@ impl<K, V> Shard<K, V> {
     /// Gives back memory if most of it lies idle.
     fn compact(&mut self) {
         let len = self.slots.len();
-        if len <= self.slots.capacity() / 4 {
+        if self.slots.capacity() > KEEP && len <= self.slots.capacity() / 4 {
             self.slots.shrink_to(2 * len);
             self.rebuild_table();
             if let Some(columns) = &mut self.columns {
@@ -547,6 +562,9 @@ impl<K, V> Removed<K, V> {
 
     #[inline(always)]
     pub(super) fn push(&mut self, part: Part<K, V>) {
+        if !mem::needs_drop::<(K, V)>() && !matches!(part, Part::Entry(.., Some(_)) | Part::Memory(_)) {
+            return; // There is nothing to do with it.
+        }
         if self.first.is_none() {
             self.first = Some(part);
         } else {
