@@ -164,7 +164,7 @@ impl<K, V> LruCache<K, V> {
 }
 
 impl<K, V, S> LruCache<K, V, S> {
-    /// Creates a cache for up to `capacity` entries, whose keys are hashed by `hasher`.
+    /// Creates a cache for up to `capacity` entries, with keys hashed by `hasher`.
     ///
     /// # Examples
     ///

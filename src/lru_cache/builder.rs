@@ -260,7 +260,7 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
     /// Sets the function that gives each entry a time to live of its own; defaults to none.
     ///
     /// It is called once, without a lock, before an entry is stored. `None` is no limit, and the earliest of all limits
-    /// that are set counts. An entry with a time to live of zero is not stored: a loaded value goes to those who asked for
+    /// that are set counts. An entry with a time to live of zero is not stored: a loaded value goes to the callers that asked for
     /// it, an inserted one is dropped, and the old value of its key is removed.
     ///
     /// # Examples

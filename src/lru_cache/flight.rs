@@ -9,8 +9,8 @@
 //! |---|---|---|---|
 //! | loading | runs its loader | are queued | published, ended or leaderless |
 //! | leaderless | is gone; the first follower was granted the lead and has not run yet | are queued, but one | loading, when that one runs; published, ended |
-//! | published | is gone, or was superseded by an insert | were turned away, and take the value | removed with the last member |
-//! | ended | is gone | were turned away, and start over | removed with the last member |
+//! | published | is gone, or was superseded by an insert | are woken, and take the value | removed with the last member |
+//! | ended | is gone | are woken, and start over | removed with the last member |
 //!
 //! **Wakes.** A value wakes all followers, an error those that can take it. A leader that is dropped, or fails with an
 //! error that some follower cannot take, grants the lead to the longest waiting of those that are left; if the load is not
@@ -107,7 +107,7 @@ impl<K, V> Flights<K, V> {
         (load.hash, load.key.as_ref())
     }
 
-    /// Registers a load whose leader begins.
+    /// Registers a load, which its leader begins.
     pub(super) fn begin(&mut self, hash: u32, key: K, thread: Option<ThreadId>) -> Key {
         let stage = Stage::Loading(thread);
         let load = self.loads.insert(Load { key: Some(key), hash, stage, members: 1, followers: WaitList::new() });
@@ -184,7 +184,7 @@ impl<K, V> Flights<K, V> {
         Some(key)
     }
 
-    /// What is being loaded may be stale: it will not be stored. A load whose leader has not begun will not be.
+    /// What is being loaded may be stale: it will not be stored. A leaderless load has not begun, and will not be.
     pub(super) fn invalidate(&mut self, load: Key) -> Option<K> {
         match self.get(load).stage {
             Stage::Loading(_) => self.unregister(load),

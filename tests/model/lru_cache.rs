@@ -1682,7 +1682,7 @@ mod found {
     }
 
     #[test]
-    fn who_is_given_an_error_does_not_clone_the_value_that_came_after() {
+    fn a_follower_given_an_error_clones_no_later_value() {
         let take_over = || Op::Poll { which: 1, waker: false };
         one([
             load(Kind::A),
