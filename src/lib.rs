@@ -75,7 +75,8 @@ pub use mutex::{
     Lock, LockOwned, MappedMutexGuard, Mutex, MutexGuard, OwnedMappedMutexGuard, OwnedMutexGuard, TryLockError,
 };
 pub use pool::{
-    Fixed, Get, GetError, GetOwned, Manager, Metrics, Object, Order, OwnedObject, Pool, PoolBuilder, PoolClosed, Status,
+    Fixed, Get, GetError, GetOwned, Manager, Metrics, Object, Order, OwnedObject, Pool, PoolBuilder, PoolClosed,
+    PoolStats, Status,
 };
 pub use priority_queue::{
     Closed, Key, Pop, PopMany, PopOwned, PriorityQueue, Push, PushOwned, TryPopError, TryPushError,

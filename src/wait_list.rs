@@ -349,11 +349,6 @@ impl<'a> TaskWaker<'a> {
         debug_assert!(self.discarded.is_none(), "a poll discards at most one waker");
         self.discarded = waker;
     }
-
-    /// Gives the discarded waker back to the caller.
-    pub(crate) fn reclaim(&mut self) -> Option<Waker> {
-        self.discarded.take()
-    }
 }
 
 impl Drop for TaskWaker<'_> {

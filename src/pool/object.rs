@@ -5,66 +5,70 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::recycling::Recycling;
+use super::job::Memory;
 use super::{Manager, Pool};
-use crate::sync::Exclusive;
 
-/// What the pool knows about an object.
+/// The history of an object of a [`Pool`].
 ///
-/// The instants are `None` as long as no setting of the pool asks for a clock: a lifetime, an idle timeout, `recycle_after`.
+/// The instants are `None` while no setting of the pool asks for a clock: a lifetime, an idle timeout, a keepalive or
+/// `recycle_after`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
-    /// When its creation ended, or was found to have ended, or it was added.
+    /// When it was created, or added.
     pub created: Option<Instant>,
-    /// When it was last recycled successfully.
+    /// When it was last recycled with success.
     pub recycled: Option<Instant>,
-    /// How often it was handed out.
+    /// The number of times it was handed out.
     pub uses: u64,
 }
 
-/// An object and what the pool needs to know about it.
+/// An object, and what the pool needs to know about it.
 pub(super) struct Pooled<M: Manager> {
     pub(super) object: M::Object,
     pub(super) metrics: Metrics,
     pub(super) generation: u64,
-    /// When its life is over, if it is limited.
+    /// It was created for a getter that waits, and not idle since: it need not be recycled.
+    pub(super) is_new: bool,
+    /// The end of its lifetime, if that is limited.
     pub(super) ends: Option<Instant>,
-    /// When it was last returned, created or added, if there is a clock and it is known.
+    /// When it was last returned, created or added. `None` without a clock, and if the pool cannot know.
     pub(super) idle_since: Option<Instant>,
-    /// The memory in which it is recycled, once it has been.
-    pub(super) recycling: Exclusive<Option<Recycling<M>>>,
+    /// Its place among the idle objects: counts returns.
+    pub(super) returned: u64,
+    /// The box in which it is recycled, except while it is in there, and before the first time.
+    pub(super) memory: Option<Memory<M>>,
 }
 
 impl<M: Manager> Pooled<M> {
     pub(super) fn new(object: M::Object, generation: u64, now: Option<Instant>) -> Self {
         let metrics = Metrics { created: now, recycled: None, uses: 0 };
-        Self { object, metrics, generation, ends: None, idle_since: now, recycling: Exclusive::new(None) }
+        Self { object, metrics, generation, is_new: false, ends: None, idle_since: now, returned: 0, memory: None }
     }
 }
 
-/// An object of a [`Pool`] in use; goes back to the pool when it is dropped.
+/// An object of a [`Pool`] in use, which is returned to the pool when this is dropped.
 ///
 /// # Panics
 ///
-/// Dropping it panics when [`is_broken`](Manager::is_broken), the clock, the drop of an object that is discarded, or a
-/// waker does, after its slot was taken care of; never while the thread is panicking already.
-#[must_use = "an object that is not held goes back to its pool at once"]
+/// Dropping it panics when [`is_broken`](Manager::is_broken), the clock, the drop of a discarded object or a waker does,
+/// after its slot was given to the next getter; never while the thread is panicking already.
+#[must_use = "an object that is not held is returned to its pool at once"]
 pub struct Object<'a, M: Manager>(Held<&'a Pool<M>, M>);
 
-/// An object of a [`Pool`] in use that keeps the pool alive; goes back to the pool when it is dropped.
+/// An object of a [`Pool`] in use that keeps the pool alive, and is returned to it when this is dropped.
 ///
 /// # Panics
 ///
-/// Dropping it panics when [`is_broken`](Manager::is_broken), the clock, the drop of an object that is discarded, or a
-/// waker does, after its slot was taken care of; never while the thread is panicking already (unless the pool goes with it,
-/// whose last owner it was, and something in that panics).
-#[must_use = "an object that is not held goes back to its pool at once"]
+/// Dropping it panics when [`is_broken`](Manager::is_broken), the clock, the drop of a discarded object or a waker does,
+/// after its slot was given to the next getter; never while the thread is panicking already, unless it was the last owner
+/// of the pool and something panics as the pool is dropped.
+#[must_use = "an object that is not held is returned to its pool at once"]
 pub struct OwnedObject<M: Manager>(Held<Arc<Pool<M>>, M>);
 
 /// The body of both.
 pub(super) struct Held<H: Deref<Target = Pool<M>>, M: Manager> {
     pool: H,
-    /// `None` only while it is being taken apart.
+    /// `None` once it was returned, detached or discarded.
     pooled: Option<Box<Pooled<M>>>,
 }
 
@@ -73,7 +77,7 @@ impl<'a, M: Manager> Object<'a, M> {
         Self(Held { pool, pooled: Some(pooled) })
     }
 
-    /// The pool that it goes back to.
+    /// Returns the pool that the object is returned to.
     ///
     /// # Examples
     ///
@@ -94,7 +98,7 @@ impl<M: Manager> OwnedObject<M> {
         Self(Held { pool, pooled: Some(pooled) })
     }
 
-    /// The pool that it goes back to.
+    /// Returns the pool that the object is returned to.
     ///
     /// # Examples
     ///
@@ -114,11 +118,11 @@ impl<M: Manager> OwnedObject<M> {
 impl<H: Deref<Target = Pool<M>>, M: Manager> Held<H, M> {
     #[inline(always)]
     fn pooled(&self) -> &Pooled<M> {
-        self.pooled.as_ref().expect("it is there until it is taken apart")
+        self.pooled.as_ref().expect("an object is held until it is returned")
     }
 
     fn take(&mut self) -> Box<Pooled<M>> {
-        self.pooled.take().expect("it is there until it is taken apart")
+        self.pooled.take().expect("an object is held until it is returned")
     }
 }
 
@@ -131,11 +135,11 @@ impl<H: Deref<Target = Pool<M>>, M: Manager> Drop for Held<H, M> {
     }
 }
 
-/// What an object in use can do, borrowed or owned.
+/// The methods and traits of both.
 macro_rules! object {
     ($short:ident, [$($generics:tt)*] $name:ty) => {
         impl<$($generics)*> $name {
-            /// Takes the object out of the pool for good, which has room for another one then.
+            /// Takes the object out of the pool for good, which makes room for another one.
             ///
             /// # Examples
             ///
@@ -148,11 +152,11 @@ macro_rules! object {
             /// ```
             pub fn detach(mut this: Self) -> M::Object {
                 let pooled = this.0.take();
-                this.0.pool.release(1, 0).discard();
+                this.0.pool.change_and_catch(|state, _| state.in_use -= 1).1.discard();
                 pooled.object
             }
 
-            /// Drops the object instead of returning it, and makes room for another one.
+            /// Drops the object instead of returning it, which makes room for another one.
             ///
             /// # Panics
             ///
@@ -169,10 +173,10 @@ macro_rules! object {
             /// ```
             pub fn discard(mut this: Self) {
                 let pooled = this.0.take();
-                this.0.pool.discard(pooled, (1, 0));
+                this.0.pool.discard(pooled);
             }
 
-            /// What the pool knows about the object.
+            /// Returns the history of the object.
             ///
             /// # Examples
             ///
@@ -200,11 +204,11 @@ macro_rules! object {
         impl<$($generics)*> DerefMut for $name {
             #[inline]
             fn deref_mut(&mut self) -> &mut M::Object {
-                &mut self.0.pooled.as_mut().expect("it is there until it is taken apart").object
+                &mut self.0.pooled.as_mut().expect("an object is held until it is returned").object
             }
         }
 
-        // Not the object's own: then `unwrap_err` of a `get` would work with few objects only.
+        // Without the object, which need not implement `Debug`: so `unwrap_err` of a `get` works for all.
         impl<$($generics)*> fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct(stringify!($short)).field("metrics", &self.0.pooled().metrics).finish_non_exhaustive()

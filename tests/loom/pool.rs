@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use self::End::{Badly, Panic, Well};
 use self::When::{Gated, Later, Now};
-use crate::support::{Count, Data, models, poll, poll_noop};
+use crate::support::{Count, Data, models, observe, poll, poll_noop};
 
 models![
     2: object_changes_hands,
@@ -43,7 +43,13 @@ models![
     3: panicking_creation_racing_return,
     2: adopted_failure_is_begun_again,
     3: failing_recycle_racing_return,
-    3: recycling_getter_dropped_racing_getter,
+    4: recycling_getter_dropped_racing_getter,
+    4: recycling_getter_dropped_with_another_waiting,
+    3: recycling_getter_dropped_racing_close,
+    4: recycling_getter_racing_clear,
+    3: pending_recycling_racing_resize,
+    4: try_get_racing_getter_and_gate,
+    3: maintenance_racing_get,
     2: panicking_recycle_racing_getter,
     3: unlucky_getter_goes_to_the_front,
     3: creation_overtakes_recycling,
@@ -707,17 +713,103 @@ fn failing_recycle_racing_return() {
     assert_over(&pool);
 }
 
-/// What was being recycled is discarded with its getter, and its slot is for who waits. Guards `interrupt` in `leave_all`.
+/// A recycling outlives its getter, and the next one takes it up; it ends at any time. Guards `leave` in `Turn::leave`, and
+/// `take_pending` in `claim`.
 fn recycling_getter_dropped_racing_getter() {
     let pool = recycling(1, &[], &[(Gated, Well)]);
     let [object] = lent(&pool);
     drop(object);
     let [recycler] = begun(&pool);
     let canceller = thread::spawn(|| drop(recycler));
-    let getters = [0, 1].map(|_| spawn(&pool, |pool| assert_eq!(use_one(pool), Ok(1))));
-    canceller.join().unwrap();
-    join(getters);
+    let opener = spawn(&pool, |pool| pool.manager().gate.open());
+    let getter = spawn(&pool, |pool| assert_eq!(use_one(pool), Ok(0)));
+    join([canceller, opener, getter]);
     assert_idle(&pool, 1);
+    assert_eq!((pool.manager().creates.begun(), pool.manager().alive()), (1, 1), "nothing healthy was destroyed");
+}
+
+/// A recycling of a waiting getter goes to the next one that waits when the first is dropped. Guards the grant in `leave`.
+fn recycling_getter_dropped_with_another_waiting() {
+    let pool = recycling(1, &[], &[(Gated, Well)]);
+    let [object] = lent(&pool);
+    drop(object);
+    let [recycler, next] = begun(&pool);
+    let canceller = thread::spawn(|| drop(recycler));
+    let opener = spawn(&pool, |pool| pool.manager().gate.open());
+    let getter = thread::spawn(|| assert_eq!(finish(next).unwrap().number, 0));
+    join([canceller, opener, getter]);
+    assert_idle(&pool, 1);
+}
+
+/// A recycling that is pending is discarded by `close`, wherever its getter is.
+fn recycling_getter_dropped_racing_close() {
+    let pool = recycling(1, &[], &[(Gated, Well)]);
+    let [object] = lent(&pool);
+    drop(object);
+    let [recycler] = begun(&pool);
+    let canceller = thread::spawn(|| drop(recycler));
+    let closer = spawn(&pool, |pool| pool.close());
+    join([canceller, closer]);
+    assert_over(&pool);
+    assert_eq!(pool.manager().alive(), 0);
+}
+
+/// And by `clear`: at once if it is pending, at its end otherwise.
+fn recycling_getter_racing_clear() {
+    let pool = recycling(1, &[], &[(Gated, Well)]);
+    let [object] = lent(&pool);
+    drop(object);
+    let [recycler] = begun(&pool);
+    let clearer = spawn(&pool, |pool| pool.clear());
+    let opener = spawn(&pool, |pool| pool.manager().gate.open());
+    let getter = thread::spawn(|| finish(recycler).unwrap().number);
+    join([clearer, opener]);
+    let number = getter.join().unwrap();
+    observe("the object was cleared", number == 1);
+    assert!(pool.manager().alive() <= 1);
+}
+
+/// A pending recycling and a free slot: whichever is ready first serves the getter, and the other is not lost.
+fn pending_recycling_racing_resize() {
+    let pool = recycling(2, &[], &[(Gated, Well)]);
+    pool.resize(1);
+    let [object] = lent(&pool);
+    drop(object);
+    drop(begun::<_, 1>(&pool)); // It hangs from now on.
+    let getter = spawn(&pool, |pool| assert_eq!(use_one(pool), Ok(1)));
+    let resizer = spawn(&pool, |pool| pool.resize(2));
+    join([getter, resizer]);
+    assert_eq!(counts(&pool), [1, 1, 0, 0]);
+    pool.close();
+    assert_over(&pool);
+}
+
+/// `try_get` begins a recycling that stays pending, while a getter is polled. Neither loses the object.
+fn try_get_racing_getter_and_gate() {
+    let pool = recycling(1, &[], &[(Gated, Well)]);
+    let [object] = lent(&pool);
+    drop(object);
+    let trier = spawn(&pool, |pool| observe("try_get", pool.try_get().is_some()));
+    let opener = spawn(&pool, |pool| pool.manager().gate.open());
+    let getter = spawn(&pool, |pool| assert_eq!(use_one(pool), Ok(0)));
+    trier.join().unwrap();
+    join([opener, getter]);
+    assert_eq!(pool.manager().creates.begun(), 1);
+}
+
+/// The maintenance refills what a get takes, whenever it looks; it ends when the pool is closed.
+fn maintenance_racing_get() {
+    let pool = Arc::new(builder(2, &[], &[]).min_idle(1).build());
+    let maintenance = Pool::maintenance(&pool, |_| std::future::pending::<()>());
+    let maintainer = thread::spawn(|| blocking::wait(maintenance));
+    let getter = spawn(&pool, |pool| {
+        let object = get(pool).unwrap();
+        pool.close();
+        drop(object);
+    });
+    getter.join().unwrap();
+    maintainer.join().unwrap();
+    assert_over(&pool);
 }
 
 /// Guards the slot's guard in `Recycling::run`.
@@ -731,7 +823,7 @@ fn panicking_recycle_racing_getter() {
 }
 
 /// An object proves dead, and its slot was taken away meanwhile: its getter waits, ahead of the other, for what is returned.
-/// Guards `enqueue_front` in `come_back`.
+/// Guards `enqueue_front` in `claim_or_wait`, and the clone of the waker before its slot is free in `advance`.
 fn unlucky_getter_goes_to_the_front() {
     let pool = recycling(2, &[], &[(Gated, Badly)]);
     let [dead, object] = lent(&pool);
@@ -747,8 +839,7 @@ fn unlucky_getter_goes_to_the_front() {
     assert_idle(&pool, 1);
 }
 
-/// A getter that recycles beside its creation is served by that, and what it was recycling is discarded. Guards `interrupt`
-/// in `created`.
+/// A getter that recycles beside its creation is served by that, and what it was recycling is left pending.
 fn creation_overtakes_recycling() {
     let pool = recycling(3, &[(Now, Well), (Now, Well), (Gated, Well)], &[(Now, Badly), (Gated, Well)]);
     let objects: [_; 2] = lent(&pool);
@@ -760,8 +851,8 @@ fn creation_overtakes_recycling() {
     let bystander = spawn(&pool, |pool| drop(poll_noop(&mut pool.get())));
     join([opener, getter, bystander]);
     let [idle, in_use, _, waiting] = counts(&pool);
-    assert_eq!([in_use, waiting], [0, 0]);
-    assert_eq!(pool.manager().alive(), idle);
+    assert_eq!(waiting, 0);
+    assert_eq!(pool.manager().alive(), idle + in_use, "what it was recycling is pending");
     pool.close();
     assert_over(&pool);
     assert_eq!(pool.manager().alive(), 0);

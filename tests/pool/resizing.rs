@@ -365,16 +365,14 @@ fn clear_discards_what_was_made_before() {
     );
     assert_eq!(counts(&pool), (0, 2, 0, 0));
     factory.recycles.finish(1);
-    let recycled = served(&mut recycles);
-    assert_eq!((recycled.id, factory.dropped()), (2, vec![]), "whoever has it may use it");
-    drop(recycled);
-    let mut waits = waiting(&pool);
+    assert!(recycles.is_pending());
+    assert_eq!(factory.dropped(), [2], "it was recycled in vain");
     drop(out);
-    assert_eq!((factory.dropped(), factory.recycles.begun()), (vec![2, 3], 4));
+    assert_eq!(factory.dropped(), [3]);
     factory.creates.open();
-    drop(served(&mut waits));
+    drop(served(&mut recycles));
     assert_eq!(counts(&pool), (1, 0, 0, 0), "what came after is kept");
-    drop((recycles, waits));
+    drop(recycles);
     all_is_dropped(pool, &factory);
 }
 

@@ -202,22 +202,6 @@ fn idle_objects_leave_in_the_order_that_was_asked_for() {
     all_is_dropped(pool, &factory);
 }
 
-#[test]
-fn try_get_needs_an_object_that_is_ready() {
-    let factory = Factory::default();
-    let pool = filled(&factory, 2, 1);
-    assert!(pool.try_get().is_none(), "it would have to be recycled first");
-    assert_eq!((counts(&pool), factory.creates.begun()), ((1, 0, 0, 0), 1), "it creates nothing and discards nothing");
-    let clock = Clock::new();
-    let pool = factory.builder().max_size(1).recycle_after(Duration::from_secs(1)).clock(clock.source()).build();
-    assert!(pool.try_get().is_none());
-    drop(take(&pool));
-    assert_eq!(pool.try_get().map(|object| object.id), Some(1));
-    clock.advance(Duration::from_secs(1));
-    assert!(pool.try_get().is_none());
-    assert_eq!(counts(&pool), (1, 0, 0, 0));
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 // A line that is too long
 // ---------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,553 @@
+//! The state of a pool: plain data under one lock, and every decision about it.
+//!
+//! **Slots.** A *slot* is the right to have an object; there are `max_size` of them. Each is counted once:
+//!
+//! | a slot is | it stands for | next |
+//! |---|---|---|
+//! | free | nothing | creating |
+//! | `creating` | a creation: granted, driven or pending | in use; free; doomed |
+//! | `idle` | an object in the pool | in use; free (taken out by `retain`); doomed |
+//! | `in_use` | an object that a user holds; that is granted; that is recycled, driven or pending | idle; in use; free; doomed |
+//! | doomed (still counted as before) | an object or job that is about to be dropped, without the lock | free |
+//!
+//! A slot becomes free after what it stood for was dropped or has left the pool, so there are never more than `max_size`
+//! objects alive.
+//!
+//! **Getters** wait in three FIFO queues, by what they drive (see [`job`](super::job)):
+//!
+//! | queue | its getters drive | and are granted |
+//! |---|---|---|
+//! | `Creating` | a creation of their own | objects |
+//! | `Adopting` | only work of others, which was not ready when they took it up | objects, slots |
+//! | `Waiting` | nothing | objects, slots, pending work |
+//!
+//! A getter that recycles an object of its own is in no queue: it has been granted that object. An object goes to the head
+//! of the first queue that is not empty, in this order. A getter enters `Creating` or `Adopting` ahead of all that wait, and
+//! those that wait are granted from the head, so the order among getters is that of their first polls. A flag per getter in
+//! one queue would say the same, but a slot would have to search for the first that can use it. One whose object proved to
+//! be dead re-enters at the front.
+//!
+//! **Grants.** [`deliver`](State::deliver) grants an object that is returned or new. [`leave`](State::leave) grants a
+//! recycling that its getter gave up, and keeps a creation for [`settle`](State::settle), which every change ends with: it
+//! grants what is free or pending to those that can use it. A getter that is granted a slot or a creation is put at the end
+//! of `Creating` at that moment, under a second key, so that an object that is returned before it is polled is its own, too.
+//!
+//! **Invariants** whenever the lock is free: while an object is idle, the queues are empty; while a getter is in `Waiting` or
+//! `Adopting`, no job is pending and no creation may begin; idle + in use + creating <= `max_size`, unless that was lowered.
+//!
+//! No user code runs in this file. What is to be dropped or woken goes into a [`Deferred`].
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::deferred::{Deferred, Garbage};
+use super::job::Job;
+use super::object::Pooled;
+use super::{Manager, Order, PoolStats, Settings, Status};
+use crate::arena::Key;
+use crate::wait_list::{Removed, WaitList, WakeBatch};
+
+/// The creations that may run at a time however few objects there are. Few in models and fuzzers, which so reach the limit.
+const FEW: usize = if cfg!(any(loom, fuzzing)) { 2 } else { 8 };
+
+/// With `min_idle`, `maintain` asks to be called at least so often: idle objects may run short at any time.
+const REFILL_PERIOD: Duration = Duration::from_secs(30);
+
+pub(super) struct State<M: Manager> {
+    /// In the order of their returns.
+    pub(super) idle: VecDeque<Box<Pooled<M>>>,
+    pub(super) in_use: usize,
+    pub(super) creating: usize,
+    doomed: usize,
+    /// Creations without progress that are driven for the sake of `min_idle`.
+    pub(super) stuck: usize,
+    pub(super) max_size: usize,
+    /// The longest pending first.
+    pub(super) pending_creations: VecDeque<Box<Job<M>>>,
+    pub(super) pending_recyclings: VecDeque<Box<Job<M>>>,
+    queues: [WaitList<(), Grant<M>>; 3],
+    /// Raised by `clear`: objects of former generations are not kept.
+    pub(super) generation: u64,
+    pub(super) closed: bool,
+    /// It was seen closed and empty.
+    has_drained: bool,
+    pub(super) stats: PoolStats,
+    returns: u64,
+    /// Determines how far the next lifetime falls short of the longest.
+    draw: u64,
+}
+
+/// A queue of getters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queue {
+    Creating,
+    Adopting,
+    Waiting,
+}
+
+/// A getter in a queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Queued {
+    pub(super) queue: Queue,
+    pub(super) key: Key,
+}
+
+/// What a getter in a queue is granted.
+pub(super) enum Grant<M: Manager> {
+    Object(Box<Pooled<M>>),
+    Recycling(Box<Job<M>>),
+    /// The right to create, or a creation to take up, and the key in `Creating` under which the getter is queued now.
+    Creation(Key, Box<Job<M>>),
+}
+
+/// What is to be done with an object before it is handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fitness {
+    Fit,
+    Unchecked,
+    Expired,
+}
+
+impl<M: Manager> State<M> {
+    pub(super) fn new(max_size: usize, draw: u64) -> Self {
+        Self {
+            idle: VecDeque::new(),
+            in_use: 0,
+            creating: 0,
+            doomed: 0,
+            stuck: 0,
+            max_size,
+            pending_creations: VecDeque::new(),
+            pending_recyclings: VecDeque::new(),
+            queues: [const { WaitList::new() }; 3],
+            generation: 0,
+            closed: false,
+            has_drained: false,
+            stats: PoolStats::default(),
+            returns: 0,
+            draw,
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let Self { max_size, in_use, creating, .. } = *self;
+        let waiting = self.queues[Queue::Waiting as usize].len();
+        Status { max_size, size: self.size(), idle: self.idle.len(), in_use, creating, waiting }
+    }
+
+    #[inline(always)]
+    pub(super) fn size(&self) -> usize {
+        self.idle.len() + self.in_use + self.creating
+    }
+
+    /// Returns `true` if the pool is closed and all its objects and jobs were dropped.
+    pub(super) fn is_drained(&self) -> bool {
+        self.closed && self.size() == 0
+    }
+
+    /// Returns `true` if an object or job of that generation may stay in the pool.
+    #[inline(always)]
+    pub(super) fn keeps(&self, generation: u64) -> bool {
+        !self.closed && generation == self.generation && self.size() - self.doomed <= self.max_size
+    }
+
+    #[inline(always)]
+    pub(super) fn is_awaited(&self) -> bool {
+        let [creating, adopting, waiting] = &self.queues;
+        !waiting.is_empty() || !creating.is_empty() || !adopting.is_empty()
+    }
+
+    fn is_empty(&self, queue: Queue) -> bool {
+        self.queues[queue as usize].is_empty()
+    }
+
+    // ---- objects ----
+
+    /// Takes the next idle object, whose slot is in use then, and judges it at `now`.
+    #[inline(always)]
+    pub(super) fn take_idle(&mut self, settings: &Settings, now: Option<Instant>) -> Option<(Box<Pooled<M>>, Fitness)> {
+        let is_surplus = self.idle.len() > settings.min_idle;
+        let pooled = match settings.order {
+            Order::Lifo => self.idle.pop_back(),
+            Order::Fifo => self.idle.pop_front(),
+        }?;
+        self.in_use += 1;
+        let fitness = self.judge(&pooled, settings, now, is_surplus);
+        Some((pooled, fitness))
+    }
+
+    /// Judges an object that is about to be handed out, and counts it as recycled if it is going to be.
+    #[inline(always)]
+    pub(super) fn judge(
+        &mut self,
+        pooled: &Pooled<M>,
+        settings: &Settings,
+        now: Option<Instant>,
+        is_surplus: bool,
+    ) -> Fitness {
+        let fitness = settings.fitness(pooled, now, is_surplus);
+        self.stats.recycled += u64::from(fitness == Fitness::Unchecked);
+        fitness
+    }
+
+    /// Gives an object, whose slot is in use, to the first getter, or keeps it.
+    pub(super) fn deliver(&mut self, pooled: Box<Pooled<M>>, deferred: &mut Deferred<M>) {
+        if !self.keeps(pooled.generation) {
+            self.stats.discarded += u64::from(!self.closed && pooled.generation != self.generation);
+            self.doom(Garbage::Object(pooled), deferred);
+        } else if self.is_awaited() {
+            self.grant_object(pooled, &mut deferred.batch);
+        } else {
+            self.put_idle(pooled);
+        }
+    }
+
+    /// Grants an object to the first getter.
+    pub(super) fn grant_object(&mut self, pooled: Box<Pooled<M>>, batch: &mut WakeBatch) {
+        let queue = self.queues.iter_mut().find(|queue| !queue.is_empty()).expect("a getter is queued");
+        queue.grant_front(Grant::Object(pooled), batch);
+    }
+
+    #[inline(always)]
+    pub(super) fn put_idle(&mut self, mut pooled: Box<Pooled<M>>) {
+        self.in_use -= 1;
+        self.returns += 1;
+        pooled.is_new = false;
+        pooled.returned = self.returns;
+        self.idle.push_back(pooled);
+    }
+
+    /// Gives an object that was recycled in place to the first getter, or puts it where it was among the idle ones.
+    pub(super) fn put_back(&mut self, pooled: Box<Pooled<M>>, deferred: &mut Deferred<M>) {
+        if self.is_awaited() || !self.keeps(pooled.generation) {
+            return self.deliver(pooled, deferred);
+        }
+        self.in_use -= 1;
+        let place = self.idle.partition_point(|other| other.returned < pooled.returned);
+        self.idle.insert(place, pooled);
+    }
+
+    /// Makes the slot of an object that was created one in use, and draws the end of its lifetime.
+    pub(super) fn register(&mut self, pooled: &mut Pooled<M>, settings: &Settings) {
+        self.in_use += 1;
+        let lifetime = settings.max_lifetime.map(|longest| self.draw_lifetime(longest));
+        pooled.ends =
+            pooled.metrics.created.zip(lifetime).and_then(|(created, lifetime)| created.checked_add(lifetime));
+    }
+
+    /// 90 to 100 % of `longest`. Steps of the golden ratio spread any number of lifetimes evenly (Knuth, The Art of
+    /// Computer Programming 3, 6.4).
+    fn draw_lifetime(&mut self, longest: Duration) -> Duration {
+        self.draw = self.draw.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let step = (self.draw >> 48) as u32;
+        longest - longest / 10 / (1 << 16) * step
+    }
+
+    // ---- creations and getters ----
+
+    /// Returns `true` if one more creation may begin.
+    pub(super) fn may_create(&self, settings: &Settings) -> bool {
+        let limit = settings.max_creating.unwrap_or_else(|| FEW.max(self.idle.len() + self.in_use));
+        let driven = self.creating - self.pending_creations.len();
+        settings.creates && !self.closed && self.size() < self.max_size && driven < limit
+    }
+
+    pub(super) fn create(&mut self) -> Box<Job<M>> {
+        self.creating += 1;
+        Job::create()
+    }
+
+    fn take_pending(&mut self) -> Option<Box<Job<M>>> {
+        let job = self.pending_recyclings.pop_front().or_else(|| self.pending_creations.pop_front());
+        job.map(Job::taken_up)
+    }
+
+    /// Returns work for a getter that belongs into `queue`. What is pending comes first, unless it has taken up some already,
+    /// or has just met a dead object. One creation of its own is enough; but while it waits, no recycling may be pending.
+    pub(super) fn claim(&mut self, settings: &Settings, queue: Queue, met_dead: bool) -> Option<Box<Job<M>>> {
+        if queue == Queue::Creating {
+            return self.pending_recyclings.pop_front().map(Job::taken_up);
+        }
+        if (met_dead || queue == Queue::Adopting) && self.may_create(settings) {
+            return Some(self.create());
+        }
+        self.take_pending().or_else(|| self.may_create(settings).then(|| self.create()))
+    }
+
+    /// Returns a creation for the sake of `min_idle`, unless those that run suffice or a getter needs it more.
+    pub(super) fn claim_spare(&mut self, settings: &Settings) -> Option<Box<Job<M>>> {
+        if !self.is_short(settings) {
+            return None;
+        }
+        // One that hangs is taken up once, and those behind it when nothing else can be done.
+        if self.stuck > 0 && self.may_create(settings) {
+            return Some(self.create());
+        }
+        let pending = self.pending_creations.pop_front().map(Job::taken_up);
+        pending.or_else(|| self.may_create(settings).then(|| self.create()))
+    }
+
+    /// Returns `true` if too few objects are idle or about to be, and there is something to be done about it.
+    #[inline(always)]
+    pub(super) fn is_short(&self, settings: &Settings) -> bool {
+        !self.is_stocked(settings)
+            && !self.closed
+            && self.is_empty(Queue::Waiting)
+            && (!self.pending_creations.is_empty() || self.size() < self.max_size)
+    }
+
+    /// Returns `true` if enough objects are idle or about to be. Creations that make no progress do not count.
+    #[inline(always)]
+    fn is_stocked(&self, settings: &Settings) -> bool {
+        let coming = self.creating - self.pending_creations.len() - self.stuck;
+        self.idle.len() + coming >= settings.min_idle
+    }
+
+    /// Returns `true` if creations that are stuck should be left to the getters.
+    pub(super) fn wants_stuck(&self, settings: &Settings) -> bool {
+        self.closed || self.is_stocked(settings) || !self.is_empty(Queue::Waiting)
+    }
+
+    /// Returns `true` if a new getter can only wait.
+    #[inline]
+    pub(super) fn must_wait(&self, settings: &Settings) -> bool {
+        let has_pending = !self.pending_creations.is_empty() || !self.pending_recyclings.is_empty();
+        let may_go_on = !self.idle.is_empty() || has_pending || self.may_create(settings);
+        !self.closed && !may_go_on && self.may_wait(settings)
+    }
+
+    /// Returns `true` if one more getter may wait. Those that wait for the limit on creations do not count.
+    pub(super) fn may_wait(&self, settings: &Settings) -> bool {
+        let room = self.max_size.saturating_sub(self.size());
+        self.queues[Queue::Waiting as usize].len() < settings.max_waiting.saturating_add(room)
+    }
+
+    pub(super) fn queue(&mut self, queue: Queue) -> &mut WaitList<(), Grant<M>> {
+        &mut self.queues[queue as usize]
+    }
+
+    /// Removes a getter that was granted something, or whose pool was closed. The queue of a getter follows its grant.
+    pub(super) fn collect(&mut self, queued: Queued) -> Option<Removed<(), Grant<M>>> {
+        let closed = self.closed;
+        let list = self.queue(queued.queue);
+        if closed || list.is_granted(queued.key) { list.remove(queued.key) } else { None }
+    }
+
+    /// Leaves a job to the next getter: its driver was dropped, or served otherwise.
+    pub(super) fn leave(&mut self, job: Box<Job<M>>, deferred: &mut Deferred<M>) {
+        if !job.has_begun() {
+            self.creating -= 1;
+        } else if !self.keeps(job.generation) {
+            self.doom(Garbage::Job(job), deferred);
+        } else if job.is_creation() {
+            self.pending_creations.push_back(job);
+        } else {
+            // Those that have taken up work come last: it may hang, but another recycling may as well.
+            let queues = [Queue::Creating, Queue::Waiting, Queue::Adopting];
+            match queues.into_iter().find(|&queue| !self.is_empty(queue)) {
+                Some(queue) => {
+                    let grant = Grant::Recycling(job.taken_up());
+                    self.queue(queue).grant_front(grant, &mut deferred.batch);
+                }
+                None => self.pending_recyclings.push_back(job),
+            }
+        }
+    }
+
+    /// Grants slots and pending creations to the getters that can use them. Every change ends with this.
+    pub(super) fn settle(&mut self, settings: &Settings, deferred: &mut Deferred<M>) {
+        if !self.is_empty(Queue::Waiting) || !self.is_empty(Queue::Adopting) {
+            self.grant_creations(settings, &mut deferred.batch);
+        }
+        deferred.is_short |= settings.min_idle > 0 && self.is_short(settings);
+        if self.is_drained() && !self.has_drained {
+            // Once: its listeners are notified under a lock of their own, and may use the pool in turn.
+            (self.has_drained, deferred.is_drained) = (true, true);
+        }
+    }
+
+    fn grant_creations(&mut self, settings: &Settings, batch: &mut WakeBatch) {
+        loop {
+            // Pending work goes first to those that have none; slots, to those that wait longest.
+            let [first, second] = if self.pending_creations.is_empty() {
+                [Queue::Adopting, Queue::Waiting]
+            } else {
+                [Queue::Waiting, Queue::Adopting]
+            };
+            let queue = if self.is_empty(first) { second } else { first };
+            if self.is_empty(queue) {
+                return;
+            }
+            let job = match self.pending_creations.pop_front() {
+                Some(job) => job.taken_up(),
+                None if self.may_create(settings) => self.create(),
+                None => return,
+            };
+            let key = self.queue(Queue::Creating).enqueue_unregistered(());
+            self.queue(queue).grant_front(Grant::Creation(key, job), batch);
+        }
+    }
+
+    // ---- the pool as a whole ----
+
+    /// Gives something up, to be dropped without the lock. Its slot is counted until then.
+    pub(super) fn doom(&mut self, garbage: Garbage<M>, deferred: &mut Deferred<M>) {
+        self.doomed += 1;
+        deferred.garbage.push(garbage);
+    }
+
+    /// Frees the slots of what was doomed and has been dropped.
+    pub(super) fn free_doomed(&mut self, in_use: usize, creating: usize) {
+        self.doomed -= in_use + creating;
+        self.in_use -= in_use;
+        self.creating -= creating;
+    }
+
+    /// Takes out idle objects, which are not counted any more then. Asks for each once, by its index.
+    pub(super) fn take_idle_unless(&mut self, mut stays: impl FnMut(usize, &Pooled<M>) -> bool) -> Vec<Box<Pooled<M>>> {
+        let mut taken = Vec::new();
+        for index in 0..self.idle.len() {
+            let pooled = self.idle.pop_front().expect("the idle objects were counted");
+            if stays(index, &pooled) {
+                self.idle.push_back(pooled);
+            } else {
+                taken.push(pooled);
+            }
+        }
+        taken
+    }
+
+    pub(super) fn clear(&mut self, deferred: &mut Deferred<M>) {
+        self.generation += 1;
+        self.stats.discarded += (self.idle.len() + self.pending_recyclings.len()) as u64;
+        self.shrink_by(usize::MAX, deferred);
+    }
+
+    pub(super) fn close(&mut self, deferred: &mut Deferred<M>) {
+        if self.closed {
+            return;
+        }
+        self.closed = true;
+        self.generation += 1;
+        self.shrink_by(usize::MAX, deferred);
+        self.queues.iter_mut().for_each(WaitList::close);
+        self.take_wakers(&mut deferred.batch);
+    }
+
+    pub(super) fn resize(&mut self, max_size: usize, deferred: &mut Deferred<M>) {
+        if !self.closed {
+            self.max_size = max_size;
+            self.shrink_by((self.size() - self.doomed).saturating_sub(max_size), deferred);
+        }
+    }
+
+    /// Gives up what is not in use: pending jobs first, then the objects that were idle for longest.
+    fn shrink_by(&mut self, mut surplus: usize, deferred: &mut Deferred<M>) {
+        while surplus > 0 {
+            let pending = self.pending_creations.pop_front().or_else(|| self.pending_recyclings.pop_front());
+            if let Some(job) = pending {
+                self.doom(Garbage::Job(job), deferred);
+            } else if let Some(pooled) = self.idle.pop_front() {
+                self.in_use += 1;
+                self.doom(Garbage::Object(pooled), deferred);
+            } else {
+                break;
+            }
+            surplus -= 1;
+        }
+    }
+
+    /// Discards what has expired, and returns when there will be more of that.
+    pub(super) fn maintain(
+        &mut self,
+        now: Instant,
+        settings: &Settings,
+        deferred: &mut Deferred<M>,
+    ) -> Option<Instant> {
+        let has_ended = |end: Option<Instant>| end.is_some_and(|end| end <= now);
+        // `min_idle` protects from the idle timeout, but not from the end of a lifetime.
+        let lasting = self.idle.iter().filter(|pooled| !has_ended(pooled.ends)).count();
+        let mut surplus = lasting.saturating_sub(settings.min_idle);
+        let expired = self.take_idle_unless(|_, pooled| {
+            let times_out = surplus > 0 && has_ended(settings.times_out(pooled)) && !has_ended(pooled.ends);
+            surplus -= usize::from(times_out);
+            !times_out && !has_ended(pooled.ends)
+        });
+        self.stats.expired += expired.len() as u64;
+        for pooled in expired {
+            self.in_use += 1;
+            self.doom(Garbage::Object(pooled), deferred);
+        }
+        self.expire_pending(now, settings, deferred);
+        if self.closed {
+            return None;
+        }
+        // What is returned in the meantime may end sooner; it is then discarded a little late, but never handed out.
+        let surplus = self.idle.len().saturating_sub(settings.min_idle);
+        let timeouts = self.idle.iter().take(surplus).filter_map(|pooled| settings.times_out(pooled));
+        let ends = self.idle.iter().filter_map(|pooled| pooled.ends);
+        let refill = (settings.creates && settings.min_idle > 0).then_some(REFILL_PERIOD);
+        let period = [settings.max_lifetime, settings.idle_timeout, refill].into_iter().flatten().min()?;
+        timeouts.chain(ends).chain(now.checked_add(period)).min()
+    }
+
+    /// Takes the next idle object that is to be recycled in place, or returns when there will be one.
+    pub(super) fn take_unchecked(
+        &mut self,
+        settings: &Settings,
+        now: Instant,
+    ) -> Result<Box<Pooled<M>>, Option<Instant>> {
+        let Some(keepalive) = settings.keepalive else { return Err(None) };
+        let due = |pooled: &Box<Pooled<M>>| {
+            let last = pooled.idle_since.max(pooled.metrics.recycled).or(pooled.metrics.created);
+            last.and_then(|last| last.checked_add(keepalive))
+        };
+        match self.idle.iter().position(|pooled| due(pooled).is_some_and(|due| due <= now)) {
+            Some(index) => {
+                self.in_use += 1;
+                Ok(self.idle.remove(index).expect("the index is that of an idle object"))
+            }
+            None => Err(self.idle.iter().filter_map(due).chain(now.checked_add(keepalive)).min()),
+        }
+    }
+
+    fn expire_pending(&mut self, now: Instant, settings: &Settings, deferred: &mut Deferred<M>) {
+        for creations in [true, false] {
+            for _ in 0..self.pending(creations).len() {
+                let mut job = self.pending(creations).pop_front().expect("the pending jobs were counted");
+                if creations && job.expires_at.is_none() {
+                    job.expires_at = settings.idle_timeout.and_then(|longest| now.checked_add(longest));
+                }
+                if job.expires_at.is_some_and(|end| end <= now) {
+                    self.stats.expired += u64::from(!creations);
+                    self.doom(Garbage::Job(job), deferred);
+                } else {
+                    self.pending(creations).push_back(job);
+                }
+            }
+        }
+    }
+
+    fn pending(&mut self, creations: bool) -> &mut VecDeque<Box<Job<M>>> {
+        if creations { &mut self.pending_creations } else { &mut self.pending_recyclings }
+    }
+
+    pub(super) fn take_wakers(&mut self, batch: &mut WakeBatch) {
+        self.queues.iter_mut().for_each(|queue| queue.take_wakers(batch));
+    }
+
+    pub(super) fn validate(&self, settings: &Settings) {
+        self.queues.iter().for_each(WaitList::validate);
+        let adopting = !self.is_empty(Queue::Adopting) || !self.is_empty(Queue::Waiting);
+        assert!(self.idle.is_empty() || !self.is_awaited(), "no getter is queued while an object is idle");
+        assert!(self.pending_recyclings.is_empty() || !self.is_awaited(), "queued getters drive all recyclings");
+        assert!(self.pending_creations.is_empty() || !adopting, "waiting getters drive all creations");
+        assert!(!adopting || !self.may_create(settings), "waiting getters use all the room");
+        assert!(self.pending_creations.len() + self.stuck <= self.creating, "pending creations are counted");
+        assert!(self.pending_recyclings.len() <= self.in_use, "pending recyclings are counted");
+        let kept = self.idle.len() + self.pending_creations.len() + self.pending_recyclings.len();
+        assert!(!self.closed || kept == 0 && !self.is_awaited(), "a closed pool keeps nothing");
+        assert!(self.idle.iter().all(|pooled| pooled.generation == self.generation), "`clear` takes all idle objects");
+        assert!(self.idle.iter().zip(self.idle.iter().skip(1)).all(|(a, b)| a.returned < b.returned), "idle in order");
+    }
+}

@@ -1,0 +1,147 @@
+//! The manager: how objects are created, recycled and found broken.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, pending};
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::Metrics;
+
+/// Creates the objects of a [`Pool`], and tells whether they are still good.
+///
+/// No method is called under a lock of the pool. Each may panic: the object is discarded then, and its slot given to the
+/// next getter. An `Arc` of a manager is a manager, too, so that pools can share one.
+///
+/// # Examples
+///
+/// ```
+/// use stanchion::{Manager, Metrics, Pool, blocking};
+/// use std::net::{TcpListener, TcpStream};
+///
+/// struct Connect(std::net::SocketAddr);
+///
+/// impl Manager for Connect {
+///     type Object = TcpStream;
+///     type Error = std::io::Error;
+///
+///     async fn create(&self) -> std::io::Result<TcpStream> {
+///         TcpStream::connect(self.0)
+///     }
+///
+///     async fn recycle(&self, stream: &mut TcpStream, _: &Metrics) -> std::io::Result<()> {
+///         stream.take_error()?.map_or(Ok(()), Err)
+///     }
+/// }
+///
+/// let server = TcpListener::bind("127.0.0.1:0")?;
+/// let pool = Pool::builder(Connect(server.local_addr()?)).max_size(4).build();
+/// let stream = blocking::wait(pool.get()).unwrap();
+/// assert_eq!(stream.peer_addr()?, server.local_addr()?);
+/// # std::io::Result::Ok(())
+/// ```
+pub trait Manager: Send + Sync + 'static {
+    /// The objects to be pooled.
+    type Object: Send + 'static;
+
+    /// The reason why an object could not be created, or cannot be reused.
+    type Error: Send + 'static;
+
+    /// Creates an object.
+    ///
+    /// The future outlives the getter that began it: if that is dropped, or served by a returned object first, the creation
+    /// stays pending in the pool, and the next getter takes it up, or [`replenish`](Pool::replenish) or
+    /// [`maintenance`](Pool::maintenance). So it may be polled by other tasks, on other runtimes, after a time without any
+    /// poll; and it may be dropped at any await, by [`clear`](Pool::clear), [`close`](Pool::close) or an idle timeout.
+    ///
+    /// **Limit its time in here.** No one else can tell a slow creation from one that hangs, which costs its slot as long as
+    /// it hangs (and nothing else: with room for more, getters begin another one beside it).
+    ///
+    /// **Other runtimes.** A pending creation may belong to a runtime that has ended since, in which its timers and sockets
+    /// fail or panic, or to one that is not driven, in which they never get on. The former is dropped and begun afresh, and
+    /// neither error nor panic reported, if it shows in the first poll of the getter that takes it up (a panic, in any poll
+    /// of it). The latter is like one that hangs. An object that was created while no getter looked is
+    /// [recycled](Self::recycle) before it is handed out. The same holds for `recycle`.
+    fn create(&self) -> impl Future<Output = Result<Self::Object, Self::Error>> + Send;
+
+    /// Makes an object fit for its next use, after it was taken out of the pool and before it is handed out.
+    ///
+    /// If this fails, the object is discarded and the error dropped. The getter then goes on with another idle object, if
+    /// there is one, and creates one at the same time.
+    ///
+    /// Like [`create`](Self::create), the future outlives its getter: one that gives up leaves it pending, and the next
+    /// getter takes it up where it stands. A healthy object is never discarded because of an impatient caller. Limit its
+    /// time in here, well below what callers wait.
+    fn recycle(
+        &self,
+        object: &mut Self::Object,
+        metrics: &Metrics,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        let _ = (object, metrics);
+        AlwaysFit(PhantomData)
+    }
+
+    /// Returns `true` if an object that is being returned cannot be used again. It is discarded then.
+    ///
+    /// This runs in the drop of [`Object`], on whichever thread that happens: it should be quick, and must not need a
+    /// runtime.
+    fn is_broken(&self, object: &mut Self::Object) -> bool {
+        let _ = object;
+        false
+    }
+}
+
+/// Shares one manager among pools.
+impl<M: Manager> Manager for Arc<M> {
+    type Object = M::Object;
+    type Error = M::Error;
+
+    fn create(&self) -> impl Future<Output = Result<M::Object, M::Error>> + Send {
+        M::create(self)
+    }
+
+    fn recycle(&self, object: &mut M::Object, metrics: &Metrics) -> impl Future<Output = Result<(), M::Error>> + Send {
+        M::recycle(self, object, metrics)
+    }
+
+    fn is_broken(&self, object: &mut M::Object) -> bool {
+        M::is_broken(self, object)
+    }
+}
+
+/// The future of the provided `recycle`.
+pub(super) struct AlwaysFit<E>(PhantomData<fn() -> E>);
+
+impl<E> Future for AlwaysFit<E> {
+    type Output = Result<(), E>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The manager of a pool that creates nothing: see [`Pool::from_objects`].
+pub struct Fixed<T>(PhantomData<fn() -> T>);
+
+impl<T: Send + 'static> Manager for Fixed<T> {
+    type Object = T;
+    type Error = Infallible;
+
+    async fn create(&self) -> Result<T, Infallible> {
+        pending().await
+    }
+}
+
+impl<T> Fixed<T> {
+    pub(super) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T> fmt::Debug for Fixed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fixed")
+    }
+}

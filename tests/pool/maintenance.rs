@@ -1,0 +1,268 @@
+//! `Pool::maintenance`: on paused time, by hand, and with sleeps that take no time.
+
+use std::cell::Cell;
+use std::future::{Future, pending, ready};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use stanchion::{Manager, Metrics, Object, Pool, PoolBuilder};
+use tokio::time::{Instant, sleep};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+struct Server {
+    created: AtomicUsize,
+    attempts: AtomicUsize,
+    alive: Arc<()>,
+    is_down: AtomicBool,
+    panics: AtomicBool,
+    hangs: AtomicUsize,
+    recycle_hangs: AtomicBool,
+}
+
+struct Link(#[allow(dead_code)] Arc<()>);
+
+impl Manager for Server {
+    type Object = Link;
+    type Error = ();
+
+    async fn create(&self) -> Result<Link, ()> {
+        self.attempts.fetch_add(1, Relaxed);
+        assert!(!self.panics.load(Relaxed), "the server");
+        if self.hangs.fetch_update(Relaxed, Relaxed, |hangs| hangs.checked_sub(1)).is_ok() {
+            pending::<()>().await;
+        }
+        if self.is_down.load(Relaxed) {
+            return Err(());
+        }
+        self.created.fetch_add(1, Relaxed);
+        Ok(Link(self.alive.clone()))
+    }
+
+    async fn recycle(&self, _: &mut Link, _: &Metrics) -> Result<(), ()> {
+        if self.recycle_hangs.swap(false, Relaxed) {
+            pending::<()>().await;
+        }
+        if self.is_down.load(Relaxed) { Err(()) } else { Ok(()) }
+    }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+/// A pool that is maintained on paused time.
+fn maintained(set: impl FnOnce(PoolBuilder<Server>) -> PoolBuilder<Server>) -> Arc<Pool<Server>> {
+    let pool = Arc::new(set(Pool::builder(Server::default()).min_idle(3).clock(now)).build());
+    tokio::spawn(Pool::maintenance(&pool, sleep));
+    pool
+}
+
+fn created(pool: &Pool<Server>) -> usize {
+    pool.manager().created.load(Relaxed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn min_idle_is_kept_while_objects_are_taken() {
+    let pool = maintained(|builder| builder);
+    let mut held = Vec::new();
+    for taken in 0..=7 {
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        assert_eq!(pool.status().idle, 3.min(10 - taken), "{taken} taken");
+        held.push(pool.get().await.unwrap());
+    }
+    // A slot that becomes free is filled, too.
+    Object::discard(held.pop().unwrap());
+    sleep(SECOND).await;
+    assert_eq!((pool.status().idle, pool.status().size), (3, 10));
+    pool.validate();
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_are_retried_with_backoff() {
+    let pool = maintained(|builder| builder);
+    pool.manager().is_down.store(true, Relaxed);
+    sleep(10 * MINUTE).await;
+    let attempts = pool.manager().attempts.load(Relaxed);
+    assert!((20..=32).contains(&attempts), "{attempts} in ten minutes: 100 ms, 200 ms, and so on up to 30 s");
+    pool.manager().is_down.store(false, Relaxed);
+    sleep(30 * SECOND).await;
+    assert_eq!((pool.status().idle, created(&pool)), (3, 3));
+    // It begins at 100 ms again.
+    pool.manager().is_down.store(true, Relaxed);
+    pool.clear();
+    sleep(SECOND / 100).await;
+    pool.manager().is_down.store(false, Relaxed);
+    sleep(SECOND / 10).await;
+    assert_eq!(pool.status().idle, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panicking_manager_costs_the_attempt() {
+    let pool = maintained(|builder| builder);
+    pool.manager().panics.store(true, Relaxed);
+    sleep(SECOND).await;
+    pool.manager().panics.store(false, Relaxed);
+    sleep(2 * SECOND).await;
+    assert_eq!(pool.status().idle, 3);
+    assert!(pool.stats().create_failures > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hung_creations_do_not_stop_it() {
+    let pool = maintained(|builder| builder.max_creating(4));
+    pool.manager().hangs.store(2, Relaxed);
+    sleep(10 * SECOND).await;
+    assert_eq!((pool.status().idle, pool.status().creating), (3, 2));
+    let held = [pool.get().await.unwrap(), pool.get().await.unwrap()];
+    sleep(10 * SECOND).await;
+    assert_eq!(pool.status().idle, 3);
+    drop(held);
+    pool.validate();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_idle_timeout_spares_the_reserve() {
+    let pool = maintained(|builder| builder.idle_timeout(MINUTE));
+    let held = [pool.get().await, pool.get().await, pool.get().await, pool.get().await];
+    sleep(SECOND).await;
+    drop(held);
+    assert_eq!(pool.status().idle, 7);
+    sleep(60 * MINUTE).await;
+    assert_eq!((pool.status().idle, created(&pool)), (3, 7));
+    assert_eq!(pool.stats().expired, 4);
+    drop(pool.get().await.unwrap());
+    assert_eq!(created(&pool), 7, "what is spared is used");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lifetimes_end_and_are_replaced() {
+    let pool = maintained(|builder| builder.max_lifetime(10 * MINUTE));
+    sleep(60 * MINUTE + SECOND).await;
+    let created = created(&pool);
+    assert!((3 * 6..=3 * 7).contains(&created), "{created}");
+    assert_eq!(pool.status().idle, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keepalive_recycles_in_place() {
+    let pool = maintained(|builder| builder.keepalive(MINUTE).max_lifetime(30 * MINUTE));
+    sleep(10 * MINUTE + SECOND).await;
+    assert_eq!((pool.stats().recycled, created(&pool)), (3 * 10, 3));
+    let object = pool.get().await.unwrap();
+    let metrics = Object::metrics(&object);
+    assert!(metrics.created.unwrap() + 10 * MINUTE <= now(), "it became no younger");
+    assert_eq!(metrics.uses, 1);
+    drop(object);
+    sleep(30 * MINUTE).await;
+    assert!(created(&pool) > 3, "nor does it live for ever");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keepalive_keeps_the_place_of_an_object() {
+    let pool = Arc::new(Pool::builder(Server::default()).keepalive(MINUTE).clock(now).build());
+    tokio::spawn(Pool::maintenance(&pool, sleep));
+    let [first, second] = [pool.get().await.unwrap(), pool.get().await.unwrap()];
+    drop(first);
+    sleep(MINUTE / 2).await;
+    let last: *const Link = &*second;
+    drop(second);
+    sleep(MINUTE * 3 / 4).await; // The first one was recycled meanwhile, and alone.
+    assert_eq!(pool.stats().recycled, 1);
+    assert!(std::ptr::eq(&*pool.get().await.unwrap(), last), "the one that was returned last comes first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keepalive_finds_dead_objects_and_replaces_them() {
+    let pool = maintained(|builder| builder.keepalive(MINUTE));
+    sleep(SECOND).await;
+    pool.manager().is_down.store(true, Relaxed);
+    sleep(2 * MINUTE).await;
+    assert_eq!((pool.status().size, pool.stats().recycle_failures), (0, 3));
+    pool.manager().is_down.store(false, Relaxed);
+    sleep(MINUTE).await;
+    assert_eq!((pool.status().idle, created(&pool)), (3, 6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_check_does_not_stop_it() {
+    let pool = maintained(|builder| builder.keepalive(MINUTE));
+    pool.manager().recycle_hangs.store(true, Relaxed);
+    sleep(2 * MINUTE).await;
+    assert_eq!((pool.status().idle, pool.status().in_use), (3, 1), "the reserve is full beside it");
+    assert!(pool.stats().recycled >= 2);
+    pool.validate();
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_with_the_pool() {
+    let pool = maintained(|builder| builder.idle_timeout(MINUTE));
+    sleep(SECOND).await;
+    let alive = pool.manager().alive.clone();
+    assert_eq!(Arc::strong_count(&alive), 5);
+    drop(pool);
+    assert_eq!(Arc::strong_count(&alive), 1, "it does not keep the pool");
+    let pool = Arc::new(Pool::builder(Server::default()).min_idle(1).build());
+    let maintenance = tokio::spawn(Pool::maintenance(&pool, sleep));
+    sleep(SECOND).await;
+    pool.close();
+    maintenance.await.unwrap();
+    let pool = Arc::new(Pool::builder(Server::default()).min_idle(1).build());
+    let maintenance = tokio::spawn(Pool::maintenance(&pool, sleep));
+    sleep(SECOND).await;
+    drop(pool);
+    maintenance.await.unwrap();
+}
+
+#[test]
+fn dropping_it_leaves_its_work_pending() {
+    let pool = Arc::new(Pool::builder(Server::default()).min_idle(1).build());
+    pool.manager().hangs.store(1, Relaxed);
+    let mut maintenance = Box::pin(Pool::maintenance(&pool, |_| pending::<()>()));
+    assert!(maintenance.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop(maintenance);
+    assert_eq!((pool.status().creating, pool.manager().attempts.load(Relaxed)), (1, 1));
+    pool.validate();
+}
+
+#[test]
+fn sleeps_that_take_no_time_do_not_make_it_spin() {
+    let pool = Arc::new(Pool::builder(Server::default()).min_idle(1).idle_timeout(Duration::ZERO).build());
+    pool.manager().is_down.store(true, Relaxed);
+    let sleeps = Cell::new(0);
+    let mut maintenance = pin!(Pool::maintenance(&pool, |_| ready(sleeps.set(sleeps.get() + 1))));
+    for _ in 0..100 {
+        assert!(maintenance.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    assert!(sleeps.get() < 10 && pool.manager().attempts.load(Relaxed) < 10, "{} sleeps", sleeps.get());
+    // A change of the pool makes it look again.
+    pool.manager().is_down.store(false, Relaxed);
+    drop(pool.try_get());
+    pool.resize(5);
+    assert!(maintenance.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert_eq!(pool.status().idle, 1);
+}
+
+#[test]
+fn a_thread_can_run_it() {
+    let pool = Arc::new(Pool::builder(Server::default()).min_idle(2).build());
+    pool.manager().is_down.store(true, Relaxed);
+    let maintenance = Pool::maintenance(&pool, |time| async move { std::thread::sleep(time) });
+    std::thread::scope(|scope| {
+        scope.spawn(|| stanchion::blocking::wait(maintenance));
+        while pool.manager().attempts.load(Relaxed) < 3 {
+            std::thread::yield_now();
+        }
+        pool.manager().is_down.store(false, Relaxed);
+        while pool.status().idle < 2 {
+            std::thread::yield_now();
+        }
+        pool.close();
+    });
+}

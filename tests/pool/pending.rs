@@ -1,0 +1,427 @@
+//! Work that outlives its getter: on one runtime, across runtimes, and when it hangs.
+
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::task::Poll;
+use std::time::Duration;
+
+use stanchion::{GetError, Manager, Metrics, Object, Pool, PoolStats, blocking};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::{sleep, timeout};
+
+use super::common::{Task, panic_of, ready};
+use super::manager::Factory;
+use super::{all_is_dropped, counts, fill, filled, served, take, waiting};
+
+const AWAITS: usize = 3;
+
+#[test]
+fn a_recycling_survives_its_getter_at_every_await() {
+    for awaits in 0..AWAITS {
+        let factory = Factory::default();
+        let pool = filled(&factory, 1, 1);
+        factory.recycles.hold(AWAITS);
+        let mut first = waiting(&pool);
+        for _ in 0..awaits {
+            factory.recycles.release(0);
+            assert!(first.is_pending());
+        }
+        drop(first);
+        assert_eq!((counts(&pool), factory.recycles.cancelled()), ((0, 1, 0, 0), 0), "await {awaits}");
+        let mut second = waiting(&pool);
+        factory.recycles.finish(0);
+        assert_eq!((served(&mut second).id, factory.recycles.begun()), (0, 1), "await {awaits}");
+        assert_eq!((factory.creates.begun(), factory.dropped()), (1, vec![]));
+        drop(second);
+        all_is_dropped(pool, &factory);
+    }
+}
+
+#[test]
+fn a_creation_survives_its_getter_at_every_await() {
+    for awaits in 0..AWAITS {
+        let factory = Factory::default();
+        let pool = factory.pool(1);
+        factory.creates.hold(AWAITS);
+        let mut first = waiting(&pool);
+        for _ in 0..awaits {
+            factory.creates.release(0);
+            assert!(first.is_pending());
+        }
+        drop(first);
+        let mut second = waiting(&pool);
+        factory.creates.finish(0);
+        assert_eq!((served(&mut second).id, factory.creates.begun(), factory.creates.cancelled()), (0, 1, 0));
+        drop(second);
+        all_is_dropped(pool, &factory);
+    }
+}
+
+#[test]
+fn a_pending_recycling_goes_to_the_first_getter() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 1, 1);
+    factory.recycles.hold(1);
+    let first = waiting(&pool);
+    let [mut second, mut third] = [(); 2].map(|()| waiting(&pool));
+    drop(first);
+    assert_eq!((second.wakes(), third.wakes()), (1, 0));
+    assert!(second.is_pending());
+    factory.recycles.finish(0);
+    let object = served(&mut second);
+    factory.recycles.open();
+    drop(object);
+    assert_eq!((served(&mut third).id, factory.creates.begun()), (0, 1));
+    drop((second, third));
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn idle_objects_come_before_pending_recyclings() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 2, 2);
+    factory.recycles.hold(1);
+    drop(waiting(&pool)); // of object 1
+    factory.recycles.open();
+    factory.recycles.hold(1);
+    let mut getter = waiting(&pool);
+    factory.recycles.finish(1);
+    assert_eq!(served(&mut getter).id, 0);
+    factory.recycles.open();
+    let object = take(&pool);
+    assert_eq!((take(&pool).id, factory.recycles.begun()), (1, 3), "it was taken up, and not begun again");
+    drop((object, getter));
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn clear_close_and_resize_discard_pending_recyclings() {
+    let ways: [fn(&Pool<Factory>); 3] = [Pool::clear, Pool::close, |pool| pool.resize(0)];
+    for way in ways {
+        let factory = Factory::default();
+        let pool = filled(&factory, 1, 1);
+        factory.recycles.hold(1);
+        drop(waiting(&pool));
+        way(&pool);
+        assert_eq!((counts(&pool), factory.dropped()), ((0, 0, 0, 0), vec![0]));
+        all_is_dropped(pool, &factory);
+    }
+}
+
+#[test]
+fn try_get_takes_what_is_recycled_at_once() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 2, 2);
+    assert_eq!(pool.try_get().map(|object| object.id), Some(1));
+    factory.recycles.hold(1);
+    assert!(pool.try_get().is_none(), "it stays pending");
+    assert_eq!((counts(&pool), factory.dropped()), ((1, 1, 0, 0), vec![]));
+    factory.recycles.open();
+    let objects = [pool.try_get().unwrap(), pool.try_get().unwrap()];
+    assert_eq!(objects.each_ref().map(|object| object.id), [0, 1], "the idle one first, then the pending one");
+    assert!(pool.try_get().is_none());
+    assert_eq!(pool.stats().gets, 5, "each success is a get, and two were made by filling");
+    drop(objects);
+    factory.recycles.panic_at(factory.recycles.begun(), 0);
+    assert!(panic_of(|| drop(pool.try_get())).contains("panics"));
+    assert_eq!((counts(&pool), factory.dropped().len()), ((1, 0, 0, 0), 1));
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn a_found_recycling_that_fails_is_begun_afresh_once() {
+    for panics in [false, true] {
+        let factory = Factory::default();
+        let pool = filled(&factory, 1, 1);
+        factory.recycles.hold(1);
+        if panics {
+            factory.recycles.panic_at(0, 1);
+        } else {
+            factory.recycles.fail_at(0, 1);
+        }
+        drop(waiting(&pool));
+        factory.recycles.open();
+        let object = take(&pool);
+        assert_eq!((object.id, factory.recycles.begun(), factory.dropped()), (0, 2, vec![]), "panics: {panics}");
+        drop(object);
+        all_is_dropped(pool, &factory);
+    }
+}
+
+#[test]
+fn an_adopted_recycling_that_fails_costs_the_object() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 1, 1);
+    factory.recycles.hold(1);
+    factory.recycles.fail_at(0, 1);
+    drop(waiting(&pool));
+    let mut second = waiting(&pool);
+    factory.recycles.finish(0);
+    assert_eq!((served(&mut second).id, factory.dropped()), (1, vec![0]));
+    assert_eq!(pool.stats().recycle_failures, 1);
+    drop(second);
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn an_adopted_creation_that_fails_is_reported() {
+    let factory = Factory::default();
+    let pool = factory.pool(1);
+    factory.creates.hold(1);
+    factory.creates.fail_at(0, 1);
+    drop(waiting(&pool));
+    let mut second = waiting(&pool);
+    factory.creates.finish(0);
+    assert!(matches!(second.ready(), Err(GetError::Create(_))));
+    drop(second);
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn a_hung_recycling_costs_its_slot_only() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 2, 2);
+    let other = take(&pool);
+    factory.recycles.hold(1);
+    drop(waiting(&pool)); // It hangs from now on.
+    factory.recycles.hold(0);
+    for _ in 0..3 {
+        let mut getter = waiting(&pool);
+        assert_eq!(counts(&pool), (0, 2, 0, 0), "there is no room");
+        drop(getter.poll());
+        drop(getter);
+    }
+    let mut stuck = waiting(&pool);
+    drop(other);
+    assert_eq!(served(&mut stuck).id, 1, "a returned object serves it all the same");
+    pool.resize(3);
+    let objects = [take(&pool), take(&pool)];
+    assert_eq!(objects.each_ref().map(|object| object.id), [1, 2], "a free slot, too");
+    drop((objects, stuck));
+    pool.close();
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn a_slot_that_becomes_free_goes_to_a_getter_with_hung_work() {
+    let factory = Factory::default();
+    let pool = factory.pool(2);
+    let object = take(&pool);
+    factory.creates.hold(1);
+    drop(waiting(&pool));
+    let mut stuck = waiting(&pool);
+    assert_eq!((counts(&pool), factory.creates.begun()), ((0, 1, 1, 0), 2));
+    factory.creates.hold(0);
+    Object::discard(object);
+    assert_eq!(served(&mut stuck).id, 2);
+    drop(stuck);
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn max_creating_limits_creations_that_are_driven() {
+    let factory = Factory::default();
+    let pool = factory.builder().max_size(9).max_creating(2).build();
+    factory.creates.hold(1);
+    let mut getters: Vec<_> = (0..4).map(|_| waiting(&pool)).collect();
+    assert_eq!(counts(&pool), (0, 0, 2, 2));
+    drop(getters.remove(0)); // Its creation goes to the third.
+    assert_eq!(counts(&pool), (0, 0, 2, 1));
+    factory.creates.open();
+    let objects: Vec<_> = getters.iter_mut().map(served).collect();
+    assert_eq!(factory.creates.max_in_flight(), 2);
+    drop((objects, getters));
+    all_is_dropped(pool, &factory);
+    assert!(panic_of(|| drop(Factory::default().builder().max_creating(0))).contains("never serve"));
+}
+
+#[test]
+fn stats_count_what_happens() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 2, 2);
+    let (first, second) = (take(&pool), take(&pool));
+    drop(waiting(&pool));
+    factory.break_thing(first.id);
+    drop(first);
+    Object::discard(second);
+    fill(&pool, 2);
+    pool.clear();
+    factory.creates.fail_at(factory.creates.begun(), 0);
+    assert!(ready(&mut pool.get()).is_err());
+    let object = take(&pool);
+    factory.kill(object.id);
+    drop(object);
+    drop(take(&pool));
+    assert_eq!(
+        pool.stats(),
+        PoolStats {
+            gets: 10,
+            waits: 1,
+            abandoned: 1,
+            created: 6,
+            create_failures: 1,
+            recycled: 2,
+            recycle_failures: 1,
+            expired: 0,
+            discarded: 4,
+        }
+    );
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn pools_share_a_manager_by_arc() {
+    let factory = Arc::new(Factory::default());
+    let pools = [(); 2].map(|()| Pool::builder(factory.clone()).max_size(1).build());
+    let objects = pools.each_ref().map(|pool| ready(&mut pool.get()).unwrap());
+    assert_eq!(objects.each_ref().map(|object| object.id), [0, 1]);
+    factory.break_thing(0);
+    drop(objects);
+    assert_eq!(factory.dropped(), [0]);
+    drop(ready(&mut pools[1].get()));
+    assert_eq!(factory.recycles.begun(), 1);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Runtimes
+
+/// Sleeps so often in `create` or `recycle`, and so long.
+struct Sleepy {
+    creates: AtomicUsize,
+    recycles: AtomicUsize,
+    millis: u64,
+}
+
+impl Sleepy {
+    fn new(creates: usize, recycles: usize, millis: u64) -> Self {
+        Self { creates: creates.into(), recycles: recycles.into(), millis }
+    }
+
+    async fn maybe_sleep(&self, times: &AtomicUsize) {
+        while times.fetch_update(Relaxed, Relaxed, |times| times.checked_sub(1)).is_ok() {
+            sleep(Duration::from_millis(self.millis)).await;
+        }
+    }
+}
+
+impl Manager for Sleepy {
+    type Object = ();
+    type Error = ();
+
+    async fn create(&self) -> Result<(), ()> {
+        self.maybe_sleep(&self.creates).await;
+        Ok(())
+    }
+
+    async fn recycle(&self, (): &mut (), _: &Metrics) -> Result<(), ()> {
+        self.maybe_sleep(&self.recycles).await;
+        Ok(())
+    }
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+fn soon<F: Future>(runtime: &Runtime, future: F) -> F::Output {
+    runtime.block_on(async { timeout(Duration::from_secs(9), future).await.expect("it does not hang") })
+}
+
+/// Polls a getter once, and drops it.
+fn begin_on<M: Manager>(runtime: &Runtime, pool: &Pool<M>) {
+    let mut get = pool.get();
+    let poll = runtime.block_on(poll_fn(|cx| Poll::Ready(pin!(&mut get).poll(cx).is_pending())));
+    assert!(poll, "the work is not ready at once");
+}
+
+/// A pool with work pending that was begun on this runtime, a creation or a recycling.
+fn with_pending(runtime: &Runtime, recycles: bool, max_size: usize) -> Pool<Sleepy> {
+    let manager = if recycles { Sleepy::new(0, 1, 5) } else { Sleepy::new(1, 0, 5) };
+    let pool = Pool::builder(manager).max_size(max_size).build();
+    if recycles {
+        drop(runtime.block_on(pool.get()));
+    }
+    begin_on(runtime, &pool);
+    pool
+}
+
+#[test]
+fn work_of_a_runtime_that_has_ended_is_begun_afresh() {
+    for recycles in [false, true] {
+        let first = runtime();
+        let pool = with_pending(&first, recycles, 1);
+        drop(first);
+        assert!(soon(&runtime(), pool.get()).is_ok());
+        let stats = pool.stats();
+        assert_eq!((stats.created, stats.create_failures, stats.recycle_failures), (1, 0, 0), "recycles: {recycles}");
+    }
+}
+
+#[test]
+fn a_thread_finishes_work_of_a_runtime_that_has_ended() {
+    for recycles in [false, true] {
+        let first = runtime();
+        let pool = with_pending(&first, recycles, 1);
+        drop(first);
+        // What is begun afresh does not sleep.
+        assert!(blocking::wait(pool.get()).is_ok());
+    }
+}
+
+#[test]
+fn a_runtime_that_is_not_driven_costs_a_slot_only() {
+    for recycles in [false, true] {
+        let first = runtime();
+        let pool = with_pending(&first, recycles, 2);
+        let object = soon(&runtime(), pool.get()).unwrap();
+        assert_eq!(pool.status().size, 2, "recycles: {recycles}");
+        drop(object);
+        drop(first);
+    }
+}
+
+#[test]
+fn a_runtime_that_ends_while_another_drives_costs_a_retry() {
+    for recycles in [false, true] {
+        let first = runtime();
+        let pool = with_pending(&first, recycles, 1);
+        let second = runtime();
+        let mut get = pool.get();
+        assert!(second.block_on(poll_fn(|cx| Poll::Ready(pin!(&mut get).poll(cx).is_pending()))));
+        drop(first);
+        assert!(soon(&second, get).is_ok(), "recycles: {recycles}");
+        assert_eq!(pool.stats().created, 1);
+    }
+}
+
+#[test]
+fn replenish_begins_work_of_an_ended_runtime_afresh() {
+    let first = runtime();
+    let pool = Pool::builder(Sleepy::new(1, 0, 5)).max_size(1).min_idle(1).build();
+    begin_on(&first, &pool);
+    drop(first);
+    runtime().block_on(pool.replenish()).unwrap();
+    assert_eq!((pool.status().idle, pool.stats().create_failures), (1, 0));
+}
+
+struct FirstHangs(AtomicBool);
+
+impl Manager for FirstHangs {
+    type Object = ();
+    type Error = ();
+
+    async fn create(&self) -> Result<(), ()> {
+        if self.0.swap(false, Relaxed) { pending().await } else { Ok(()) }
+    }
+}
+
+#[test]
+fn a_hung_creation_does_not_stop_getters_or_replenish() {
+    let pool = Pool::builder(FirstHangs(true.into())).max_size(4).min_idle(2).build();
+    assert!(Task::new(pool.get()).is_pending());
+    assert!(ready(&mut pool.get()).is_ok());
+    assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
+    assert_eq!(counts(&pool), (2, 0, 1, 0));
+}
