@@ -265,7 +265,7 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let (task, outcome) = task::new(future, &self.activity);
+        let (task, outcome) = task::new(future, self.activity.clone());
         match self.queue.try_push(priority, task) {
             Ok(key) => Ok(self.handle(key, outcome)),
             Err(TryPushError::Full(refused)) => Err(TrySubmitError::Full(Refused::new(refused))),
@@ -303,7 +303,7 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let (task, outcome) = task::new(future, &self.activity);
+        let (task, outcome) = task::new(future, self.activity.clone());
         match self.queue.force_push(priority, task) {
             Ok((key, evicted)) => {
                 drop_quietly(evicted);

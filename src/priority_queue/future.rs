@@ -356,6 +356,14 @@ impl<Q: Deref<Target = PriorityQueue<P, T>>, P, T> Drop for Popping<Q, P, T> {
     }
 }
 
+impl<P, T> PopOwned<P, T> {
+    /// Waits for another item after it was ready, without another count of the `Arc`. For the workers of the task queue.
+    pub(crate) fn restart(&mut self) {
+        debug_assert!(matches!(self.0.state, PopState::Done), "only a pop that was ready is restarted");
+        self.0.state = PopState::New;
+    }
+}
+
 // Priorities and items are moved out of the futures that hold them, never pinned.
 impl<Q: Deref<Target = PriorityQueue<P, T>>, P, T> Unpin for Pushing<Q, P, T> {}
 impl<Q: Deref<Target = PriorityQueue<P, T>>, P, T> Unpin for Popping<Q, P, T> {}

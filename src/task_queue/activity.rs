@@ -71,9 +71,9 @@ impl Activity {
 }
 
 impl Counted {
-    pub(super) fn new(activity: &Arc<Activity>) -> Self {
+    pub(super) fn new(activity: Arc<Activity>) -> Self {
         activity.counts.lock().tasks += 1;
-        Self { activity: activity.clone(), is_running: false }
+        Self { activity, is_running: false }
     }
 
     /// Counts the task as running from now on.

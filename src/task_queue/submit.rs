@@ -108,9 +108,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { offer, pushed } = self.get_mut();
         if let Some((queue, priority, future)) = offer.take() {
-            let (task, outcome) = task::new(future, &queue.activity);
-            let weak = Arc::downgrade(&queue.queue);
-            *pushed = Some(Pushed { push: queue.queue.push_owned(priority, task), queue: weak, outcome });
+            let TaskQueue { queue, activity } = queue;
+            let (task, outcome) = task::new(future, activity);
+            let weak = Arc::downgrade(&queue);
+            *pushed = Some(Pushed { push: queue.push_owned(priority, task), queue: weak, outcome });
         }
         let Pushed { push, .. } = pushed.as_mut().expect("a future is not polled after it was ready");
         let result = ready!(Pin::new(push).poll(cx));

@@ -324,7 +324,7 @@ impl<R: Send> Control for Mutex<Outcome<R>> {
 }
 
 /// Makes a task that is counted in `activity`.
-pub(super) fn new<F>(future: F, activity: &Arc<Activity>) -> (Task, SharedOutcome<F::Output>)
+pub(super) fn new<F>(future: F, activity: Arc<Activity>) -> (Task, SharedOutcome<F::Output>)
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,

@@ -1,7 +1,7 @@
 //! Workers: the loop that pops a task, drives it to its end, and goes on with the next.
 //!
-//! One step of the loop is a [`RunOne`]. Between two steps a worker asks its shutdown, if it has one, and yields to its
-//! executor when it has run so many tasks within one poll.
+//! A [`RunOne`] goes through it once. Before each task a worker asks its shutdown, if it has one, and after so many tasks
+//! within one poll it yields to its executor.
 
 use std::fmt;
 use std::future::{Future, Pending, pending};
@@ -42,7 +42,7 @@ pin_project! {
     /// When the shutdown does, and when it is polled after it was ready.
     #[must_use = "futures do nothing unless polled"]
     pub struct RunUntil<S> {
-        // `None` once it has ended: it keeps the queue no longer.
+        // `None` once it has ended.
         steps: Option<Box<dyn Steps + Send>>,
         #[pin]
         shutdown: S,
@@ -61,38 +61,52 @@ pin_project! {
 ///
 /// When it is polled after it was ready.
 #[must_use = "futures do nothing unless polled"]
-pub struct RunOne<P>(Step<P>);
+pub struct RunOne<P>(Option<Worker<P>>);
 
-enum Step<P> {
-    Waiting(PopOwned<P, Task>),
-    Running(Pin<Task>),
-    Ended,
+/// The loop of a worker, between two polls. It is dropped at its end: a worker that has ended keeps no queue alive.
+struct Worker<P> {
+    pop: PopOwned<P, Task>,
+    /// The task that runs.
+    task: Option<Pin<Task>>,
 }
 
-/// What a worker is but for its shutdown, whatever the priorities.
+/// A worker with priorities of any type.
 trait Steps {
     /// Runs tasks until the queue is closed and drained, or `is_over` says so, which is asked before each task.
     fn poll(&mut self, cx: &mut Context<'_>, is_over: &mut dyn FnMut(&mut Context<'_>) -> bool) -> Poll<()>;
 }
 
-struct Worker<P> {
-    queue: Arc<PriorityQueue<P, Task>>,
-    step: RunOne<P>,
-}
-
 impl<P: Ord + Send + 'static> Steps for Worker<P> {
     fn poll(&mut self, cx: &mut Context<'_>, is_over: &mut dyn FnMut(&mut Context<'_>) -> bool) -> Poll<()> {
         for _ in 0..BUDGET {
-            if !self.step.is_running() && is_over(cx) {
+            if self.task.is_none() && is_over(cx) {
                 return Poll::Ready(());
             }
-            if !ready!(Pin::new(&mut self.step).poll(cx)) {
+            if !ready!(self.poll_one(cx)) {
                 return Poll::Ready(());
             }
-            self.step = RunOne::new(self.queue.clone());
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+impl<P: Ord> Worker<P> {
+    fn new(queue: Arc<PriorityQueue<P, Task>>) -> Self {
+        Self { pop: queue.pop_owned(), task: None }
+    }
+
+    /// Waits for a task and runs it to its end. `false` once the queue is closed and drained.
+    fn poll_one(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.task.is_none() {
+            let Some((priority, task)) = ready!(Pin::new(&mut self.pop).poll(cx)) else { return Poll::Ready(false) };
+            self.pop.restart();
+            self.task = Some(Box::into_pin(task));
+            drop_quietly([priority]);
+        }
+        ready!(self.task.as_mut().expect("a task was popped").as_mut().poll(cx));
+        self.task = None;
+        Poll::Ready(true)
     }
 }
 
@@ -112,8 +126,7 @@ impl Future for Run {
 
 impl<S> RunUntil<S> {
     pub(super) fn new<P: Ord + Send + 'static>(queue: Arc<PriorityQueue<P, Task>>, shutdown: S) -> Self {
-        let step = RunOne::new(queue.clone());
-        Self { steps: Some(Box::new(Worker { queue, step })), shutdown }
+        Self { steps: Some(Box::new(Worker::new(queue))), shutdown }
     }
 }
 
@@ -135,38 +148,26 @@ impl<P> RunOne<P> {
     where
         P: Ord,
     {
-        Self(Step::Waiting(queue.pop_owned()))
+        Self(Some(Worker::new(queue)))
     }
 
     /// Returns `true` while its task runs: dropping it then would cancel that task.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        matches!(self.0, Step::Running(_))
+        self.0.as_ref().is_some_and(|worker| worker.task.is_some())
     }
 }
 
 impl<P: Ord + Send + 'static> Future for RunOne<P> {
     type Output = bool;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
-        let Self(step) = self.get_mut();
-        if let Step::Waiting(pop) = step {
-            let Some((priority, task)) = ready!(Pin::new(pop).poll(cx)) else {
-                *step = Step::Ended;
-                return Poll::Ready(false);
-            };
-            *step = Step::Running(Box::into_pin(task));
-            drop_quietly([priority]);
-        }
-        let Step::Running(task) = step else { panic!("a future is not polled after it was ready") };
-        ready!(task.as_mut().poll(cx));
-        *step = Step::Ended;
-        Poll::Ready(true)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
+        let worker = self.0.as_mut().expect("a future is not polled after it was ready");
+        let ran = ready!(worker.poll_one(cx));
+        self.0 = None;
+        Poll::Ready(ran)
     }
 }
-
-// The task is in a box, and nothing else is pinned.
-impl<P> Unpin for RunOne<P> {}
 
 impl fmt::Debug for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -84,6 +84,7 @@ fn a_new_priority_moves_a_queued_task_behind_its_new_equals() {
             queue.try_submit(priority, async move { log.push(number) }).unwrap()
         })
         .collect();
+    assert!(handles[0].set_priority(5), "an equal priority changes nothing");
     assert!(handles[3].set_priority(5));
     assert!(handles[2].set_priority(0));
     assert_eq!(state(&queue), (5, 0));
