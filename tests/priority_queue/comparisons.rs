@@ -385,7 +385,7 @@ fn shapes() -> Vec<Shape> {
 }
 
 #[test]
-fn whichever_comparison_panics_everything_is_as_before_and_goes_on() {
+fn a_comparison_that_panics_changes_nothing() {
     for (name, deed) in DEEDS {
         let mut panics = 0;
         for shape in shapes() {
@@ -431,7 +431,7 @@ fn whatever_is_done_in_whatever_order_is_what_the_model_says() {
 }
 
 #[test]
-fn a_push_whose_comparison_panicked_may_be_polled_again_or_dropped() {
+fn a_push_may_be_polled_again_after_a_comparison_panicked() {
     for again in [false, true] {
         for room in [false, true] {
             for fuse in 0.. {

@@ -197,7 +197,7 @@ fn items_and_priorities_may_re_enter_when_they_are_dropped() {
 }
 
 #[test]
-fn items_and_priorities_may_re_enter_when_a_comparison_has_panicked() {
+fn items_may_re_enter_after_a_comparison_panicked() {
     let deeds: [fn(&Hooks, Key); 4] = [
         |hooks, _| drop(hooks.queue.try_push(hooks.tricky(2), hooks.tricky(2))),
         |hooks, _| drop(hooks.queue.force_push(hooks.tricky(2), hooks.tricky(2))),
@@ -685,7 +685,7 @@ fn wherever_a_waker_panics_the_queue_goes_on() {
 }
 
 #[test]
-fn the_others_are_woken_though_some_wakers_panic_and_the_first_panic_goes_on() {
+fn all_are_woken_though_some_wakers_panic() {
     let ways: [fn(&Queue); 3] = [
         Queue::close,
         |queue| drop(queue.drain()),
@@ -721,7 +721,7 @@ fn the_others_are_woken_though_some_wakers_panic_and_the_first_panic_goes_on() {
 }
 
 #[test]
-fn the_others_learn_that_a_closed_queue_is_drained_though_a_waker_panics() {
+fn all_pops_of_a_drained_queue_end_though_a_waker_panics() {
     let queue = Queue::unbounded();
     let mut reserved = Task::waiting(queue.pop());
     let log = Arc::new(Log::default());
@@ -737,8 +737,8 @@ fn the_others_learn_that_a_closed_queue_is_drained_though_a_waker_panics() {
 }
 
 #[test]
-fn a_waker_that_panics_while_a_future_leaves_in_an_unwinding_does_not_abort() {
-    common::survives("foreign_code::a_waker_that_panics_while_a_future_leaves_in_an_unwinding_does_not_abort", || {
+fn a_waker_that_panics_during_an_unwinding_does_not_abort() {
+    common::survives("foreign_code::a_waker_that_panics_during_an_unwinding_does_not_abort", || {
         let queue = Queue::unbounded();
         let mut next = queue.pop();
         let message = panic_of(|| {
@@ -753,8 +753,8 @@ fn a_waker_that_panics_while_a_future_leaves_in_an_unwinding_does_not_abort() {
 }
 
 #[test]
-fn a_waker_that_panics_when_dropped_in_an_unwinding_does_not_abort() {
-    common::survives("foreign_code::a_waker_that_panics_when_dropped_in_an_unwinding_does_not_abort", || {
+fn a_waker_dropped_in_an_unwinding_may_panic() {
+    common::survives("foreign_code::a_waker_dropped_in_an_unwinding_may_panic", || {
         for pop in [false, true] {
             let queue = Queue::bounded(1);
             let armed = Arc::new(AtomicUsize::new(0));
@@ -799,7 +799,7 @@ fn a_replaced_waker_that_panics_when_dropped_loses_nothing() {
 }
 
 #[test]
-fn the_waker_of_one_who_leaves_that_panics_when_dropped_loses_nothing() {
+fn a_cancelled_waiter_may_have_a_waker_that_panics_when_dropped() {
     let ledger = Ledger::default();
     let queue = Ranked::bounded(1);
     let armed = Arc::new(AtomicUsize::new(0));
@@ -821,8 +821,8 @@ fn the_waker_of_one_who_leaves_that_panics_when_dropped_loses_nothing() {
 
 /// The waker that is not needed any more panics when it is dropped; the item must not be lost with it.
 #[test]
-fn a_waker_that_panics_when_dropped_at_the_poll_that_pops_loses_no_item() {
-    common::survives("foreign_code::a_waker_that_panics_when_dropped_at_the_poll_that_pops_loses_no_item", || {
+fn a_waker_that_panics_when_dropped_by_a_pop_costs_no_item() {
+    common::survives("foreign_code::a_waker_that_panics_when_dropped_by_a_pop_costs_no_item", || {
         for waits_already in [false, true] {
             let queue: &'static Queue = Box::leak(Box::new(Queue::bounded(1)));
             let armed = Arc::new(AtomicUsize::new(0));
@@ -862,7 +862,7 @@ fn a_waker_that_panics_when_dropped_at_the_poll_that_pops_loses_no_item() {
 }
 
 #[test]
-fn a_waker_that_panics_when_dropped_at_the_poll_that_pushes_takes_no_wake_along() {
+fn a_waker_that_panics_when_dropped_by_a_push_costs_no_wake() {
     let queue: &'static Queue = Box::leak(Box::new(Queue::bounded(1)));
     queue.try_push(5, 5).unwrap();
     let counter = Arc::new(Counter::default());
@@ -885,7 +885,7 @@ fn a_waker_that_panics_when_dropped_at_the_poll_that_pushes_takes_no_wake_along(
 }
 
 #[test]
-fn an_item_or_a_priority_that_panics_when_dropped_leaves_the_queue_as_it_should_be() {
+fn items_and_priorities_may_panic_when_they_are_dropped() {
     /// Arms one of the two.
     fn bomb(priority: bool, runs: &Arc<AtomicUsize>) -> (Tricky, Tricky) {
         let quiet = runs.clone();
@@ -952,7 +952,7 @@ fn an_item_or_a_priority_that_panics_when_dropped_leaves_the_queue_as_it_should_
 }
 
 #[test]
-fn a_parked_item_that_panics_when_a_panic_drops_its_push_does_not_abort() {
+fn a_parked_item_that_panics_during_an_unwinding_does_not_abort() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -970,7 +970,7 @@ fn a_parked_item_that_panics_when_a_panic_drops_its_push_does_not_abort() {
 }
 
 #[test]
-fn a_waker_that_closes_the_queue_when_cloned_and_panics_when_dropped_costs_no_item() {
+fn a_waker_that_closes_in_its_clone_and_panics_costs_no_item() {
     let queue = Arc::new(PriorityQueue::bounded(1));
     queue.try_push(1, "in").unwrap();
     let inside = queue.clone();
@@ -1002,8 +1002,8 @@ impl Ord for Touchy {
 }
 
 #[test]
-fn a_comparison_that_panics_when_a_waker_was_cloned_in_vain_that_panics_too_does_not_abort() {
-    let name = "foreign_code::a_comparison_that_panics_when_a_waker_was_cloned_in_vain_that_panics_too_does_not_abort";
+fn a_panicking_comparison_and_a_panicking_clone_do_not_abort() {
+    let name = "foreign_code::a_panicking_comparison_and_a_panicking_clone_do_not_abort";
     common::survives(name, || {
         let turn = |act: Box<dyn Fn() + Send + Sync>| {
             let waker = Hostile::new().on_clone(move || {
@@ -1041,7 +1041,7 @@ fn a_comparison_that_panics_when_a_waker_was_cloned_in_vain_that_panics_too_does
 }
 
 #[test]
-fn the_panic_of_a_pop_that_is_woken_comes_out_of_the_push_that_was_admitted_at_its_second_look() {
+fn a_push_admitted_at_its_second_look_passes_on_a_wake_panic() {
     let queue: &PriorityQueue<u32, ()> = Box::leak(Box::new(PriorityQueue::bounded(1)));
     let (mut first, mut second) = (queue.pop(), queue.pop());
     assert!(poll(&mut first).is_pending());

@@ -23,7 +23,7 @@ fn a_parked_item_goes_between_older_and_newer_equals() {
 }
 
 #[test]
-fn the_newest_of_the_least_urgent_is_evicted_wherever_it_was_admitted() {
+fn the_newest_of_the_least_urgent_is_evicted() {
     let (queue, keys) = full(&[1, 1, 1]);
     let parked = [3, 4].map(|item| Task::waiting(queue.push(1, item)));
     assert!(queue.set_priority(keys[0], 2) && queue.set_priority(keys[0], 1));

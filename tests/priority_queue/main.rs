@@ -88,7 +88,7 @@ fn logged_push<'q>(queue: &'q Queue, log: &Arc<Log>, priority: u32, item: u32) -
 // ---------------------------------------------------------------------------------------------------------------------
 
 #[test]
-fn the_greater_priority_leaves_first_and_among_equals_the_older_arrival() {
+fn the_greater_priority_leaves_first_and_the_older_of_equals() {
     let queue = Queue::unbounded();
     fill(&queue, &[2, 7, 2, 9, 7, 2, 0]);
     assert_eq!(counts(&queue), (7, 0, 0));
@@ -233,7 +233,7 @@ fn peek_shows_the_priority_of_what_a_pop_would_take() {
 }
 
 #[test]
-fn an_item_that_gets_another_priority_goes_behind_its_new_equals() {
+fn an_item_with_another_priority_goes_behind_its_new_equals() {
     let queue = Queue::unbounded();
     let keys = fill(&queue, &[5, 5, 5, 3, 3, 9]);
     assert!(queue.set_priority(keys[0], 5), "its own changes nothing");
@@ -251,7 +251,7 @@ fn an_item_that_gets_another_priority_goes_behind_its_new_equals() {
 }
 
 #[test]
-fn an_item_whose_neighbours_have_all_left_still_finds_its_new_place() {
+fn an_item_whose_neighbours_have_left_finds_its_new_place() {
     // Priorities enough that the index of them is in several parts, the first of which holds no more than this item.
     for new in [300, 301] {
         let queue = Queue::unbounded();
@@ -357,7 +357,7 @@ fn a_deadline_starves_nobody_where_a_fixed_priority_does() {
 }
 
 #[test]
-fn every_item_leaves_before_any_of_a_later_deadline_that_came_meanwhile() {
+fn no_item_is_overtaken_by_one_with_a_later_deadline() {
     let mut random = StdRng::seed_from_u64(2);
     let queue = PriorityQueue::<Reverse<u64>, ()>::unbounded();
     let mut inside: Vec<u64> = Vec::new();
@@ -406,7 +406,7 @@ fn every_way_in_gives_a_key_that_finds_the_item() {
 }
 
 #[test]
-fn a_key_is_stale_however_its_item_left_and_stays_so_when_its_place_is_taken() {
+fn a_key_outlives_its_item_and_finds_nothing() {
     let ways: [fn(&Queue, Key); 6] = [
         |queue, _| {
             queue.try_pop().unwrap();
@@ -652,7 +652,7 @@ fn a_waiting_pop_that_is_dropped_leaves_and_takes_no_wake_along() {
 }
 
 #[test]
-fn a_reserved_pop_that_is_dropped_passes_on_to_the_longest_waiting() {
+fn a_dropped_reservation_goes_to_the_longest_waiting_pop() {
     let queue = Queue::unbounded();
     let log = Arc::new(Log::default());
     let mut line: Vec<_> = (0..5).map(|entry| logged_pop(&queue, &log, entry)).collect();
@@ -755,7 +755,7 @@ fn a_parked_push_is_cloned_once_for_the_same_waker() {
 }
 
 #[test]
-fn what_is_ready_at_the_first_poll_neither_waits_nor_clones_the_waker() {
+fn a_future_ready_at_its_first_poll_clones_no_waker() {
     let queue = Queue::bounded(1);
     let waker = Hostile::new().on_clone(|| panic!("cloned")).waker();
     assert!(poll_with(&mut queue.push(1, 1), &waker).is_ready());
@@ -881,7 +881,7 @@ fn a_pop_whose_item_is_removed_waits_again() {
 }
 
 #[test]
-fn a_pop_that_waits_again_and_is_served_before_it_runs_needs_no_second_wake() {
+fn a_pop_served_twice_before_it_runs_needs_one_wake() {
     let queue = Queue::unbounded();
     let mut pop = Task::waiting(queue.pop());
     let mut next = Task::waiting(queue.pop());
@@ -1121,7 +1121,7 @@ fn every_way_out_admits_the_most_urgent_then_oldest_parked() {
 }
 
 #[test]
-fn a_pop_takes_a_parked_item_that_is_more_urgent_and_its_key_is_stale_already() {
+fn a_pop_takes_an_urgent_parked_item_and_its_key_is_stale() {
     type Way = fn(&Queue) -> (u32, u32);
     let ways: [Way; 3] = [
         |queue| queue.try_pop().unwrap(),
@@ -1156,7 +1156,7 @@ fn a_pop_takes_a_parked_item_that_is_more_urgent_and_its_key_is_stale_already() 
 }
 
 #[test]
-fn a_parked_item_that_is_older_than_its_admitted_equal_goes_first() {
+fn a_parked_item_goes_before_a_newer_admitted_equal() {
     // By `force_push`, which overtakes those who wait for room, but not in the order of arrival.
     let (queue, _) = full(&[5, 1]);
     let mut parked = Task::waiting(queue.push(3, 2));
@@ -1426,7 +1426,7 @@ fn a_reserved_pop_many_takes_its_own_and_the_parked() {
 }
 
 #[test]
-fn a_reserved_pop_many_that_is_dropped_passes_on_and_takes_nothing() {
+fn a_dropped_pop_many_passes_its_reservation_on() {
     let queue = Queue::unbounded();
     let mut into = Vec::new();
     let many = Task::waiting(queue.pop_many(&mut into, 9));
@@ -1641,7 +1641,7 @@ fn one_that_waits_on_a_closed_queue_may_leave() {
 }
 
 #[test]
-fn the_last_reserved_pop_of_a_closed_queue_may_leave_its_item_to_a_later_one() {
+fn a_cancelled_reservation_of_a_closed_queue_is_for_a_later_pop() {
     let queue = Queue::unbounded();
     let reserved = Task::waiting(queue.pop());
     queue.try_push(1, 1).unwrap();
@@ -1653,7 +1653,7 @@ fn the_last_reserved_pop_of_a_closed_queue_may_leave_its_item_to_a_later_one() {
 }
 
 #[test]
-fn a_removal_after_the_close_that_leaves_others_makes_the_newest_wait_on() {
+fn a_removal_after_close_revokes_the_newest_reservation() {
     let queue = Queue::unbounded();
     let mut pops = [0; 2].map(|_| Task::waiting(queue.pop()));
     let keys = fill(&queue, &[1, 2]);
@@ -1667,7 +1667,7 @@ fn a_removal_after_the_close_that_leaves_others_makes_the_newest_wait_on() {
 }
 
 #[test]
-fn what_was_accepted_before_the_close_is_popped_and_nothing_else() {
+fn exactly_the_items_accepted_before_close_are_popped() {
     ends(|| {
         for round in 0..60_usize {
             let queue = Queue::bounded(3);
@@ -1819,7 +1819,7 @@ fn an_admitted_item_finds_its_equals_among_many_levels() {
 
 /// The work for one item grows with the number of levels, and slowly.
 #[test]
-fn the_number_of_comparisons_is_logarithmic_in_the_levels_and_free_of_the_depth() {
+fn comparisons_grow_with_the_logarithm_of_the_levels() {
     let ledger = Ledger::default();
     let queue = Ranked::unbounded();
     for id in 0..4_000 {
