@@ -10,6 +10,10 @@ pub mod loom {}
 #[doc = include_str!("guide/tasks.md")]
 pub mod tasks {}
 
+/// Putting a pool to use: limits in the manager, errors, abandoned transactions, leaks.
+#[doc = include_str!("guide/pool.md")]
+pub mod pool {}
+
 /// Coming from tokio's `sync` module.
 #[doc = include_str!("guide/tokio.md")]
 pub mod from_tokio {}

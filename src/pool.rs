@@ -69,6 +69,8 @@ use crate::sync;
 /// goes on with the next getter. Lifetimes and idle timeouts are judged when an object is taken and when it is returned. To
 /// have idle objects discarded sooner, checked, and kept in reserve, run [`maintenance`](Self::maintenance).
 ///
+/// The guide has [recipes](crate::_guide::pool): limits within the manager, errors, abandoned transactions, leaks.
+///
 /// # Memory ordering
 ///
 /// What happened before an object was returned happens before the end of the `get` that it serves next.

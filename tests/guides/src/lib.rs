@@ -10,6 +10,9 @@ mod loom {}
 mod tasks {}
 
 #[cfg(doctest)]
+#[doc = include_str!("../../../src/guide/pool.md")]
+pub mod pool {}
+
 #[doc = include_str!("../../../src/guide/tokio.md")]
 mod from_tokio {}
 
