@@ -48,13 +48,13 @@ use crate::sync;
 /// # Fairness
 ///
 /// Getters are served in the order of their first polls. An object that is returned is granted to the first getter under
-/// the lock, and no later one can take it. A getter whose object proves to be dead goes on ahead of those that wait.
+/// the lock, and no later one can take it. A getter with an object that proves to be dead goes on ahead of those that wait.
 ///
 /// # Creation
 ///
 /// A getter that creates an object keeps its place: if another object is returned first, it takes that, and its creation
-/// stays pending for the next getter. So a short spike is served by the objects that there are, and callers whose timeout is
-/// shorter than a creation still get the pool filled, together. A getter that takes up a pending creation which is not ready
+/// stays pending for the next getter. So a short spike is served by the objects that there are, and callers with a timeout
+/// that is shorter than a creation still get the pool filled, together. A getter that takes up a pending creation which is not ready
 /// begins one of its own beside it, if there is room: one that hangs costs its slot and nothing else.
 ///
 /// A creation that fails is the error of the getter that drives it; its slot goes to the next. Should all idle objects be
@@ -227,7 +227,7 @@ impl<M: Manager> Pool<M> {
         GetOwned::new(self)
     }
 
-    /// Gets an idle object whose `recycle` is ready at once, while no getter waits.
+    /// Gets an idle object that is recycled at once, while no getter waits.
     ///
     /// This never waits or creates, and begins to recycle at most one object. If that is not ready, it stays pending in the
     /// pool, for the next call or getter.
@@ -372,7 +372,7 @@ impl<M: Manager> Pool<M> {
 
     /// Discards the idle objects and pending work that have expired at `now`, and returns when to call next.
     ///
-    /// For those who drive their pool by hand; [`maintenance`](Self::maintenance) does this, too. The idle timeout leaves
+    /// For pools that are driven by hand; [`maintenance`](Self::maintenance) does this, too. The idle timeout leaves
     /// [`min_idle`](PoolBuilder::min_idle) objects in the pool, and with that setting the next call is due in 30 s at the
     /// latest, followed by [`replenish`](Self::replenish). A pending creation is dropped when it was pending for an idle
     /// timeout. Takes time in proportion to the idle objects.

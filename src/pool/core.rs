@@ -24,8 +24,8 @@
 //! A getter that recycles an object of its own is in no queue: it has been granted that object. An object goes to the head
 //! of the first queue that is not empty, in this order. A getter enters `Creating` or `Adopting` ahead of all that wait, and
 //! those that wait are granted from the head, so the order among getters is that of their first polls. A flag per getter in
-//! one queue would say the same, but a slot would have to search for the first that can use it. One whose object proved to
-//! be dead re-enters at the front.
+//! one queue would say the same, but a slot would have to search for the first that can use it. One with an object that
+//! proved to be dead re-enters at the front.
 //!
 //! **Grants.** [`deliver`](State::deliver) grants an object that is returned or new. [`leave`](State::leave) grants a
 //! recycling that its getter gave up, and keeps a creation for [`settle`](State::settle), which every change ends with: it
@@ -92,7 +92,7 @@ pub(super) struct Queued {
     pub(super) key: Key,
 }
 
-/// What a getter in a queue is granted.
+/// A grant to a getter in a queue.
 pub(super) enum Grant<M: Manager> {
     Object(Box<Pooled<M>>),
     Recycling(Box<Job<M>>),
@@ -100,7 +100,7 @@ pub(super) enum Grant<M: Manager> {
     Creation(Key, Box<Job<M>>),
 }
 
-/// What is to be done with an object before it is handed out.
+/// The fitness of an object to be handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fitness {
     Fit,
@@ -163,7 +163,7 @@ impl<M: Manager> State<M> {
 
     // ---- objects ----
 
-    /// Takes the next idle object, whose slot is in use then, and judges it at `now`.
+    /// Takes the next idle object and judges it at `now`. Its slot is in use then.
     #[inline(always)]
     pub(super) fn take_idle(&mut self, settings: &Settings, now: Option<Instant>) -> Option<(Box<Pooled<M>>, Fitness)> {
         let is_surplus = self.idle.len() > settings.min_idle;
@@ -190,7 +190,7 @@ impl<M: Manager> State<M> {
         fitness
     }
 
-    /// Gives an object, whose slot is in use, to the first getter, or keeps it.
+    /// Gives an object to the first getter, or keeps it. Its slot must be in use.
     pub(super) fn deliver(&mut self, pooled: Box<Pooled<M>>, deferred: &mut Deferred<M>) {
         if !self.keeps(pooled.generation) {
             self.stats.discarded += u64::from(!self.closed && pooled.generation != self.generation);
@@ -326,7 +326,7 @@ impl<M: Manager> State<M> {
         &mut self.queues[queue as usize]
     }
 
-    /// Removes a getter that was granted something, or whose pool was closed. The queue of a getter follows its grant.
+    /// Removes a getter that was granted something, or refused since the pool was closed. The queue of a getter follows its grant.
     pub(super) fn collect(&mut self, queued: Queued) -> Option<Removed<(), Grant<M>>> {
         let closed = self.closed;
         let list = self.queue(queued.queue);

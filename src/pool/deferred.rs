@@ -12,7 +12,7 @@ use crate::panic::{Panics, drop_quietly};
 use crate::sync::{Event, EventListener};
 use crate::wait_list::{Removed, WakeBatch};
 
-/// What to drop and to wake after a change.
+/// Drops and wakes that follow a change.
 pub(super) struct Deferred<M: Manager> {
     /// To be dropped; their slots are counted until then.
     pub(super) garbage: Vec<Garbage<M>>,

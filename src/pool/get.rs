@@ -21,6 +21,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use super::core::{Fitness, Grant, Queue, Queued};
+use super::job::{End, begin_recycling};
 use super::object::{Object, OwnedObject, Pooled};
 use super::turn::{Given, Hand, Served, Turn};
 use super::{Manager, Pool};
@@ -131,7 +132,7 @@ impl<M: Manager> Getter<M> {
                         if pool.settings.hands_out(&mut pooled, fitness, now) {
                             return Poll::Ready(Ok(pooled));
                         }
-                        Turn::resume(pool, now).run(self, Some((pooled, fitness)), cx)
+                        self.recycle(Turn::resume, pool, now, (pooled, fitness), cx)
                     }
                     Some(grant) => {
                         let mut turn = Turn::resume(pool, now);
@@ -157,7 +158,7 @@ impl<M: Manager> Getter<M> {
         idle: Option<Given<M>>,
         cx: &mut Context<'_>,
     ) -> Poll<Served<M>> {
-        if idle.is_none() {
+        let Some(idle) = idle else {
             let key = TaskWaker::cloned(cx.waker()).poll_with(|waker| {
                 let mut state = pool.state.lock();
                 if !state.must_wait(&pool.settings) {
@@ -170,8 +171,34 @@ impl<M: Manager> Getter<M> {
                 *self = Self::Waiting(key);
                 return Poll::Pending;
             }
+            return Turn::new(pool, now).run(self, None, cx);
+        };
+        self.recycle(Turn::new, pool, now, idle, cx)
+    }
+
+    /// Has an object that is to be recycled. Most often that is done at once.
+    fn recycle<'p>(
+        &mut self,
+        turn: fn(&'p Pool<M>, Option<Instant>) -> Turn<'p, M>,
+        pool: &'p Pool<M>,
+        now: Option<Instant>,
+        (pooled, fitness): Given<M>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Served<M>> {
+        if fitness != Fitness::Unchecked {
+            return turn(pool, now).run(self, Some((pooled, fitness)), cx);
         }
-        Turn::new(pool, now).run(self, idle, cx)
+        match begin_recycling(pooled, pool, cx) {
+            Ok(End::Recycled(mut pooled)) => {
+                pooled.metrics.recycled = now;
+                Poll::Ready(Ok(pooled))
+            }
+            recycling => {
+                let mut turn = turn(pool, now);
+                turn.follow(recycling)?;
+                turn.run(self, None, cx)
+            }
+        }
     }
 
     #[inline(never)]

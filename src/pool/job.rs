@@ -12,7 +12,7 @@
 //! | found | a getter that has taken it up and not polled it yet | ends; adopted; begun afresh |
 //! | adopted | a getter that has polled it at least once | ends; pending; begun afresh |
 //!
-//! How a job ends is the affair of its driver, with one exception: what another runtime left behind. Its timers and sockets
+//! How a job ends is the affair of its driver, with one exception: the remains of another runtime. Its timers and sockets
 //! fail or panic once that runtime has ended, and no one reported it when it happened. So a found job that fails or panics
 //! is *begun afresh*, and so is an adopted one that panics, since its runtime may have ended meanwhile. An adopted job that
 //! returns an error has failed: otherwise a dead object could be checked by one impatient getter after the other for ever.

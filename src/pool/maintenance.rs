@@ -11,7 +11,7 @@
 //!
 //! Stuck creations are driven on as long as idle objects are short, beside others. Stuck recyclings are left to the getters.
 //!
-//! It holds the pool weakly between its polls, so a pool whose owners are gone is dropped, which notifies it to end.
+//! It holds the pool weakly between its polls, so it does not keep the pool alive, and the drop of the pool notifies it to end.
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -221,7 +221,7 @@ enum Pause {
     Unfinished,
 }
 
-/// What is to become of the two sleeps.
+/// The fate of the two sleeps.
 struct Wanted {
     due: Want,
     pause: Want,
@@ -416,7 +416,7 @@ pin_project! {
     }
 }
 
-/// What a sleep has come to.
+/// The state of a sleep after a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slept {
     NotYet,

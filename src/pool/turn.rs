@@ -19,7 +19,7 @@ pub(super) type Served<M> = Result<Box<Pooled<M>>, GetError<<M as Manager>::Erro
 /// An object that a getter was given, and what is to be done before it is handed out.
 pub(super) type Given<M> = (Box<Pooled<M>>, Fitness);
 
-/// What has come of the work that a getter drives.
+/// The result of driving the work of a getter.
 enum Driven<M: Manager> {
     /// All of it was polled before in this turn.
     Nothing,
@@ -29,7 +29,7 @@ enum Driven<M: Manager> {
     Served(Box<Pooled<M>>),
 }
 
-/// What a getter drives.
+/// The work that a getter drives.
 pub(super) struct Hand<M: Manager> {
     jobs: Vec<Box<Job<M>>>,
     failure: Option<Failure<M::Error>>,
@@ -47,7 +47,7 @@ pub(super) struct Turn<'a, M: Manager> {
     hand: Hand<M>,
     /// The jobs from this index on were not polled in this turn.
     undriven: usize,
-    /// Slots in use whose objects were dropped, to be freed under the next lock.
+    /// Slots in use without an object, since that was dropped; to be freed under the next lock.
     dead: usize,
     /// It was given an object of no use, and goes on ahead of the others.
     came_back: bool,
@@ -163,7 +163,15 @@ impl<'a, M: Manager> Turn<'a, M> {
             self.lose(pooled);
             return Ok(None);
         }
-        match begin_recycling(pooled, self.pool, cx) {
+        self.follow(begin_recycling(pooled, self.pool, cx))
+    }
+
+    /// Goes on from the first poll of a recycling.
+    pub(super) fn follow(
+        &mut self,
+        recycling: Result<End<M>, Box<Job<M>>>,
+    ) -> Result<Option<Box<Pooled<M>>>, GetError<M::Error>> {
+        match recycling {
             Ok(End::Recycled(mut pooled)) => {
                 pooled.metrics.recycled = self.now;
                 Ok(Some(pooled))
