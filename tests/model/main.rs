@@ -84,5 +84,5 @@ fn lru_cache() {
 
 #[test]
 fn shard_of_the_cache() {
-    run_seeds(shard::run, 300);
+    run_seeds(shard::run, 100);
 }
