@@ -21,7 +21,7 @@ pub(super) struct OfLoad<K, V> {
     load: Key,
     /// The first of its followers' wakers.
     pub(super) batch: WakeBatch,
-    /// If it was removed.
+    /// If it was the last of many.
     pub(super) memory: Option<Memory<K, V>>,
 }
 

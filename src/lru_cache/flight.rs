@@ -74,8 +74,8 @@ pub(super) enum Outcome<V> {
     StartOver,
 }
 
-/// The memory of a load that was removed, and of all loads if it was the last one; to be freed without the lock.
-pub(super) type Memory<K, V> = (WaitList<TypeId, Grant>, Option<Box<Surplus<Load<K, V>>>>);
+/// The memory of many loads, of which the last was removed; to be freed without the lock.
+pub(super) type Memory<K, V> = Box<Surplus<Load<K, V>>>;
 
 /// What a follower that was served is to drop without the lock.
 pub(super) type Remains = RemovedWaiter<TypeId, Grant>;
@@ -220,8 +220,11 @@ impl<K, V> Flights<K, V> {
         let load = self.get(at);
         if matches!(load.stage, Stage::Loading(_) | Stage::Leaderless) {
             load.stage = value.map_or(Stage::Ended, Stage::Published);
+            let has_followers = !load.followers.is_empty();
             load.followers.close();
-            load.followers.take_wakers(&mut deferred.of_load(at).batch);
+            if has_followers {
+                load.followers.take_wakers(&mut deferred.of_load(at).batch);
+            }
         }
     }
 
@@ -267,7 +270,9 @@ impl<K, V> Flights<K, V> {
             if let Stage::Published(value) = load.stage {
                 deferred.removed.push(Part::Value(value));
             }
-            deferred.of_load(at).memory = Some((load.followers, self.loads.take_surplus()));
+            if let Some(memory) = self.loads.take_surplus() {
+                deferred.of_load(at).memory = Some(memory);
+            }
         }
     }
 

@@ -99,7 +99,7 @@ where
             Ok(value) => Ok(Panics::of_drops([make]).resume_or(value)),
             Err(missing) => {
                 let thread = sync::current_thread().id();
-                blocking::wait(self.load(place, key, missing, make, |make| ready(make()), Some(thread)))
+                blocking::wait_reregistering(self.load(place, key, missing, make, |make| ready(make()), Some(thread)))
             }
         }
     }
