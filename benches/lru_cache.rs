@@ -1,9 +1,9 @@
 //! `LruCache` beside quick_cache and moka (sync and future), beside lru, schnellru and hashlink behind a mutex, and beside
 //! cached's sharded LRU.
 //!
-//! Values are numbers, so that cloning them costs nothing. Unless a work says otherwise keys are numbers too, everybody
-//! hashes them with rustc-hash, and what comes in shards by nature has as many as it wants, stanchion one. cached
-//! has a hasher that cannot be changed: it takes part where everybody has his own, and beside shards.
+//! Values are numbers, so that cloning them costs nothing. By default keys are numbers too, all caches
+//! hash them with rustc-hash, and a cache that always has shards has as many as it likes, stanchion one. cached
+//! has a hasher that cannot be changed: it takes part where each has its own, and beside shards.
 
 mod common;
 #[path = "lru_cache/contenders.rs"]
@@ -32,7 +32,7 @@ use rand_distr::{Distribution, Zipf};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
-/// The work, put to everybody whose hasher can be chosen.
+/// The work, for all caches that let the hasher be chosen.
 macro_rules! compare_all {
     ($criterion:expr, $name:expr, $($work:tt)+) => {
         compare!(
@@ -44,7 +44,7 @@ macro_rules! compare_all {
     };
 }
 
-/// The work, put to everybody as he comes.
+/// The work, for all caches with their own hashers.
 macro_rules! compare_own {
     ($criterion:expr, $name:expr, $($work:tt)+) => {
         compare!(
@@ -66,7 +66,7 @@ macro_rules! compare_own {
     };
 }
 
-/// The work, put to those that come in 16 shards.
+/// The work, for caches of 16 shards.
 macro_rules! compare_sharded {
     ($criterion:expr, $name:expr, $($work:tt)+) => {
         compare!($criterion, $name, [Stanchion<16>, QuickCache<16>, Sharded<Schnellru>, Cached<16>], $($work)+)
@@ -99,7 +99,7 @@ fn free(criterion: &mut Criterion) {
     compare_own!(criterion, "lru_cache/free/insert + evict, own hasher", |group, C| insert::<C>(group, ENTRIES));
 }
 
-/// What is not there is loaded, once for all who ask.
+/// An absent key is loaded, once for all callers.
 fn load(criterion: &mut Criterion) {
     const ENTRIES: usize = 10_000;
 
@@ -190,7 +190,7 @@ fn threads_that_hit(criterion: &mut Criterion) {
     }
 }
 
-/// How many requests find what they ask for, and how long each takes. Whatever is not there is inserted.
+/// The requests that miss, and the time of one. What is missed is inserted.
 fn hits() {
     let (keys, requests) = if testing() { (1_000, 2_000) } else { (1_000_000, 2_000_000) };
     let (small, large) = (keys / 100, keys / 10);
@@ -199,7 +199,7 @@ fn hits() {
     tell_hits("lru_cache/hits/zipf, room for 1 %", popular, small);
     tell_hits("lru_cache/hits/zipf, room for 10 %", popular, large);
 
-    // Every now and then somebody reads all of a table that nobody else reads.
+    // Now and then a scan reads all keys of a table, which no other request reads.
     let table = || (0..10 * small).map(|row| key(keys + row));
     let scans =
         &LazyCell::new(|| popular.chunks(20 * small).flat_map(|part| part.iter().copied().chain(table())).collect());
@@ -244,7 +244,7 @@ fn miss<C: Cache<Key = u64>>(group: &mut Group<'_>, entries: usize) {
     measure::<C, _, _>(group, make, |(cache, keys)| cache.get(&keys.next()));
 }
 
-/// Each time a key that was never there; somebody has to go.
+/// Each time a key that was never there, so that another is evicted.
 fn insert<C: Cache<Key = u64>>(group: &mut Group<'_>, capacity: usize) {
     measure::<C, _, _>(
         group,
@@ -274,7 +274,7 @@ fn load_hit_async<C: LoadAsync<Key = u64>>(group: &mut Group<'_>, entries: usize
     });
 }
 
-/// Each time a key that was never there, which is loaded at once; somebody has to go.
+/// Each time a key that was never there, which is loaded at once, so that another is evicted.
 fn load_miss<C: Load<Key = u64>>(group: &mut Group<'_>, capacity: usize) {
     measure::<C, _, _>(
         group,
@@ -380,7 +380,7 @@ fn hit_ratio<C: Cache<Key = u64>>(trace: &[u64], capacity: usize) -> Vec<Figure>
     let hits = trace.iter().filter(|key| request(&cache, key).is_some()).count();
     let time = start.elapsed();
     vec![
-        ("% hits", 100.0 * hits as f64 / trace.len() as f64),
+        ("% misses", 100.0 * (trace.len() - hits) as f64 / trace.len() as f64),
         ("ns per request", time.as_nanos() as f64 / trace.len() as f64),
     ]
 }

@@ -1,4 +1,4 @@
-//! `Pool` beside deadpool, bb8, mobc, and what people write themselves: tokio's semaphore and a `Vec` behind a mutex.
+//! `Pool` beside deadpool, bb8, mobc, and what applications write themselves: tokio's semaphore and a `Vec` behind a mutex.
 //! `Pool<Fixed<_>>`, which makes nothing, beside deadpool's unmanaged pool.
 //!
 //! Managers make a connection at once and find it well at once, unless the work says otherwise. Every peer is set up to
@@ -50,7 +50,7 @@ fn main() {
     let two_workers = &two_workers().enable_time().build().expect("the runtime starts");
 
     {
-        // bb8's timeout asks for a timer even where nobody waits.
+        // bb8's timeout asks for a timer even where no getter waits.
         let _timer = current_thread.enter();
         compare_managed!(criterion, "pool/free/get", by hand, |group, P| free::<P>(group));
         compare!(criterion, "pool/free/get, own recycle", [Checked, Deadpool, Bb8], |group, P| free::<P>(group));
@@ -122,7 +122,7 @@ trait Lender: Send + Sync + Sized + 'static {
         Self::new(size, &Arc::default())
     }
     fn get(&self) -> impl Future<Output = Result<impl Deref<Target = Connection> + Send, impl Send>> + Send;
-    /// Not everybody has this.
+    /// Not all pools have this.
     fn try_get(&self) -> Option<impl Sized> {
         None::<()>
     }
@@ -327,7 +327,7 @@ struct Connection {
     _number: u64,
 }
 
-/// Where connections lead to. Opening one takes no time unless told otherwise.
+/// Where connections lead to. Opening one takes no time by default.
 #[derive(Default)]
 struct Server {
     milliseconds: AtomicU64,
@@ -559,7 +559,7 @@ impl Lender for Mobc {
     }
 }
 
-/// A pool whose objects have a lifetime and an end of idleness, which asks for a clock. (deadpool, which has neither,
+/// A pool of objects with a lifetime and an idle timeout, for which it reads a clock. (deadpool, which has neither,
 /// looks at one all the same.)
 struct Aging<P>(P);
 
@@ -592,7 +592,7 @@ impl Lender for Aging<Bb8> {
     }
 }
 
-/// What people write who need no more than this.
+/// What applications write that need no more than this.
 struct HandMade {
     idle: parking_lot::Mutex<Vec<Connection>>,
     permits: Semaphore,

@@ -1,4 +1,4 @@
-//! `PriorityQueue` beside async-priority-channel, beside what people build themselves (a binary heap behind tokio's mutex
+//! `PriorityQueue` beside async-priority-channel, beside what applications build themselves (a binary heap behind tokio's mutex
 //! with a `Notify`, or behind parking_lot's; a `BTreeMap`; crossbeam's skip list), and beside tokio's channels, which know
 //! no priorities: what is slower than those is the price of having some.
 //!
@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use common::figures;
 use common::gate::{claim, counting_waker, now, two_workers, wait};
 use common::threads::{COUNTS, contend};
 use common::{Dice, Group, compare, testing};
@@ -93,6 +94,18 @@ fn main() {
         });
     }
 
+    for (name, spread) in [
+        ("priority_queue/drain/16 priorities, 1,000,000 items", Spread::Sixteen),
+        ("priority_queue/drain/all distinct, 1,000,000 items", Spread::Distinct),
+    ] {
+        tell_drain::<Polled<Stanchion>>(name, spread);
+        tell_drain::<Polled<Mpsc>>(name, spread);
+        tell_drain::<Polled<PriorityChannel>>(name, spread);
+        tell_drain::<LockedHeap>(name, spread);
+        tell_drain::<LockedMap>(name, spread);
+        tell_drain::<StdMpsc>(name, spread);
+    }
+
     let waker = &counting_waker();
     compare!(
         criterion,
@@ -151,7 +164,7 @@ trait Queue {
 /// Pushes one and pops one, `depth` others being there throughout.
 fn push_pop<Q: Queue>(group: &mut Group<'_>, Backlog { spread, depth }: Backlog) {
     let dice = &mut Dice::new();
-    // Filled by the first measurement, so that one that nobody asks for costs nothing, and kept for all the others.
+    // Filled by the first measurement, so that one that is filtered out costs nothing, and kept for all the others.
     let mut filled = None;
     let mut popped = u64::MAX;
     group.bench_function(Q::NAME, |bencher| {
@@ -169,7 +182,34 @@ fn push_pop<Q: Queue>(group: &mut Group<'_>, Backlog { spread, depth }: Backlog)
     });
 }
 
-/// A queue whose items can be named.
+/// The slowest of all pops that empty a large queue, as memory is freed. An interruption by the system makes it longer,
+/// never shorter, so that of several drains the best counts.
+fn tell_drain<Q: Queue>(name: &str, spread: Spread) {
+    const DRAINS: usize = 3;
+
+    let items = if testing() { 1_000 } else { 1_000_000 };
+    figures::tell(name, Q::NAME, || {
+        let slowest = (0..DRAINS).map(|_| drain::<Q>(spread, items)).min().expect("there is a drain");
+        vec![("slowest pop, ns", slowest.as_nanos() as f64)]
+    });
+}
+
+fn drain<Q: Queue>(spread: Spread, items: usize) -> Duration {
+    let dice = &mut Dice::new();
+    let mut queue = Q::with_capacity(items);
+    (0..items).for_each(|item| queue.push(spread.first(dice), item as u64));
+    let mut last = Instant::now();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..items {
+        black_box(queue.pop());
+        let now = Instant::now();
+        slowest = slowest.max(now - last);
+        last = now;
+    }
+    slowest
+}
+
+/// A queue with a key for each item.
 trait Keyed {
     const NAME: &'static str;
     type Key;
@@ -226,7 +266,7 @@ trait Channel: 'static {
     fn pop(receiver: &mut Self::Receiver) -> impl Future<Output = (u64, u64)> + Send;
 }
 
-/// A channel whose futures are made, polled once by hand and ready.
+/// A channel with futures that are ready when they are polled once by hand.
 struct Polled<C: Channel>(C::Sender, C::Receiver);
 
 impl<C: Channel> Queue for Polled<C> {
@@ -338,7 +378,7 @@ async fn pass_through<C: Channel>(senders: Vec<C::Sender>, receivers: Vec<C::Rec
     start.elapsed()
 }
 
-/// Each thread pushes one and pops one, over and over, so that nobody waits for an item.
+/// Each thread pushes one and pops one, over and over, so that none waits for an item.
 fn push_pop_together<C: Channel<Sender: Sync, Receiver: Clone + Sync>>(group: &mut Group<'_>, threads: usize) {
     let (sender, receiver) = C::channel(ROOM);
     contend(group, C::NAME, threads, |_, times| {
@@ -413,6 +453,26 @@ impl Channel for Mpsc {
     }
 }
 
+/// std's channel: first in, first out.
+struct StdMpsc(std::sync::mpsc::Sender<(u64, u64)>, std::sync::mpsc::Receiver<(u64, u64)>);
+
+impl Queue for StdMpsc {
+    const NAME: &'static str = "std mpsc";
+
+    fn with_capacity(_: usize) -> Self {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        Self(sender, receiver)
+    }
+
+    fn push(&mut self, priority: u64, item: u64) {
+        self.0.send((priority, item)).expect("it is open");
+    }
+
+    fn pop(&mut self) -> (u64, u64) {
+        self.1.try_recv().expect("there is one")
+    }
+}
+
 /// First in, first out, and no limit: sending needs no future.
 struct UnboundedMpsc;
 
@@ -474,7 +534,7 @@ impl Heap {
     }
 }
 
-/// What people write who need to wait for the most urgent; unbounded.
+/// What applications write to wait for the item of the highest priority; unbounded.
 #[derive(Default)]
 struct NotifyingHeap {
     heap: tokio::sync::Mutex<Heap>,
@@ -502,7 +562,7 @@ impl Channel for NotifyingHeap {
         }
         let mut pushed = pin!(receiver.pushed.notified());
         loop {
-            // In line before looking again, or of two pushes at once one might wake nobody.
+            // Enqueued before looking again, or one of two pushes at once might be lost.
             pushed.as_mut().enable();
             if let Some(popped) = receiver.heap.lock().await.pop() {
                 return popped;
@@ -513,7 +573,7 @@ impl Channel for NotifyingHeap {
     }
 }
 
-/// A heap where nobody can wait.
+/// A heap without waiters.
 struct LockedHeap(parking_lot::Mutex<Heap>);
 
 impl Queue for LockedHeap {
@@ -537,7 +597,7 @@ impl Queue for LockedHeap {
 /// The greatest priority first, then the oldest.
 type Place = (Reverse<u64>, u64);
 
-/// A map that can be searched by the priority and the number of arrival, where nobody can wait.
+/// A map by priority and number of arrival, without waiters.
 #[derive(Default)]
 struct LockedMap(parking_lot::Mutex<Map>);
 

@@ -1,5 +1,5 @@
-//! `Semaphore` beside those of tokio, async-lock, futures-intrusive (fair) and mea. See `common/gate.rs` for the works
-//! that a mutex does too; many permits in one request, the storm of waiters and threads are added here.
+//! `Semaphore` beside those of tokio, async-lock, futures-intrusive (fair) and mea. The works that a mutex does too are in
+//! `common/gate.rs`; many permits in one request, storms of waiters and threads are added here.
 
 mod common;
 
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::gate::{
     Crowd, Gate, Owned, cancel, claim, counting_waker, crowd, each_crowd, free, free_owned, free_try, gate, hand_off,
-    owned, wait,
+    owned, two_workers, wait,
 };
 use common::threads::{COUNTS, enough_for_all};
 use common::{Group, compare, testing};
@@ -53,6 +53,17 @@ fn main() {
         compare_all!(criterion, name, |group, G| crowd::<G>(group, runtime, few(size), size));
     });
 
+    let runtime = two_workers().build().expect("the runtime starts");
+    for (count, permits, tasks) in [
+        ("4 permits, 64 tasks", 4, 64),
+        ("10 permits, 1,000 tasks", 10, 1_000),
+        ("100 permits, 1,000 tasks", 100, 1_000),
+    ] {
+        let name = format!("semaphore/runtime/two workers, held across a yield, {count}");
+        let size = Crowd { tasks, across_a_yield: true };
+        compare_all!(criterion, name, |group, G| crowd::<G>(group, &runtime, permits, size));
+    }
+
     let crowds = [("10", 10), ("100", 100), ("1,000", 1_000)];
     let storms = [("10,000", 10_000), ("100,000", 100_000), ("1,000,000", 1_000_000)];
     for (count, waiters) in crowds.into_iter().chain(storms) {
@@ -69,7 +80,7 @@ fn main() {
 }
 
 /// So few permits that tasks must wait: one for every fourth task. A task that does not yield with its permit holds it
-/// only while it runs, so two workers are never short of more than one.
+/// only while it runs, so that two workers never need more than one more.
 fn few(crowd: Crowd) -> usize {
     if crowd.across_a_yield { crowd.tasks.div_ceil(4) } else { 1 }
 }
@@ -79,7 +90,7 @@ trait Many: Gate {
     fn acquire_many(&self, permits: usize) -> impl Future<Output = impl Sized>;
 }
 
-/// A semaphore whose permits can grow in number.
+/// A semaphore that takes more permits.
 trait Grow: Gate {
     fn add_permits(&self, permits: usize);
 }
@@ -91,7 +102,7 @@ fn free_many<G: Many>(group: &mut Group<'_>) {
     group.bench_function(G::NAME, |bencher| bencher.iter(|| drop(claim(pin!(gate.acquire_many(3)), cx))));
 }
 
-/// So many begin to wait, are granted all at once, and claim one after the other.
+/// So many waiters enqueue, are granted all at once, and collect one after the other.
 fn storm<G: Grow>(group: &mut Group<'_>, waiters: usize) {
     group.throughput(Throughput::Elements(waiters as u64)).sampling_mode(SamplingMode::Flat).sample_size(10);
     group.bench_function(G::NAME, |bencher| {

@@ -1,14 +1,16 @@
-//! What no time per operation can tell: connections opened, the longest wait. Such figures are measured once per round
-//! and contender. The report finds them where criterion keeps the results of that round.
+//! Figures that no time of an operation can show: objects created, the longest wait. They are measured once in each round,
+//! for each contender. The report finds them where criterion saves that round.
 //!
-//! A group is named `primitive/kind/work` here too; all works of a kind tell the same figures.
+//! A name is `primitive/kind/work` here too. Of each figure, less is better.
 
 use std::path::PathBuf;
 use std::{env, fs};
 
+use regex::Regex;
+
 use super::testing;
 
-/// What it is, with its unit, and how much.
+/// A name with its unit, and a value.
 pub(crate) type Figure = (&'static str, f64);
 
 /// `figures!("name", [A, B], |Contender| work::<Contender>())`: like `compare!`, for a work that measures itself.
@@ -22,9 +24,10 @@ macro_rules! figures {
 }
 pub(crate) use figures;
 
+/// Measures, prints and saves, unless criterion's filter excludes it.
 pub(crate) fn tell(group: &str, contender: &str, measure: impl FnOnce() -> Vec<Figure>) {
-    let Arguments { filter, baseline } = Arguments::read();
-    if filter.is_some_and(|filter| !format!("{group}/{contender}").contains(&filter)) {
+    let (filter, baseline) = arguments();
+    if filter.is_some_and(|filter| !filter.is_match(&format!("{group}/{contender}"))) {
         return;
     }
     let figures = measure();
@@ -32,10 +35,10 @@ pub(crate) fn tell(group: &str, contender: &str, measure: impl FnOnce() -> Vec<F
     println!("{group}/{contender}\n{:24}figures: {}", "", told.join(", "));
     if let (Some(home), Some(baseline), false) = (env::var_os("CRITERION_HOME"), baseline, testing()) {
         let folder = PathBuf::from(home).join(group.replace('/', "_")).join(contender).join(baseline);
-        // Names are plain words, so that Rust's quotes are JSON's.
+        // Names are plain words, so that Rust's quotes are JSON's. The fields are called as criterion calls its own.
         let figures: Vec<String> = figures.iter().map(|(name, value)| format!("[{name:?}, {value:?}]")).collect();
         let json = format!(
-            "{{ \"group\": {group:?}, \"contender\": {contender:?}, \"figures\": [{}] }}\n",
+            "{{ \"group_id\": {group:?}, \"function_id\": {contender:?}, \"figures\": [{}] }}\n",
             figures.join(", ")
         );
         let written = fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join("figures.json"), json));
@@ -43,24 +46,11 @@ pub(crate) fn tell(group: &str, contender: &str, measure: impl FnOnce() -> Vec<F
     }
 }
 
-/// Criterion keeps what it was told to itself. A filter is a regular expression to it; here it has to stand in the name
-/// as it is.
-struct Arguments {
-    filter: Option<String>,
-    baseline: Option<String>,
-}
-
-impl Arguments {
-    fn read() -> Self {
-        let (mut filter, mut baseline) = (None, None);
-        let mut arguments = env::args().skip(1);
-        while let Some(argument) = arguments.next() {
-            if argument == "--save-baseline" {
-                baseline = arguments.next();
-            } else if !argument.starts_with('-') {
-                filter = Some(argument);
-            }
-        }
-        Self { filter, baseline }
-    }
+/// The filter and the baseline that criterion was given, which it does not disclose. Flags with values are written with
+/// `=`.
+fn arguments() -> (Option<Regex>, Option<String>) {
+    let filter = env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let filter = filter.map(|filter| Regex::new(&filter).expect("criterion accepts this filter"));
+    let baseline = env::args().find_map(|argument| argument.strip_prefix("--save-baseline=").map(str::to_owned));
+    (filter, baseline)
 }

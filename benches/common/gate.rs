@@ -1,5 +1,5 @@
-//! A gate lets so many in at once and queues the rest: what a semaphore and a mutex have in common, and all that most
-//! of their works need. Here are those works, and the few lines that make a peer's type a [`Gate`].
+//! A gate gives a number of permits and queues further requests: a semaphore, a mutex or a pool. Most of their works need
+//! no more. Here are those works, and the few lines that make a peer's type a [`Gate`].
 //!
 //! Futures and permits keep the type that their crate gave them (a `Result` stays a `Result`), so no contender pays for
 //! an adapter.
@@ -28,7 +28,7 @@ pub(crate) trait Gate: Send + Sync + 'static {
     fn try_acquire(&self) -> Option<impl Sized>;
 }
 
-/// A gate whose permits can own a share of it instead of borrowing it.
+/// A gate with permits that own a share of it instead of borrowing it.
 pub(crate) trait Owned: Gate {
     type Shared;
 
@@ -88,7 +88,7 @@ macro_rules! owned {
 }
 pub(crate) use owned;
 
-/// Nobody else is there: acquire with the one poll that it takes, and release.
+/// Without contention: acquires with the one poll that it takes, and releases.
 pub(crate) fn free<G: Gate>(group: &mut Group<'_>) {
     let gate = black_box(G::new(1));
     let cx = &mut Context::from_waker(Waker::noop());
@@ -98,7 +98,7 @@ pub(crate) fn free<G: Gate>(group: &mut Group<'_>) {
 /// The same without a future.
 pub(crate) fn free_try<G: Gate>(group: &mut Group<'_>) {
     let gate = black_box(G::new(1));
-    group.bench_function(G::NAME, |bencher| bencher.iter(|| drop(gate.try_acquire().expect("nobody else is there"))));
+    group.bench_function(G::NAME, |bencher| bencher.iter(|| drop(gate.try_acquire().expect("the permit is free"))));
 }
 
 /// The same with a permit that owns a share of the gate; making and dropping that share is part of it.
@@ -108,8 +108,8 @@ pub(crate) fn free_owned<G: Owned>(group: &mut Group<'_>) {
     group.bench_function(G::NAME, |bencher| bencher.iter(|| drop(claim(pin!(G::acquire_owned(&shared)), cx))));
 }
 
-/// Two take turns: while one holds the permit the other begins to wait; the first releases and the second claims. So
-/// each iteration is one wait, one grant and one claim.
+/// Two take turns: while one holds the permit the other enqueues; the first releases and the second collects. So each
+/// iteration is one wait, one grant and one collection.
 pub(crate) fn hand_off<G: Gate>(group: &mut Group<'_>, waker: &Waker) {
     let gate = black_box(G::new(1));
     let cx = &mut Context::from_waker(waker);
@@ -125,7 +125,7 @@ pub(crate) fn hand_off<G: Gate>(group: &mut Group<'_>, waker: &Waker) {
     });
 }
 
-/// The permit is held throughout; somebody begins to wait for it and gives up.
+/// The permit is held throughout; a waiter enqueues and cancels.
 pub(crate) fn cancel<G: Gate>(group: &mut Group<'_>, waker: &Waker) {
     let gate = black_box(G::new(1));
     let cx = &mut Context::from_waker(waker);
@@ -149,7 +149,7 @@ pub(crate) fn claim<F: Future>(future: Pin<&mut F>, cx: &mut Context<'_>) -> F::
     }
 }
 
-/// Nearly always done at its first poll; among threads it may have to wait for somebody's lock.
+/// Nearly always done at its first poll; among threads it may have to wait for another thread's lock.
 pub(crate) fn now<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -179,7 +179,7 @@ pub(crate) fn counting_waker() -> Waker {
 #[derive(Clone, Copy)]
 pub(crate) struct Crowd {
     pub(crate) tasks: usize,
-    /// Whether a task yields to the others while it holds its permit, or gives it back at once and never yields.
+    /// A task yields to the others while it holds its permit; otherwise it releases at once and never yields.
     pub(crate) across_a_yield: bool,
 }
 
@@ -211,7 +211,7 @@ pub(crate) fn two_workers() -> Builder {
 }
 
 /// Each iteration is one acquire + release by every task. The tasks are spawned once per sample and repeat it, so that
-/// spawning is spread over all of it; it is inside the measured time for everybody.
+/// spawning is spread over all of it; the measured time of every contender includes it.
 pub(crate) fn crowd<G: Gate>(group: &mut Group<'_>, runtime: &Runtime, permits: usize, crowd: Crowd) {
     group.throughput(Throughput::Elements(crowd.tasks as u64)).sampling_mode(SamplingMode::Flat);
     group.bench_function(G::NAME, |bencher| {

@@ -1,13 +1,11 @@
-//! What every bench shares: how long it measures, and how a work is put to all contenders.
+//! Code that the benches share: how long they measure, and how each contender gets the same work.
 //!
 //! A *work* is written once, as a function generic over the contender, and [`compare!`] runs it for each of them in one
 //! criterion group, one right after the other: same code, same executor, same minute. Nothing is boxed or called
 //! through a table unless the work says so, since one such call costs as much as what is measured here.
 //!
-//! A group is named `primitive/kind/work`, and the report makes its tables and charts of the three parts. The kinds are
-//! called so that their alphabetical order is a good order to read: `free`, `queue`, `runtime`, `storm`,
-//! `threads`. Works that differ in one number, as `10 waiters` and `100 waiters`, are also points of a curve, if the report
-//! knows it (`scaling.rs` there).
+//! A group is named `primitive/kind/work`. The report has a list of groups that are on its page (`report/rows.rs`) and
+//! measures only those by default, so that a name that changes here changes there too.
 #![allow(dead_code, unused_imports, unused_macros)] // No bench needs everything.
 
 pub(crate) mod figures;
@@ -83,9 +81,9 @@ pub(crate) use compare;
 /// A work with the contender filled in. The box is around the whole benchmark, not inside what is measured.
 pub(crate) type Work<'a> = Box<dyn Fn(&mut Group<'_>) + 'a>;
 
-/// Runs them one after the other. The report says in `STANCHION_ROUND` how often it has done so before, and each time
-/// another contender begins: to be the first on a cold runtime, or to inherit the heap of some other, is luck that
-/// nobody shall have every time.
+/// Runs them one after the other. The report sets `STANCHION_ROUND` to the number of earlier rounds, and in each round
+/// another contender begins: no contender is always the first on a cold runtime, or always inherits the heap of the same
+/// other.
 pub(crate) fn take_turns(group: &mut Group<'_>, mut works: Vec<Work<'_>>) {
     let round = env::var("STANCHION_ROUND").ok().and_then(|round| round.parse().ok()).unwrap_or(0_usize);
     let first = round % works.len();

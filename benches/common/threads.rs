@@ -1,4 +1,4 @@
-//! Threads that all do the same at once: what one word, or one lock, costs when many want it.
+//! Threads that all do the same at once: the cost of one word, or one lock, under contention.
 
 use std::sync::Barrier;
 use std::thread;
@@ -9,11 +9,11 @@ use criterion::{SamplingMode, Throughput};
 use super::Group;
 use super::gate::{Gate, now};
 
-/// How many, and how works are named after that.
+/// Numbers of threads, as works name them.
 pub(crate) const COUNTS: [(&str, usize); 5] =
     [("1 thread", 1), ("2 threads", 2), ("4 threads", 4), ("8 threads", 8), ("16 threads", 16)];
 
-/// Each thread is told its number, and how often to do its operation; the time is per operation of all together.
+/// Each thread gets its number, and how often to do its operation; the time is for one operation of all together.
 pub(crate) fn contend(group: &mut Group<'_>, name: &str, threads: usize, work: impl Fn(usize, u64) + Sync) {
     group.throughput(Throughput::Elements(threads as u64)).sampling_mode(SamplingMode::Flat);
     // Few samples, each long enough for threads that outnumber the cores to have their turns.
@@ -23,7 +23,7 @@ pub(crate) fn contend(group: &mut Group<'_>, name: &str, threads: usize, work: i
     });
 }
 
-/// Acquire and release, where there is a permit for everybody: nobody waits, but all write to the same places.
+/// Acquires and releases, with a permit for each thread: none waits, but all write to the same places.
 pub(crate) fn enough_for_all<G: Gate>(group: &mut Group<'_>, threads: usize) {
     let gate = G::new(threads);
     contend(group, G::NAME, threads, |_, times| {

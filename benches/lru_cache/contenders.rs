@@ -1,4 +1,4 @@
-//! Everybody's cache behind one trait, so that a work is written once. The calls are made the way each crate means them
+//! Every cache behind one trait, so that a work is written once. The calls are made the way each crate means them
 //! to be made; none of them is through a table.
 
 use std::array;
@@ -21,7 +21,7 @@ pub(crate) trait Cache: Send + Sync + 'static {
     fn insert(&self, key: Self::Key, value: u64);
 }
 
-/// One that calls a function for what is not there, once for all who ask.
+/// One that calls a function to load an absent key, once for all callers.
 pub(crate) trait Load: Cache {
     fn get_or_load(&self, key: &Self::Key, load: impl FnOnce() -> u64) -> u64;
 }

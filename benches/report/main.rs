@@ -1,63 +1,62 @@
-//! The report: `cargo run --release -p benches` measures stanchion beside its peers and writes what came out into
-//! BENCHMARKS.md.
+//! The report: `cargo run --release -p benches` measures stanchion beside its peers and writes BENCHMARKS.md.
 //!
-//! One measurement of a few nanoseconds says little: the machine is busier in one minute than in the next. So the whole
-//! `cargo bench` runs in *rounds*, each saved under a criterion baseline of its own, and only contenders of the same
-//! round are compared. What is told of a work is the median of these ratios over the rounds, and how far apart they
-//! were.
+//! The benches run in *rounds*. Contenders are compared within a round, where they ran within the same seconds; the page
+//! shows the median of these ratios over the rounds.
 //!
-//! The way through the files: [`workspace`] asks cargo where things are; [`rounds`] runs the benches; [`results`] reads
-//! what criterion saved, and [`figures`] what benches tell besides; [`summary`] makes medians and ratios of it; [`table`],
-//! [`chart`], [`machine`], [`sizes`] and [`memory`] write them down, and [`scaling`] shows and explains how they grow; [`page`]
-//! puts all that between the markers of BENCHMARKS.md.
+//! [`rows`] says what is on the page and so what is measured by default, [`rounds`] runs the benches, [`results`] reads
+//! what they saved, [`page`] and [`chart`] show it, with [`bytes`] and [`machine`].
 
+mod bytes;
 mod chart;
-mod figures;
 mod machine;
-mod memory;
 mod page;
 mod results;
 mod rounds;
-mod scaling;
-mod sizes;
-mod summary;
-mod table;
-mod workspace;
+mod rows;
 
-use std::fmt::Write;
+use std::env;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
+use regex::Regex;
 
-use figures::Figures;
-use machine::Caches;
-use scaling::DIMENSIONS;
-use summary::Primitive;
-use workspace::Workspace;
+use results::Results;
 
-/// Where the charts go, seen from the root of the workspace, which is also where BENCHMARKS.md sees them from.
-const CHARTS: &str = "benches/charts";
+/// The contender that the others are compared with.
+const OURS: &str = "stanchion";
 
-/// Sections of BENCHMARKS.md that are written here, besides one for each of the [`DIMENSIONS`].
-const RESULTS: &str = "report";
-const EXPECTED: &str = "expected";
+/// Where all rows and the chart go, from the folder of the page.
+const FOLDER: &str = "benches/results";
 
-/// Run the benches in rounds and write tables and charts into BENCHMARKS.md.
+/// Measure stanchion beside its peers in paired rounds, and write the medians into BENCHMARKS.md.
 #[derive(Parser)]
 #[command(name = "report", version = None)]
 struct Arguments {
-    /// How many times to run all the benches; contenders are compared within a round.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    /// The number of rounds
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 
-    /// Only read the results of earlier rounds; measure nothing.
-    #[arg(long, conflicts_with_all = ["rounds", "filter"])]
+    /// Measure all rows and contenders, at leisure, and not only those of the page
+    #[arg(long)]
+    full: bool,
+
+    /// Measure all rows with NAME in their names, print them, and write no file
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["full", "no_run", "filter", "out"])]
+    quick: Option<String>,
+
+    /// Measure nothing: write the page from earlier rounds
+    #[arg(long, conflicts_with_all = ["rounds", "full", "filter"])]
     no_run: bool,
 
-    /// Measure only the works whose name matches this regular expression; the results of the others stay.
-    filter: Option<String>,
+    /// The page; the folder of the other results is beside it
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+
+    /// Measure only rows with names that match this regular expression; the results of the others stay
+    filter: Option<Regex>,
 }
 
 fn main() -> ExitCode {
@@ -71,80 +70,81 @@ fn main() -> ExitCode {
 }
 
 fn report(arguments: &Arguments) -> Result<()> {
-    let workspace = Workspace::find()?;
-    let page_path = workspace.root.join("BENCHMARKS.md");
-    // Read before the rounds: whatever is wrong with the page should be told now, not in half an hour.
-    let page = fs::read_to_string(&page_path).with_context(|| format!("cannot read {}", page_path.display()))?;
-    for name in [RESULTS, EXPECTED].into_iter().chain(DIMENSIONS.iter().map(|dimension| dimension.name)) {
-        page::replace(&page, name, "")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("benches is a folder of the workspace")?;
+    let program = env::current_exe().context("this program has no path")?;
+    let target = program.ancestors().nth(2).context("cargo builds programs into a folder of the target folder")?;
+
+    if let Some(name) = &arguments.quick {
+        let criterion = target.join("criterion-quick");
+        if criterion.exists() {
+            fs::remove_dir_all(&criterion).with_context(|| format!("cannot remove {}", criterion.display()))?;
+        }
+        rounds::run(root, &criterion, arguments.rounds, &Regex::new(&regex::escape(name))?, true)?;
+        print!("{}", Results::read(&criterion)?.csv());
+        return Ok(());
     }
 
+    let criterion = target.join("criterion-rounds");
     if !arguments.no_run {
-        rounds::run(&workspace, arguments.rounds, arguments.filter.as_deref())?;
+        let rows = rows_to_measure(arguments)?;
+        rounds::run(root, &criterion, arguments.rounds, &rows, !arguments.full)?;
     }
-    let primitives = summary::summarize(&results::read(&workspace.criterion)?);
-    let figures = figures::read(&workspace.criterion)?;
-
-    let caches = Caches::find();
-    let scaling = scaling::measure(&primitives, caches, machine::cores());
-
-    fs::create_dir_all(workspace.root.join(CHARTS)).with_context(|| format!("cannot make the folder {CHARTS}"))?;
-    let peers = summary::all_peers(&primitives);
-    let mut sections = vec![(RESULTS, generated(&workspace, &primitives, &figures, caches)?)];
-    let mut charts = Vec::new();
-    for primitive in &primitives {
-        charts.push((chart_of(&primitive.name), chart::draw(primitive, &peers)));
-    }
-    for measured in &scaling {
-        let path = chart_of(&format!("scaling_{}", measured.name()));
-        sections.push((measured.name(), format!("![Measured points beside the model]({path})\n\n{}", measured.text())));
-        sections.extend(measured.expectations().map(|text| (EXPECTED, text)));
-        charts.push((path, measured.chart()));
-    }
-    for (path, chart) in charts {
-        let path = workspace.root.join(path);
-        fs::write(&path, chart.context("cannot draw a chart")?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    let page = sections.iter().try_fold(page, |page, (name, text)| page::replace(&page, name, text))?;
-    fs::write(&page_path, page).with_context(|| format!("cannot write {}", page_path.display()))?;
-    println!("BENCHMARKS.md and {CHARTS}/ are up to date");
+    let results = Results::read(&criterion)?;
+    let page = arguments.out.clone().unwrap_or_else(|| root.join("BENCHMARKS.md"));
+    let folder = page.parent().context("the page is in a folder")?.join(FOLDER);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let write = |path: &Path, text| fs::write(path, text).with_context(|| format!("cannot write {}", path.display()));
+    write(&folder.join("rows.csv"), results.csv())?;
+    write(&folder.join("nearest.svg"), chart::draw(&results)?)?;
+    write(&page, page::page(&results, &bytes::tables(1_000_000), root)?)?;
+    println!("{} and {} are up to date", page.display(), folder.display());
     Ok(())
 }
 
-fn chart_of(name: &str) -> String {
-    format!("{CHARTS}/{name}.svg")
-}
-
-/// The results, primitive by primitive.
-fn generated(workspace: &Workspace, primitives: &[Primitive], figures: &[Figures], caches: Caches) -> Result<String> {
-    let mut text = String::new();
-    writeln!(text, "{}", machine::table(workspace, primitives, caches)?)?;
-    for primitive in primitives {
-        writeln!(text, "### {}\n", primitive.name)?;
-        writeln!(text, "![How many times as fast as its peers, work by work]({})\n", chart_of(&primitive.name))?;
-        writeln!(text, "{}", table::table(primitive))?;
-        writeln!(text, "{}\n", table::losses(primitive))?;
-        text += &figures::tables(&primitive.name, figures);
+/// A regular expression for names of rows, `group/contender`.
+fn rows_to_measure(arguments: &Arguments) -> Result<Regex> {
+    let filter = arguments.filter.as_ref();
+    if arguments.full {
+        return Ok(filter.cloned().unwrap_or(Regex::new("")?));
     }
-    writeln!(text, "### Sizes in bytes\n\n{}", sizes::table())?;
-    write!(text, "### Bytes per entry of a cache, beside key and value\n\n{}", memory::table())?;
-    Ok(text)
+    let on_page = rows::all().filter(|row| filter.is_none_or(|filter| filter.is_match(&row.group())));
+    let patterns: Vec<String> = on_page.map(|row| row.pattern()).collect();
+    if patterns.is_empty() {
+        bail!("no row of the page matches; with --full, rows beside the page are measured too");
+    }
+    Regex::new(&format!("^({})$", patterns.join("|"))).context("the names of the rows make no regular expression")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parse(arguments: &[&str]) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from([&["report"], arguments].concat())
+    }
+
     #[test]
     fn flags() {
-        let parse = |arguments: &[&str]| Arguments::try_parse_from([&["report"], arguments].concat());
-        assert_eq!(parse(&[]).unwrap().rounds, 5);
-        assert_eq!(parse(&["--rounds", "3", "hand-off"]).unwrap().filter.as_deref(), Some("hand-off"));
-        assert!(parse(&["--no-run"]).unwrap().no_run);
-        for wrong in [&["--rounds", "0"][..], &["--rounds", "many"], &["--no-run", "--rounds", "3"], &["--no-run", "x"]]
-        {
+        assert_eq!(parse(&[]).unwrap().rounds, 3);
+        assert_eq!(parse(&["--quick", "hand-off"]).unwrap().quick.as_deref(), Some("hand-off"));
+        for wrong in [&["--rounds", "0"][..], &["--no-run", "x"], &["--quick", "x", "--full"], &["("]] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn rows_are_chosen_by_page_and_filter() {
+        let chosen = |arguments| rows_to_measure(&parse(arguments).unwrap()).unwrap();
+        let (page, one) = (chosen(&[]), chosen(&["^mutex/free/lock$"]));
+        for (name, on_page, is_one) in [
+            ("mutex/free/lock/tokio", true, true),
+            ("mutex/free/try_lock/tokio", true, false),
+            ("mutex/free/lock_owned/tokio", false, false),
+            ("mutex/free/lock/a peer beside the page", false, false),
+        ] {
+            assert_eq!((page.is_match(name), one.is_match(name)), (on_page, is_one), "{name}");
+            assert!(chosen(&["--full"]).is_match(name));
+        }
+        assert!(rows_to_measure(&parse(&["no such row"]).unwrap()).is_err());
     }
 }

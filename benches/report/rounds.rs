@@ -1,165 +1,91 @@
-//! Runs `cargo bench` round after round. Criterion saves each under a baseline of its own, `round1`, `round2`, ..,
+//! Runs the benches round after round. Criterion saves each under a baseline of its own, `round1`, `round2`, and so on,
 //! where [`results`](crate::results) finds it.
 
-use std::collections::VecDeque;
 use std::fs;
-use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use regex::Regex;
 
-use crate::workspace::{BENCHES, Workspace, cargo};
+use crate::results;
 
-/// Criterion's name for what it saves of this round.
-pub fn baseline(round: u32) -> String {
-    format!("round{round}")
-}
-
-/// Builds once, then measures `rounds` times.
-pub fn run(workspace: &Workspace, rounds: u32, filter: Option<&str>) -> Result<()> {
-    if workspace.benches.is_empty() {
-        bail!("the package {BENCHES} has no benches");
+/// Builds once, then measures the chosen rows in so many rounds; if `short`, half a second for each contender.
+pub fn run(root: &Path, criterion: &Path, rounds: u32, chosen: &Regex, short: bool) -> Result<()> {
+    // A step of its own, which shows cargo's output: building takes minutes.
+    if !bench(root, criterion).arg("--no-run").status().context("cannot start cargo")?.success() {
+        bail!("the benches do not build");
     }
-    build(workspace)?;
-    if filter.is_none() {
-        // The new rounds may be fewer than those of last time; old ones must not be mixed in.
-        forget_rounds(&workspace.criterion)?;
-    }
+    forget(criterion, chosen)?;
     for round in 1..=rounds {
-        let progress = Progress::new(format!("round {round} of {rounds}"));
-        let mut bench = bench(workspace);
-        // The benches let another contender begin each time.
+        let start = Instant::now();
+        let mut bench = bench(root, criterion);
+        // Another contender begins in each round.
         bench.env("STANCHION_ROUND", (round - 1).to_string());
-        bench.args(["--quiet", "--", "--save-baseline", &baseline(round)]).args(filter);
-        let measured = measure(bench, &progress)?;
-        if let (0, Some(filter)) = (measured, filter) {
-            bail!("no work has a name that matches `{filter}`");
+        bench.args(["--quiet", "--", &format!("--save-baseline=round{round}")]);
+        if short {
+            bench.args(["--warm-up-time=0.1", "--measurement-time=0.35"]);
         }
-        progress.done(measured);
+        let measured = measure(bench.arg(chosen.as_str()))?;
+        if measured == 0 {
+            bail!("no row has such a name");
+        }
+        eprintln!("round {round} of {rounds}: {measured} measurements in {} s", start.elapsed().as_secs());
     }
     Ok(())
 }
 
-/// A step of its own, which shows cargo's output: building takes minutes, and its errors belong to nobody else.
-fn build(workspace: &Workspace) -> Result<()> {
-    let status = bench(workspace).arg("--no-run").status().context("cannot start cargo")?;
-    if !status.success() {
-        bail!("the benches do not build ({status})");
-    }
-    Ok(())
-}
-
-/// `cargo bench` with all bench targets by name, since the test harnesses of other targets do not know criterion's flags.
-fn bench(workspace: &Workspace) -> Command {
-    let mut command = cargo();
-    command.current_dir(&workspace.root).env("CRITERION_HOME", &workspace.criterion).args(["bench", "-p", BENCHES]);
-    for bench in &workspace.benches {
-        command.args(["--bench", bench]);
-    }
+fn bench(root: &Path, criterion: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root).env("CRITERION_HOME", criterion).args(["bench", "-p", "benches", "--bench", "*"]);
     command
 }
 
 /// Runs to the end and counts the measurements that the benches print.
-fn measure(mut bench: Command, progress: &Progress) -> Result<usize> {
-    const LAST_LINES: usize = 20;
-
-    let mut child = bench.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cannot start cargo")?;
-    let stdout = BufReader::new(child.stdout.take().context("cargo has no standard output")?);
-    let stderr = BufReader::new(child.stderr.take().context("cargo has no standard error")?);
-    // On a thread of its own, or a full pipe would stop the benches.
-    let complaints = thread::spawn(move || {
-        let mut last = VecDeque::new();
-        for line in stderr.lines().map_while(Result::ok) {
-            if last.len() == LAST_LINES {
-                last.pop_front();
-            }
-            last.push_back(line);
-        }
-        last.make_contiguous().join("\n")
-    });
-
+fn measure(bench: &mut Command) -> Result<usize> {
+    let mut child = bench.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let stdout = BufReader::new(child.stdout.take().context("cargo has a standard output")?);
     let mut measured = 0;
     for line in stdout.lines() {
         let line = line.context("cannot read what cargo prints")?;
-        if line.contains(" time: ") || line.contains(" figures: ") {
-            measured += 1;
-            progress.show(measured);
-        }
+        measured += usize::from(line.contains(" time: ") || line.contains(" figures: "));
     }
     let status = child.wait().context("cannot wait for cargo")?;
-    let complaints = complaints.join().unwrap_or_default();
     if !status.success() {
-        bail!("`cargo bench` failed ({status}); its last words:\n{complaints}");
+        bail!("`cargo bench` failed ({status})");
     }
     Ok(measured)
 }
 
-/// Removes what earlier rounds saved, and nothing else.
-fn forget_rounds(criterion: &Path) -> Result<()> {
-    for round in round_folders(criterion)? {
-        fs::remove_dir_all(&round).with_context(|| format!("cannot remove {}", round.display()))?;
+/// Removes earlier rounds of the chosen rows, so that no row mixes two runs.
+fn forget(criterion: &Path, chosen: &Regex) -> Result<()> {
+    for (_, folder) in folders(criterion)? {
+        let removed = match results::name_of(&folder) {
+            Ok(name) => chosen.is_match(&name),
+            Err(_) => true, // Incomplete, as after Ctrl-C.
+        };
+        if removed {
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
     }
     Ok(())
 }
 
-/// Every `group/contender/roundK`; none if criterion has not saved anything yet.
-pub fn round_folders(criterion: &Path) -> Result<Vec<PathBuf>> {
+/// Every `group/contender/roundK`, with K; none if nothing has been saved.
+pub fn folders(criterion: &Path) -> Result<Vec<(u32, PathBuf)>> {
     let mut folders = vec![criterion.to_owned()];
     for _ in ["group", "contender", "round"] {
         let mut inner = Vec::new();
         for folder in folders.iter().filter(|folder| folder.is_dir()) {
             let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-            for entry in entries {
-                inner.push(entry.with_context(|| format!("cannot read {}", folder.display()))?.path());
-            }
+            inner.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
         }
         folders = inner;
     }
-    folders.retain(|folder| round_of(folder).is_some());
-    Ok(folders)
-}
-
-/// The number of the round, if the folder is named like one.
-pub fn round_of(folder: &Path) -> Option<u32> {
-    folder.file_name()?.to_str()?.strip_prefix("round")?.parse().ok()
-}
-
-/// One line per round: on a terminal it counts while the round runs, elsewhere it appears at its end.
-struct Progress {
-    label: String,
-    start: Instant,
-    live: bool,
-}
-
-impl Progress {
-    fn new(label: String) -> Self {
-        Self { label, start: Instant::now(), live: std::io::stderr().is_terminal() }
-    }
-
-    fn show(&self, measured: usize) {
-        if self.live {
-            eprint!("\r{}", self.line(measured));
-            std::io::stderr().flush().ok();
-        }
-    }
-
-    fn done(&self, measured: usize) {
-        eprintln!("{}{}", if self.live { "\r" } else { "" }, self.line(measured));
-    }
-
-    fn line(&self, measured: usize) -> String {
-        format!("{}: {measured} measurements in {}", self.label, spelled(self.start.elapsed()))
-    }
-}
-
-fn spelled(time: Duration) -> String {
-    match (time.as_secs() / 60, time.as_secs() % 60) {
-        (0, seconds) => format!("{seconds} s"),
-        (minutes, seconds) => format!("{minutes} min {seconds:02} s"),
-    }
+    let round = |folder: &PathBuf| folder.file_name()?.to_str()?.strip_prefix("round")?.parse().ok();
+    Ok(folders.into_iter().filter_map(|folder| Some((round(&folder)?, folder))).collect())
 }
 
 #[cfg(test)]
@@ -167,36 +93,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_rounds_are_forgotten() {
+    fn rounds_of_chosen_rows_are_removed() {
         let criterion = tempfile::tempdir().unwrap();
-        let folder = |name: &str| criterion.path().join("group/tokio").join(name);
-        for name in ["round1", "round12", "base", "new", "roundabout"] {
-            fs::create_dir_all(folder(name)).unwrap();
-        }
-        forget_rounds(criterion.path()).unwrap();
-        assert!(!folder("round1").exists() && !folder("round12").exists());
-        assert!(folder("base").exists() && folder("new").exists() && folder("roundabout").exists());
-        forget_rounds(&criterion.path().join("not there")).unwrap();
+        let save = |name: &str, round: &str| {
+            let folder = criterion.path().join(format!("mutex_free_{name}/tokio/{round}"));
+            fs::create_dir_all(&folder).unwrap();
+            let json = format!(r#"{{ "group_id": "mutex/free/{name}", "function_id": "tokio" }}"#);
+            fs::write(folder.join("benchmark.json"), json).unwrap();
+            folder
+        };
+        let (chosen, other, base) = (save("lock", "round12"), save("try_lock", "round1"), save("lock", "base"));
+        let broken = criterion.path().join("a/b/round2");
+        fs::create_dir_all(&broken).unwrap();
+        forget(criterion.path(), &Regex::new("^mutex/free/lock/tokio$").unwrap()).unwrap();
+        assert!(!chosen.exists() && !broken.exists() && other.exists() && base.exists());
+        assert_eq!(folders(criterion.path()).unwrap(), [(1, other)]);
+        assert_eq!(folders(&criterion.path().join("absent")).unwrap(), []);
     }
 
     #[test]
-    fn a_failing_round_shows_what_was_said() {
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo a: time: [1 ns]; echo 'a peer panicked' >&2; exit 3"]);
-        let error = measure(command, &Progress::new("round".into())).unwrap_err().to_string();
-        assert!(error.contains("exit status: 3") && error.ends_with("a peer panicked"), "{error}");
-    }
-
-    #[test]
-    fn measurements_are_counted() {
-        let mut command = Command::new("sh");
-        command.args(["-c", "printf 'one\\n   time:   [1 ns 2 ns 3 ns]\\ntwo   time:   [4 ns]\\nchange: [0 %%]\\n   figures: 1 of it\\n'"]);
-        assert_eq!(measure(command, &Progress::new("round".into())).unwrap(), 3);
-    }
-
-    #[test]
-    fn times_are_spelled() {
-        assert_eq!(spelled(Duration::from_secs(59)), "59 s");
-        assert_eq!(spelled(Duration::from_secs(245)), "4 min 05 s");
+    fn measurements_are_counted_and_failures_reported() {
+        let shell = |script: &str| measure(Command::new("sh").args(["-c", script]));
+        assert_eq!(shell("printf 'a time: [1 ns]\\nchange: [0 %%]\\nb figures: 1 of it\\n'").unwrap(), 2);
+        assert!(shell("exit 3").unwrap_err().to_string().contains("exit status: 3"));
     }
 }
