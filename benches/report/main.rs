@@ -24,6 +24,7 @@ use clap::Parser;
 use regex::Regex;
 
 use results::Results;
+use rounds::Plan;
 
 /// The contender that the others are compared with.
 const OURS: &str = "stanchion";
@@ -76,18 +77,19 @@ fn report(arguments: &Arguments) -> Result<()> {
 
     if let Some(name) = &arguments.quick {
         let criterion = target.join("criterion-quick");
-        if criterion.exists() {
-            fs::remove_dir_all(&criterion).with_context(|| format!("cannot remove {}", criterion.display()))?;
-        }
-        rounds::run(root, &criterion, arguments.rounds, &Regex::new(&regex::escape(name))?, true)?;
+        let chosen = Regex::new(&regex::escape(name))?;
+        let plan = Plan { rounds: arguments.rounds, chosen: &chosen, is_short: true, is_partial: false };
+        rounds::run(root, &criterion, &plan)?;
         print!("{}", Results::read(&criterion)?.csv());
         return Ok(());
     }
 
     let criterion = target.join("criterion-rounds");
     if !arguments.no_run {
-        let rows = rows_to_measure(arguments)?;
-        rounds::run(root, &criterion, arguments.rounds, &rows, !arguments.full)?;
+        let chosen = rows_to_measure(arguments)?;
+        let is_partial = arguments.filter.is_some();
+        let plan = Plan { rounds: arguments.rounds, chosen: &chosen, is_short: !arguments.full, is_partial };
+        rounds::run(root, &criterion, &plan)?;
     }
     let results = Results::read(&criterion)?;
     let page = arguments.out.clone().unwrap_or_else(|| root.join("BENCHMARKS.md"));

@@ -98,7 +98,7 @@ impl Results {
         for (row, contenders) in &self.0 {
             for (contender, times) in contenders {
                 let value = median(times.values().copied()).unwrap_or(f64::NAN);
-                write!(csv, "\"{row}\",{contender},{},{value:.2}", times.len()).expect("a String accepts all text");
+                write!(csv, "\"{row}\",\"{contender}\",{},{value:.2}", times.len()).expect("a String accepts all text");
                 match self.ratio(row, contender) {
                     Some(Ratio { median, min, max, .. }) => writeln!(csv, ",{median:.3},{min:.3},{max:.3}"),
                     None => writeln!(csv, ",,,"),
@@ -158,8 +158,8 @@ mod tests {
         assert_eq!(results.ratio("mutex/free/lock", "tokio"), Some(ratio));
         assert_eq!(results.ratio("mutex/free/lock", "mea"), None);
         let csv = "row,contender,rounds,value,ratio,lowest ratio,highest ratio\n\
-            \"mutex/free/lock\",stanchion,3,20.00,1.000,1.000,1.000\n\
-            \"mutex/free/lock\",tokio,4,25.00,3.000,1.000,3.000\n";
+            \"mutex/free/lock\",\"stanchion\",3,20.00,1.000,1.000,1.000\n\
+            \"mutex/free/lock\",\"tokio\",4,25.00,3.000,1.000,3.000\n";
         assert_eq!(results.csv(), csv);
         assert_eq!(results.crates().into_iter().collect::<Vec<_>>(), [OURS, "tokio"]);
     }

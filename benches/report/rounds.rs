@@ -12,20 +12,32 @@ use regex::Regex;
 
 use crate::results;
 
-/// Builds once, then measures the chosen rows in so many rounds; if `short`, half a second for each contender.
-pub fn run(root: &Path, criterion: &Path, rounds: u32, chosen: &Regex, short: bool) -> Result<()> {
+/// Which rows to measure, and how.
+pub struct Plan<'a> {
+    pub rounds: u32,
+    /// Names of rows with their contenders, `group/contender`.
+    pub chosen: &'a Regex,
+    /// Half a second for each contender, instead of as long as the benches want.
+    pub is_short: bool,
+    /// Earlier results of rows that are not chosen stay.
+    pub is_partial: bool,
+}
+
+/// Builds once, then measures round after round.
+pub fn run(root: &Path, criterion: &Path, plan: &Plan<'_>) -> Result<()> {
+    let Plan { rounds, chosen, is_short, is_partial } = *plan;
     // A step of its own, which shows cargo's output: building takes minutes.
     if !bench(root, criterion).arg("--no-run").status().context("cannot start cargo")?.success() {
         bail!("the benches do not build");
     }
-    forget(criterion, chosen)?;
+    forget(criterion, if is_partial { Some(chosen) } else { None })?;
     for round in 1..=rounds {
         let start = Instant::now();
         let mut bench = bench(root, criterion);
         // Another contender begins in each round.
         bench.env("STANCHION_ROUND", (round - 1).to_string());
         bench.args(["--quiet", "--", &format!("--save-baseline=round{round}")]);
-        if short {
+        if is_short {
             bench.args(["--warm-up-time=0.1", "--measurement-time=0.35"]);
         }
         let measured = measure(bench.arg(chosen.as_str()))?;
@@ -59,14 +71,14 @@ fn measure(bench: &mut Command) -> Result<usize> {
     Ok(measured)
 }
 
-/// Removes earlier rounds of the chosen rows, so that no row mixes two runs.
-fn forget(criterion: &Path, chosen: &Regex) -> Result<()> {
+/// Removes earlier rounds of these rows, or of all, so that no row mixes two runs.
+fn forget(criterion: &Path, rows: Option<&Regex>) -> Result<()> {
     for (_, folder) in folders(criterion)? {
-        let removed = match results::name_of(&folder) {
-            Ok(name) => chosen.is_match(&name),
-            Err(_) => true, // Incomplete, as after Ctrl-C.
+        let stays = match (rows, results::name_of(&folder)) {
+            (Some(rows), Ok(name)) => !rows.is_match(&name),
+            _ => false, // Without a name it is incomplete, as after Ctrl-C.
         };
-        if removed {
+        if !stays {
             fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
         }
     }
@@ -105,9 +117,11 @@ mod tests {
         let (chosen, other, base) = (save("lock", "round12"), save("try_lock", "round1"), save("lock", "base"));
         let broken = criterion.path().join("a/b/round2");
         fs::create_dir_all(&broken).unwrap();
-        forget(criterion.path(), &Regex::new("^mutex/free/lock/tokio$").unwrap()).unwrap();
+        forget(criterion.path(), Some(&Regex::new("^mutex/free/lock/tokio$").unwrap())).unwrap();
         assert!(!chosen.exists() && !broken.exists() && other.exists() && base.exists());
         assert_eq!(folders(criterion.path()).unwrap(), [(1, other)]);
+        forget(criterion.path(), None).unwrap();
+        assert!(folders(criterion.path()).unwrap().is_empty() && base.exists());
         assert_eq!(folders(&criterion.path().join("absent")).unwrap(), []);
     }
 
