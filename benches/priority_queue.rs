@@ -182,16 +182,10 @@ fn push_pop<Q: Queue>(group: &mut Group<'_>, Backlog { spread, depth }: Backlog)
     });
 }
 
-/// The slowest of all pops that empty a large queue, as memory is freed. An interruption by the system makes it longer,
-/// never shorter, so that of several drains the best counts.
+/// The slowest of all pops that empty a large queue, while its memory is freed.
 fn tell_drain<Q: Queue>(name: &str, spread: Spread) {
-    const DRAINS: usize = 3;
-
     let items = if testing() { 1_000 } else { 1_000_000 };
-    figures::tell(name, Q::NAME, || {
-        let slowest = (0..DRAINS).map(|_| drain::<Q>(spread, items)).min().expect("there is a drain");
-        vec![("slowest pop, ns", slowest.as_nanos() as f64)]
-    });
+    figures::tell(name, Q::NAME, || vec![("slowest pop, ns", drain::<Q>(spread, items).as_nanos() as f64)]);
 }
 
 fn drain<Q: Queue>(spread: Spread, items: usize) -> Duration {

@@ -37,8 +37,8 @@ fn method(rounds: Option<usize>, versions: &str) -> String {
     format!(
         "# Benchmarks
 
-A ratio is the peer's time divided by ours: above 1, stanchion is faster; at {LOSS}, the peer is. The
-figures are from {rounds}.
+A ratio is the peer's time divided by ours: above 1, stanchion is faster; at {LOSS}, the peer is. The figures
+are from {rounds}.
 
 ```sh
 cargo run --release -p benches                          # measures the rows of this page and rewrites it: 10 minutes
@@ -47,7 +47,8 @@ cargo run --release -p benches -- --quick hand-off      # measures rows of that 
 ```
 
 - Each work is written once, in [benches](benches), generic over the contender. In a round every contender does it, one
-  right after the other, for a third of a second (with `--full`, half); in each round another one begins. A ratio compares times of one round.
+  right after the other, for a third of a second (with `--full`, half); in each round another one begins. A ratio
+  compares times of one round.
 - The tables have medians over the rounds. A ratio with {UNSURE} was above 1 in one round and below in another. A row or ratio
   that was measured in fewer rounds says so.
 - A time is criterion's median for one operation. Where tasks or threads compete, it is the time until all are done,
@@ -65,7 +66,7 @@ fn losses(results: &Results) -> String {
     let mut text = "\n## Where a peer is faster\n\n".to_owned();
     for primitive in &PRIMITIVES {
         let lost: Vec<String> = primitive.rows.iter().filter_map(|row| loss(primitive, row, results)).collect();
-        let lost = if lost.is_empty() { "no row".to_owned() } else { lost.join("; ") };
+        let lost = if lost.is_empty() { "no measured row".to_owned() } else { lost.join("; ") };
         writeln!(text, "- **{}**: {lost}", primitive.name).expect("a String accepts all text");
     }
     text
@@ -151,7 +152,7 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let page = page(&results, &crate::bytes::tables(1_000), root).unwrap();
         assert!(page.lines().count() <= LINES, "{}", page.lines().count());
-        assert!(page.contains("figures are from a single round.") && !page.contains("Not measured"), "{page}");
+        assert!(page.contains("The figures\nare from a single round.") && !page.contains("Not measured"), "{page}");
         for row in rows::all() {
             assert!(page.contains(&format!("\n| {} | 1,234 | {LOSS} 0.81 |", row.label)), "{}", row.label);
         }
@@ -177,7 +178,7 @@ Not measured: 1 worker, 1,000 tasks; for each; 2 workers, 1,000 tasks that yield
 ";
         assert_eq!(table(primitive, &results, Some(2)), expected);
         let lost = "- **task_queue**: 2 workers, one task that yields, and its handle (tokio spawn 0.90)\n";
-        assert!(losses(&results).contains(lost) && losses(&results).contains("- **pool**: no row\n"));
+        assert!(losses(&results).contains(lost) && losses(&results).contains("- **pool**: no measured row\n"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Runs the benches round after round. Criterion saves each under a baseline of its own, `round1`, `round2`, and so on,
 //! where [`results`](crate::results) finds it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -30,6 +30,7 @@ pub fn run(root: &Path, criterion: &Path, plan: &Plan<'_>) -> Result<()> {
     if !bench(root, criterion).arg("--no-run").status().context("cannot start cargo")?.success() {
         bail!("the benches do not build");
     }
+    fs::create_dir_all(criterion).with_context(|| format!("cannot create {}", criterion.display()))?;
     forget(criterion, if is_partial { Some(chosen) } else { None })?;
     for round in 1..=rounds {
         let start = Instant::now();
@@ -40,7 +41,7 @@ pub fn run(root: &Path, criterion: &Path, plan: &Plan<'_>) -> Result<()> {
         if is_short {
             bench.args(["--warm-up-time=0.1", "--measurement-time=0.35"]);
         }
-        let measured = measure(bench.arg(chosen.as_str()))?;
+        let measured = measure(bench.arg(chosen.as_str()), &criterion.join("log.txt"))?;
         if measured == 0 {
             bail!("no row has such a name");
         }
@@ -55,9 +56,10 @@ fn bench(root: &Path, criterion: &Path) -> Command {
     command
 }
 
-/// Runs to the end and counts the measurements that the benches print.
-fn measure(bench: &mut Command) -> Result<usize> {
-    let mut child = bench.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+/// Runs to the end and counts the measurements that the benches print; their progress and their errors go to `log`.
+fn measure(bench: &mut Command, log: &Path) -> Result<usize> {
+    let errors = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut child = bench.stdout(Stdio::piped()).stderr(errors).spawn().context("cannot start cargo")?;
     let stdout = BufReader::new(child.stdout.take().context("cargo has a standard output")?);
     let mut measured = 0;
     for line in stdout.lines() {
@@ -66,7 +68,7 @@ fn measure(bench: &mut Command) -> Result<usize> {
     }
     let status = child.wait().context("cannot wait for cargo")?;
     if !status.success() {
-        bail!("`cargo bench` failed ({status})");
+        bail!("`cargo bench` failed ({status}): see {}", log.display());
     }
     Ok(measured)
 }
@@ -127,8 +129,10 @@ mod tests {
 
     #[test]
     fn measurements_are_counted_and_failures_reported() {
-        let shell = |script: &str| measure(Command::new("sh").args(["-c", script]));
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let shell = |script: &str| measure(Command::new("sh").args(["-c", script]), log.path());
         assert_eq!(shell("printf 'a time: [1 ns]\\nchange: [0 %%]\\nb figures: 1 of it\\n'").unwrap(), 2);
-        assert!(shell("exit 3").unwrap_err().to_string().contains("exit status: 3"));
+        assert!(shell("echo a peer panicked >&2; exit 3").unwrap_err().to_string().contains("exit status: 3"));
+        assert_eq!(fs::read_to_string(&log).unwrap(), "a peer panicked\n");
     }
 }
