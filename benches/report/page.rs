@@ -46,11 +46,10 @@ cargo run --release -p benches -- --full --rounds 5     # measures all rows and 
 cargo run --release -p benches -- --quick hand-off      # measures rows of that name and prints them
 ```
 
-- Each work is written once, in [benches](benches), generic over the contender. In a round every contender does it, one
-  right after the other, for a third of a second (with `--full`, half); in each round another one begins. A ratio
-  compares times of one round.
-- The tables have medians over the rounds. A ratio with {UNSURE} was above 1 in one round and below in another. A row or ratio
-  that was measured in fewer rounds says so.
+- Each work is written once, in [benches](benches), generic over the contender. In a round all contenders do it, one
+  after the other, for a third of a second (with `--full`, half). A ratio compares times of one round.
+- The tables have medians over the rounds; rows and ratios of fewer rounds say so. {UNSURE} marks a ratio that was above 1 in one
+  round and below in another.
 - A time is criterion's median for one operation. Where tasks or threads compete, it is the time until all are done,
   divided by the operations of all. *Held over a yield*: a task yields once while it holds its permit.
 - Futures are polled by hand where no worker is named; for hand-offs and waits the waker counts references.
