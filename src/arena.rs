@@ -6,8 +6,7 @@
 //!
 //! **Keys.** A [`Key`] is an index and a stamp. Each insertion draws the next stamp, so a key that outlives its value
 //! finds nothing until the same index meets the same stamp again, 2^32 - 1 insertions later at the earliest. Keys are
-//! internal to the crate, and none is kept beyond its value's removal. A user of the arena may store a stamp of its own
-//! instead, and read it back: a word that costs no memory.
+//! internal to the crate, and none is kept beyond its value's removal.
 //!
 //! **Vacant slots form a stack.** A removed value's slot is the first to be reused, while its cache line is still warm,
 //! and neither insertion nor removal touches another vacant slot.
@@ -115,16 +114,6 @@ impl<T> Arena<T> {
     #[inline]
     pub(crate) fn insert(&mut self, value: T) -> Key {
         let stamp = self.next_stamp();
-        self.insert_stamped(stamp, value)
-    }
-
-    /// Puts `value` into a slot that is in no list, with a stamp of the caller's.
-    ///
-    /// # Panics
-    ///
-    /// As [`insert`](Self::insert) does.
-    #[inline]
-    pub(crate) fn insert_stamped(&mut self, stamp: NonZeroU32, value: T) -> Key {
         let slot = Slot { prev: NIL, next: NIL, entry: Entry::Occupied { stamp, value } };
         Key::new(self.occupy(slot), stamp)
     }
@@ -151,26 +140,6 @@ impl<T> Arena<T> {
         }
         self.len += 1;
         index
-    }
-
-    /// Puts `value` into the slot of `key`, where it is linked, with a stamp of the caller's.
-    #[inline]
-    pub(crate) fn replace(&mut self, key: Key, stamp: NonZeroU32, value: T) -> Option<(Key, T)> {
-        self.get(key)?;
-        let entry = Entry::Occupied { stamp, value };
-        match std::mem::replace(&mut self.slots[key.index() as usize].entry, entry) {
-            Entry::Occupied { value, .. } => Some((Key::new(key.index(), stamp), value)),
-            Entry::Vacant => None,
-        }
-    }
-
-    /// Makes room for as many values as there are, but for no more than `limit` in all, if there is none.
-    #[inline]
-    pub(crate) fn reserve_within(&mut self, limit: usize) {
-        let len = self.slots.len();
-        if len == self.slots.capacity() && len < limit && !self.has_vacancy() {
-            self.slots.reserve_exact(len.max(4).min(limit - len));
-        }
     }
 
     /// Puts `value` into a slot at the end of `list`.
@@ -233,26 +202,6 @@ impl<T> Arena<T> {
         attach_back(&mut self.slots, list, key.index());
     }
 
-    /// Puts the slot of `key`, which is in `list`, at its front.
-    #[inline]
-    pub(crate) fn move_to_front(&mut self, list: &mut List, key: Key) {
-        debug_assert!(self.get(key).is_some());
-        let (index, head) = (key.index(), list.head);
-        if head == index {
-            return;
-        }
-        let slot = &mut self.slots[index as usize];
-        let (prev, next) = (slot.prev, slot.next);
-        (slot.prev, slot.next) = (NIL, head);
-        self.slots[prev as usize].next = next;
-        match self.slots.get_mut(next as usize) {
-            Some(after) => after.prev = prev,
-            None => list.tail = prev,
-        }
-        self.slots[head as usize].prev = index;
-        list.head = index;
-    }
-
     /// Returns the key of the head of `list`.
     #[inline]
     pub(crate) fn front(&self, list: &List) -> Option<Key> {
@@ -263,24 +212,6 @@ impl<T> Arena<T> {
     #[inline]
     pub(crate) fn back(&self, list: &List) -> Option<Key> {
         self.key_at(list.tail)
-    }
-
-    /// Returns `true` if a slot is vacant.
-    #[inline]
-    pub(crate) fn has_vacancy(&self) -> bool {
-        self.vacant != NIL
-    }
-
-    /// Returns `true` if no other value can be inserted.
-    #[inline]
-    pub(crate) fn is_full(&self) -> bool {
-        self.len as usize == LIMIT
-    }
-
-    /// Returns the number of slots, vacant ones included: every index is lower.
-    #[inline]
-    pub(crate) fn slots(&self) -> usize {
-        self.slots.len()
     }
 
     /// Returns the stamp of the value in slot `index`.

@@ -560,7 +560,7 @@ mod tests {
     #[test]
     fn ids_go_on_beyond_the_end_of_their_range() {
         let mut core = Core::new(usize::MAX);
-        let mut push = |core: &mut Core<u8, u64>, item| {
+        let push = |core: &mut Core<u8, u64>, item| {
             let vacancy = core.find_room(&1).ok().unwrap();
             core.admit(vacancy, (1, item))
         };

@@ -8,7 +8,7 @@ use stanchion::{Object, Order, OwnedObject, Pool};
 use crate::common::{Clock, Task, panic_of, ready, survives};
 use crate::creating::failed;
 use crate::manager::{CALL, Event, Factory};
-use crate::{FEW, Getter, TestPool, all_is_dropped, counts, fill, filled, served, take, waiting, woken};
+use crate::{FEW, Getter, TestPool, all_is_dropped, counts, filled, served, take, waiting, woken};
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

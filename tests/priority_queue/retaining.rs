@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use stanchion::TryPopError;
 
-use crate::common::{Log, Task, panic_of};
+use crate::common::{Task, panic_of};
 use crate::ranked::{Ledger, Ranked, id_of, with_fuse};
 use crate::{Queue, counts, fill, full, items, logged_push, pop_all};
 
