@@ -128,6 +128,34 @@ async fn hung_creations_do_not_stop_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hung_creation_in_a_full_pool_does_not_make_it_spin() {
+    let pool = Arc::new(Pool::builder(Server::default()).max_size(1).min_idle(1).build());
+    pool.manager().hangs.store(1, Relaxed);
+    let flag = Arc::new(Wakes::default());
+    let waker = Waker::from(flag.clone());
+    let mut maintenances = [(); 2].map(|()| Box::pin(Pool::maintenance(&pool, |_| pending::<()>())));
+    for _ in 0..100 {
+        let before = flag.0.load(Relaxed);
+        for maintenance in &mut maintenances {
+            assert!(maintenance.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        if flag.0.load(Relaxed) == before {
+            return;
+        }
+    }
+    panic!("they wake each other for ever");
+}
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl std::task::Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_idle_timeout_spares_the_reserve() {
     let pool = maintained(|builder| builder.idle_timeout(MINUTE));
     let held = [pool.get().await, pool.get().await, pool.get().await, pool.get().await];
