@@ -90,7 +90,6 @@ use crate::sync;
 /// # Ok::<(), stanchion::GetError<std::convert::Infallible>>(())
 /// # }).unwrap();
 /// ```
-
 pub struct Pool<M: Manager> {
     manager: Arc<M>,
     settings: Settings,
