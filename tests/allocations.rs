@@ -581,7 +581,7 @@ fn a_pop_gives_a_bounded_part_of_a_storm_back() {
         (0..60_000_u32).for_each(|item| _ = queue.try_push(item.wrapping_mul(0x9E37_79B9) % levels, item));
         let freed = (0..60_000).map(|_| -measure(|| _ = queue.try_pop()).bytes_current);
         let most = freed.max().unwrap();
-        assert!((1_000..=KEPT).contains(&most), "a pop gives {most} bytes back");
+        assert!((1_000..=2 * KEPT).contains(&most), "a pop gives {most} bytes back");
     }
 }
 
