@@ -645,6 +645,7 @@ impl<T: Send + 'static> Pool<Fixed<T>> {
     /// # Ok::<(), stanchion::GetError<std::convert::Infallible>>(())
     /// # }).unwrap();
     /// ```
+    #[allow(clippy::missing_panics_doc)] // There is room for each of the objects.
     pub fn from_objects(objects: impl IntoIterator<Item = T>) -> Self {
         let objects: Vec<_> = objects.into_iter().collect();
         let pool = Self::new(Arc::new(Fixed::new()), Settings::new::<Fixed<T>>(false), objects.len(), 0);

@@ -76,8 +76,10 @@ pub(super) enum Part<K, V> {
 
 /// The memory of a shard that has become empty.
 pub(super) struct Memory<K, V> {
-    _freed: Box<(Vec<Slot<K, V>>, Vec<u32>, Option<Columns>)>,
+    _freed: Box<Allocations<K, V>>,
 }
+
+type Allocations<K, V> = (Vec<Slot<K, V>>, Vec<u32>, Option<Columns>);
 
 impl<K, V> Shard<K, V> {
     pub(super) fn new(capacity: usize, asked: Asked) -> Self {

@@ -63,6 +63,10 @@ impl<K, V, S> LruCache<K, V, S> {
     /// removed without being asked about. If `keep` panics, nothing is removed from the shard that was its turn, nor from
     /// those that come after it. Takes time in proportion to the entries, under the lock.
     ///
+    /// # Panics
+    ///
+    /// When `keep` does.
+    ///
     /// # Examples
     ///
     /// ```
@@ -95,6 +99,10 @@ impl<K, V, S> LruCache<K, V, S> {
     /// Calls `visit` with each entry, from the most to the least recently used, shard by shard. This is no use of them.
     ///
     /// It runs under the lock, and takes time in proportion to the entries. Entries that have expired are skipped.
+    ///
+    /// # Panics
+    ///
+    /// When `visit` does.
     ///
     /// # Examples
     ///

@@ -498,7 +498,7 @@ impl<M: Manager> State<M> {
         now: Instant,
     ) -> Result<Box<Pooled<M>>, Option<Instant>> {
         let Some(keepalive) = settings.keepalive else { return Err(None) };
-        let due = |pooled: &Box<Pooled<M>>| {
+        let due = |pooled: &Pooled<M>| {
             let last = pooled.idle_since.max(pooled.metrics.recycled).or(pooled.metrics.created);
             last.and_then(|last| last.checked_add(keepalive))
         };
@@ -507,7 +507,7 @@ impl<M: Manager> State<M> {
                 self.in_use += 1;
                 Ok(self.idle.remove(index).expect("the index is that of an idle object"))
             }
-            None => Err(self.idle.iter().filter_map(due).chain(now.checked_add(keepalive)).min()),
+            None => Err(self.idle.iter().filter_map(|pooled| due(pooled)).chain(now.checked_add(keepalive)).min()),
         }
     }
 

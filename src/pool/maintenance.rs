@@ -42,7 +42,8 @@ pub(super) struct Replenishing<'a, M: Manager> {
     creations: Exclusive<Creations<M>>,
 }
 
-/// Creations for the sake of `min_idle`.
+/// Creations for the sake of `min_idle`. They move between getters and maintenance in their boxes.
+#[allow(clippy::vec_box)]
 struct Creations<M: Manager> {
     /// Each counts as an idle object to come.
     running: Vec<Box<Job<M>>>,

@@ -29,7 +29,8 @@ enum Driven<M: Manager> {
     Served(Box<Pooled<M>>),
 }
 
-/// The work that a getter drives.
+/// The work that a getter drives. It goes to other getters in its boxes.
+#[allow(clippy::vec_box)]
 pub(super) struct Hand<M: Manager> {
     jobs: Vec<Box<Job<M>>>,
     failure: Option<Failure<M::Error>>,
@@ -261,6 +262,7 @@ impl<'a, M: Manager> Turn<'a, M> {
     }
 
     /// Takes an idle object, or claims work, or is queued with its waker, as what it drives demands.
+    #[allow(clippy::type_complexity)] // An outcome of the turn, or a second attempt with a clone of the waker.
     fn claim_or_wait(
         &mut self,
         state: &mut State<M>,

@@ -532,7 +532,7 @@ impl<'a> Game<'a> {
             }
             Op::IntoInner { which } => {
                 if let Some(at) = pick(which, &self.waiters) {
-                    self.into_inner(at);
+                    self.give_push_up(at);
                 }
             }
             // The closure panics at a random item, or more often at none.
@@ -771,7 +771,7 @@ impl<'a> Game<'a> {
     }
 
     /// Gives up a push and takes its item back, if it is a push.
-    fn into_inner(&mut self, at: usize) {
+    fn give_push_up(&mut self, at: usize) {
         if !matches!(self.waiters[at].future, Waiting::Push(..)) {
             return;
         }

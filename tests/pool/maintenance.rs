@@ -264,7 +264,10 @@ fn sleeps_that_take_no_time_do_not_make_it_spin() {
     let pool = Arc::new(Pool::builder(Server::default()).min_idle(1).idle_timeout(Duration::ZERO).build());
     pool.manager().is_down.store(true, Relaxed);
     let sleeps = Cell::new(0);
-    let mut maintenance = pin!(Pool::maintenance(&pool, |_| ready(sleeps.set(sleeps.get() + 1))));
+    let mut maintenance = pin!(Pool::maintenance(&pool, |_| {
+        sleeps.set(sleeps.get() + 1);
+        ready(())
+    }));
     for _ in 0..100 {
         assert!(maintenance.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     }

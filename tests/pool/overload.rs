@@ -47,7 +47,9 @@ fn arrivals(check: u64, end: u64, load: impl Fn(u64) -> f64) -> Vec<u64> {
     let (mut at, mut seed, mut arrivals) = (0.0, 4711_u64, Vec::new());
     while at < end as f64 {
         arrivals.push(at as u64);
-        (seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17);
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
         let uniform = (seed >> 11) as f64 / (1_u64 << 53) as f64;
         at -= uniform.max(1e-12).ln() * per_caller / load(at as u64);
     }

@@ -19,6 +19,9 @@ use crate::switch::{self, REACHED, RECORD};
 use crate::trial::{self, End, Trial};
 
 /// The limit for a run without a mutant.
+const ROOT: &str = "src/lib.rs";
+const MODEL_TESTS: &str = "tests/model/main.rs";
+
 const PATIENCE: Duration = Duration::from_secs(900);
 /// The complaint of a model that passed with hardly anything to explore. The mutant may be the cause, and is not caught.
 const IDLE: &str = "its threads do not contend";
@@ -111,7 +114,15 @@ impl<'m> Hunt<'m> {
 
     fn restore(&self) -> Result<()> {
         self.texts.iter().try_for_each(|(file, text)| self.copy.write(file, text))?;
-        self.copy.write("src/lib.rs", &fs::read_to_string(self.root.join("src/lib.rs"))?)
+        [ROOT, MODEL_TESTS]
+            .iter()
+            .try_for_each(|file| self.copy.write(file, &fs::read_to_string(self.root.join(file))?))
+    }
+
+    /// Lets the source files that the model tests compile for themselves find the switches.
+    fn let_model_tests_ask(&self) -> Result<()> {
+        let main = fs::read_to_string(self.root.join(MODEL_TESTS))?;
+        self.copy.write(MODEL_TESTS, &format!("{main}\n#[allow(unused_imports)]\nuse stanchion::mutant;\n"))
     }
 
     /// Writes `mutants` into the copy. Removes and returns the ones that the compiler refuses.
@@ -129,7 +140,8 @@ impl<'m> Hunt<'m> {
             }
             // Appended, so that the places of errors are right.
             root += &switch::question();
-            self.copy.write("src/lib.rs", &root)?;
+            self.copy.write(ROOT, &root)?;
+            self.let_model_tests_ask()?;
             let mut built = self.copy.check(false)?;
             if built.errors.is_empty() {
                 built = self.copy.check(true)?;

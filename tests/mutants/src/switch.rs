@@ -94,9 +94,9 @@ pub fn switched(text: &str, mutants: &[(usize, &Mutant)]) -> Switched {
 pub fn question() -> String {
     format!(
         r#"
+#[doc(hidden)]
 #[inline(never)]
-#[allow(dead_code)]
-pub(crate) fn mutant(number: usize) -> bool {{
+pub fn mutant(number: usize) -> bool {{
     use std::sync::atomic::AtomicBool;
     static CHOSEN: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
     static REACHED: [AtomicBool; {RECORD}] = [const {{ AtomicBool::new(false) }}; {RECORD}];
