@@ -1,5 +1,5 @@
 //! Runs the benches round after round. Criterion saves each under a baseline of its own, `round1`, `round2`, and so on,
-//! where [`results`](crate::results) finds it.
+//! where [`results`] finds it.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};

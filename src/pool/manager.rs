@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use super::Metrics;
 
-/// Creates the objects of a [`Pool`], and tells whether they are still good.
+/// Creates the objects of a [`Pool`](crate::Pool), and tells whether they are still good.
 ///
 /// No method is called under a lock of the pool. Each may panic: the object is discarded then, and its slot given to the
 /// next getter. An `Arc` of a manager is a manager, too, so that pools can share one.
@@ -52,9 +52,9 @@ pub trait Manager: Send + Sync + 'static {
     /// Creates an object.
     ///
     /// The future outlives the getter that began it: if that is dropped, or served by a returned object first, the creation
-    /// stays pending in the pool, and the next getter takes it up, or [`replenish`](Pool::replenish) or
-    /// [`maintenance`](Pool::maintenance). So it may be polled by other tasks, on other runtimes, after a time without any
-    /// poll; and it may be dropped at any await, by [`clear`](Pool::clear), [`close`](Pool::close) or an idle timeout.
+    /// stays pending in the pool, and the next getter takes it up, or [`replenish`](crate::Pool::replenish) or
+    /// [`maintenance`](crate::Pool::maintenance). So it may be polled by other tasks, on other runtimes, after a time without any
+    /// poll; and it may be dropped at any await, by [`clear`](crate::Pool::clear), [`close`](crate::Pool::close) or an idle timeout.
     ///
     /// **Limit its time in here.** No one else can tell a slow creation from one that hangs, which costs its slot as long as
     /// it hangs (and nothing else: with room for more, getters begin another one beside it).
@@ -85,7 +85,7 @@ pub trait Manager: Send + Sync + 'static {
 
     /// Returns `true` if an object that is being returned cannot be used again. It is discarded then.
     ///
-    /// This runs in the drop of [`Object`], on whichever thread that happens: it should be quick, and must not need a
+    /// This runs in the drop of [`Object`](crate::Object), on whichever thread that happens: it should be quick, and must not need a
     /// runtime.
     fn is_broken(&self, object: &mut Self::Object) -> bool {
         let _ = object;
@@ -122,7 +122,7 @@ impl<E> Future for AlwaysFit<E> {
     }
 }
 
-/// The manager of a pool that creates nothing: see [`Pool::from_objects`].
+/// The manager of a pool that creates nothing: see [`Pool::from_objects`](crate::Pool::from_objects).
 pub struct Fixed<T>(PhantomData<fn() -> T>);
 
 impl<T: Send + 'static> Manager for Fixed<T> {

@@ -94,7 +94,8 @@ fn keys<V: Clone, S: BuildHasher>(cache: &LruCache<u32, V, S>) -> Vec<u32> {
     cache.check();
     let keys: Vec<_> = cache.entries().into_iter().map(|(key, _)| key).collect();
     // Entries that have expired may be there still.
-    assert!(keys.len() <= cache.len() && cache.is_empty() == (cache.len() == 0));
+    let len = cache.len();
+    assert!(keys.len() <= len && cache.is_empty() == (len == 0));
     keys
 }
 
