@@ -621,7 +621,6 @@ impl<M: Manager> Pool<M> {
     /// # Panics
     ///
     /// When one does not hold.
-    #[cfg(any(test, fuzzing, loom, debug_assertions))]
     #[doc(hidden)]
     pub fn validate(&self) {
         self.state.lock().validate(&self.settings);

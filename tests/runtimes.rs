@@ -831,7 +831,6 @@ fn a_soak_of_a_priority_queue_accounts_for_every_item() {
                 }
             });
         });
-        #[cfg(debug_assertions)]
         queue.validate();
         assert_eq!((queue.len(), queue.waiting_pops(), queue.waiting_pushes()), (0, 0, 0));
         let Inventory { made, dropped, popped, removed, drained, displaced, returned, withdrawn, given_up } =
@@ -1563,7 +1562,6 @@ async fn use_cache(
             None
         }
         _ => {
-            #[cfg(debug_assertions)]
             cache.validate();
             None
         }
@@ -1611,7 +1609,6 @@ fn a_soak_of_a_cache_accounts_for_every_load_and_value() {
             });
         });
         cache.check();
-        #[cfg(debug_assertions)]
         assert_eq!(cache.flights(), 0);
         let stats = cache.stats();
         let Lookups { asked, loaded, failed, abandoned, values, .. } = &*lookups;

@@ -30,7 +30,6 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::task::{Poll, Waker};
 
 use super::Key;
-#[cfg(any(test, fuzzing, loom, debug_assertions))]
 use super::PriorityQueue;
 use super::items::{Items, Slot};
 use super::order::{Anchor, Order, Spot};
@@ -515,7 +514,6 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-#[cfg(any(test, fuzzing, loom, debug_assertions))]
 impl<P: Ord, T> Core<P, T> {
     /// Checks every invariant of the state.
     pub(super) fn validate(&self) {
@@ -540,7 +538,6 @@ impl<P: Ord, T> Core<P, T> {
     }
 }
 
-#[cfg(any(test, fuzzing, loom, debug_assertions))]
 impl<P: Ord, T> PriorityQueue<P, T> {
     /// Checks every invariant of the state; for tests, and not part of the public interface.
     ///

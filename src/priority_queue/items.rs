@@ -218,7 +218,6 @@ impl<P, T> Items<P, T> {
     }
 }
 
-#[cfg(any(test, fuzzing, loom, debug_assertions))]
 impl<P, T> Items<P, T> {
     /// Checks every invariant of the slots, and returns the number of items.
     pub(super) fn validate(&self) -> usize {

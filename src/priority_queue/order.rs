@@ -534,7 +534,6 @@ fn at_head<P>(levels: &[Level<P>], head: u32) -> usize {
     }
 }
 
-#[cfg(any(test, fuzzing, loom, debug_assertions))]
 impl<P: Ord> Order<P> {
     /// Checks every invariant of the order.
     pub(super) fn validate<T>(&self, items: &Items<P, T>) {

@@ -30,14 +30,12 @@ pub(crate) trait Check {
 
 impl Check for Semaphore {
     fn check(&self) {
-        #[cfg(debug_assertions)]
         self.validate();
     }
 }
 
 impl<T: ?Sized> Check for Mutex<T> {
     fn check(&self) {
-        #[cfg(debug_assertions)]
         self.validate();
     }
 }
@@ -45,7 +43,6 @@ impl<T: ?Sized> Check for Mutex<T> {
 impl<M: Manager> Check for Pool<M> {
     /// One snapshot adds up, too.
     fn check(&self) {
-        #[cfg(debug_assertions)]
         self.validate();
         let Status { size, idle, in_use, creating, waiting, .. } = self.status();
         assert_eq!(size, idle + in_use + creating, "a snapshot that does not add up");
@@ -57,7 +54,6 @@ impl<M: Manager> Check for Pool<M> {
 impl<K, V, S> Check for LruCache<K, V, S> {
     /// The weight is within the capacity; without a weigher it is the number of entries.
     fn check(&self) {
-        #[cfg(debug_assertions)]
         self.validate();
         let weight = self.weight();
         assert!(weight <= self.capacity() as u64, "its weight is {weight}");

@@ -284,6 +284,34 @@ fn task_queue() {
     );
     race("cancel", |w| w.task.cancel(), tasks, &[LEN, FINISHED, TRY_SUBMIT]);
     race("close", |w| w.queue.close(), tasks, &[CLOSED]);
+
+    const RUNNING: Look<TaskQueue<u8>> = ("running", |queue| queue.running() == 0);
+    const SUBMITS: Look<TaskQueue<u8>> = ("waiting_submits", |queue| queue.waiting_submits() == 0);
+    let full = || {
+        let queue = TaskQueue::bounded(1);
+        queue.try_submit(1, std::future::pending::<()>()).unwrap().detach();
+        queue
+    };
+    race(
+        "a task that goes on",
+        |queue| {
+            let mut worker = queue.clone().run();
+            assert!(poll_noop(&mut worker).is_pending());
+            std::mem::forget(worker);
+        },
+        full,
+        &[RUNNING],
+    );
+    race(
+        "a waiting submit",
+        |queue| {
+            let mut submit = queue.submit(1, std::future::ready(()));
+            assert!(poll_noop(&mut submit).is_pending());
+            std::mem::forget(submit);
+        },
+        full,
+        &[SUBMITS],
+    );
 }
 
 struct Objects {
@@ -302,6 +330,24 @@ fn pool() {
     const CLOSED: Look<Objects> = ("is_closed", |w| w.pool.is_closed());
 
     race("try_get", |w: &Objects| std::mem::forget(w.pool.clone().try_get_owned()), objects, &[IDLE, IN_USE, TRY_GET]);
+    const GETS: Look<Objects> = ("stats().gets", |w| w.pool.stats().gets == 0);
+    race("try_get", |w: &Objects| std::mem::forget(w.pool.clone().try_get_owned()), objects, &[GETS]);
+    const WAITING: Look<Objects> = ("status().waiting", |w| w.pool.status().waiting == 0);
+    let taken = || {
+        let world = objects();
+        std::mem::forget(world.pool.clone().try_get_owned());
+        world
+    };
+    race(
+        "a waiting get",
+        |w| {
+            let mut get = w.pool.clone().get_owned();
+            assert!(poll_noop(&mut get).is_pending());
+            std::mem::forget(get);
+        },
+        taken,
+        &[WAITING],
+    );
     race("clear", |w| w.pool.clear(), objects, &[SIZE, TRY_GET]);
     race("close", |w| w.pool.close(), objects, &[CLOSED, SIZE, TRY_GET]);
 }

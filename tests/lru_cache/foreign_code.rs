@@ -68,7 +68,6 @@ fn outcome(deed: Deed, key: u32, config: Config, plan: Plan) -> Outcome {
         Err(payload) => resume_unwind(payload),
     });
     cache.check();
-    #[cfg(debug_assertions)]
     assert_eq!(cache.flights(), 0, "a flight is left behind");
     let (stats, len) = (cache.stats(), cache.len() as isize);
     let kept = Alive { keys: len, values: len, ..Alive::default() };
@@ -549,7 +548,6 @@ fn keys_that_change_their_hash_or_equality_corrupt_nothing_and_leave_nothing_beh
                 assert!(!loads.is_empty() || Arc::strong_count(&alive) == 1 + 2 * cache.len(), "something leaks");
             }
             drop(loads);
-            #[cfg(debug_assertions)]
             assert_eq!(cache.flights(), 0);
             assert_eq!(Arc::strong_count(&alive), 1 + 2 * cache.len());
             if seed % 4 < 2 {
@@ -695,7 +693,6 @@ fn a_loader_that_is_not_needed_and_panics_when_dropped_costs_no_value() {
     assert_eq!(common::panic_of(|| poll(&mut waiter)), message);
     drop((waiter, leader));
     assert_eq!(Arc::strong_count(&value), 2, "what somebody else has loaded");
-    #[cfg(debug_assertions)]
     assert_eq!(cache.flights(), 0);
     cache.check();
 }

@@ -242,7 +242,6 @@ fn assert_wakes<'a, 'c: 'a>(callers: impl IntoIterator<Item = &'a Caller<'c>>, w
 #[track_caller]
 fn in_flight<K, V, S>(cache: &LruCache<K, V, S>, wanted: usize) {
     cache.check();
-    #[cfg(debug_assertions)]
     assert_eq!(cache.flights(), wanted, "flights");
     let _ = wanted;
 }

@@ -1581,7 +1581,6 @@ impl<'a, I: Iterator<Item = Op>> Game<'a, I> {
     }
 
     fn check(&mut self) {
-        #[cfg(any(debug_assertions, fuzzing))]
         {
             self.cache.validate();
             assert_eq!(self.cache.flights(), self.model.flights.len(), "how many flights there are");

@@ -366,7 +366,6 @@ impl<'a> Run<'a> {
     }
 
     fn check(&mut self) {
-        #[cfg(any(debug_assertions, fuzzing))]
         self.mutex.validate();
         assert_eq!(self.mutex.waiters(), self.model.queue.len(), "waiters");
         let woken = mem::take(&mut *self.log.lock().expect("nothing panics under this lock"));

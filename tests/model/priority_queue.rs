@@ -897,7 +897,6 @@ impl<'a> Game<'a> {
     }
 
     fn check(&mut self) {
-        #[cfg(any(debug_assertions, fuzzing))]
         self.queue.validate();
         let len = self.model.len();
         assert_eq!(self.queue.len(), len, "len");

@@ -306,7 +306,6 @@ fn check() {
         assert_eq!(world.faults, [""; 0]);
         world.queue.clone().expect("the game is on")
     });
-    #[cfg(any(debug_assertions, fuzzing))]
     {
         let fails_after = FAILS_AFTER.take();
         queue.validate();

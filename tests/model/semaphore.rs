@@ -211,7 +211,6 @@ impl Model {
 
     /// Asserts that the real semaphore is in this state; `held` are the sizes of its permits.
     pub(crate) fn check(&self, semaphore: &Semaphore, held: impl Iterator<Item = usize>) {
-        #[cfg(any(debug_assertions, fuzzing))]
         semaphore.validate();
         assert_eq!(semaphore.available_permits(), self.free, "free permits");
         assert_eq!(semaphore.permits_owed(), self.debt, "permits owed");

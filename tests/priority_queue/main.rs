@@ -32,7 +32,6 @@ type Queue = PriorityQueue<u32, u32>;
 
 impl<P: Ord, T> Check for PriorityQueue<P, T> {
     fn check(&self) {
-        #[cfg(debug_assertions)]
         self.validate();
     }
 }
