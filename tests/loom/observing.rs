@@ -16,7 +16,14 @@ use stanchion::{
 
 use crate::support::{Data, poll_noop, tables};
 
-tables![semaphore, mutex, priority_queue, task_queue, pool, lru_cache];
+tables![
+    observing_semaphore,
+    observing_mutex,
+    observing_priority_queue,
+    observing_task_queue,
+    observing_pool,
+    observing_lru_cache,
+];
 
 /// A call with two outcomes, one before the change and one after it.
 type Look<W> = (&'static str, fn(&W) -> bool);
@@ -107,7 +114,7 @@ fn permits(free: usize, need: usize) -> Permits {
     Permits { semaphore, permit: Slot::new(permit), waiter: Slot::new(waiter) }
 }
 
-fn semaphore() {
+fn observing_semaphore() {
     const AVAILABLE: Look<Permits> = ("available_permits", |w| w.semaphore.available_permits() == 0);
     const TRY: Look<Permits> = ("try_acquire", |w| w.semaphore.try_acquire().is_ok());
     const TRY_NONE: Look<Permits> = ("try_acquire_many(0)", |w| w.semaphore.try_acquire_many(0).is_ok());
@@ -173,7 +180,7 @@ fn locking(locked: bool) -> Locking {
     Locking { mutex, guard: Slot::new(guard) }
 }
 
-fn mutex() {
+fn observing_mutex() {
     const TRY: Look<Locking> = ("try_lock", |w| w.mutex.try_lock().is_ok());
     const FIRST_POLL: Look<Locking> = ("a first poll", |w| poll_noop(&mut w.mutex.lock()).is_ready());
     const WAITERS: Look<Locking> = ("waiters", |w| w.mutex.waiters() == 0);
@@ -214,8 +221,8 @@ fn items(full: bool) -> Items {
     Items { queue, key }
 }
 
-fn priority_queue() {
-    const LEN: Look<Items> = ("len", |w| w.queue.len() == 0);
+fn observing_priority_queue() {
+    const LEN: Look<Items> = ("len", |w| w.queue.len() < 1);
     const EMPTY: Look<Items> = ("is_empty", |w| w.queue.is_empty());
     const TRY_POP: Look<Items> = ("try_pop", |w| w.queue.try_pop().is_ok());
     const TRY_PUSH: Look<Items> = ("try_push", |w| w.queue.try_push(1, 1).is_ok());
@@ -269,8 +276,8 @@ fn tasks() -> Tasks {
     Tasks { queue, task: Arc::new(task) }
 }
 
-fn task_queue() {
-    const LEN: Look<Tasks> = ("len", |w| w.queue.len() == 0);
+fn observing_task_queue() {
+    const LEN: Look<Tasks> = ("len", |w| w.queue.len() < 1);
     const EMPTY: Look<Tasks> = ("is_empty", |w| w.queue.is_empty());
     const FINISHED: Look<Tasks> = ("is_finished", |w| w.task.is_finished());
     const CLOSED: Look<Tasks> = ("is_closed", |w| w.queue.is_closed());
@@ -322,7 +329,7 @@ fn objects() -> Objects {
     Objects { pool: Arc::new(Pool::from_objects([1])) }
 }
 
-fn pool() {
+fn observing_pool() {
     const IDLE: Look<Objects> = ("status().idle", |w| w.pool.status().idle == 0);
     const IN_USE: Look<Objects> = ("status().in_use", |w| w.pool.status().in_use == 0);
     const SIZE: Look<Objects> = ("status().size", |w| w.pool.status().size == 0);
@@ -364,11 +371,11 @@ fn cache(filled: bool) -> Cache {
     Cache { cache }
 }
 
-fn lru_cache() {
+fn observing_lru_cache() {
     const GET: Look<Cache> = ("get", |w| w.cache.get(&1).is_some());
     const PEEK: Look<Cache> = ("peek", |w| w.cache.peek(&1).is_some());
     const CONTAINS: Look<Cache> = ("contains_key", |w| w.cache.contains_key(&1));
-    const LEN: Look<Cache> = ("len", |w| w.cache.len() == 0);
+    const LEN: Look<Cache> = ("len", |w| w.cache.len() < 1);
     const WEIGHT: Look<Cache> = ("weight", |w| w.cache.weight() == 0);
     const INSERTIONS: Look<Cache> = ("stats", |w| w.cache.stats().insertions == 0);
     const LOAD: Look<Cache> = ("a load", |w| {

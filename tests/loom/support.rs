@@ -33,7 +33,7 @@ pub(crate) use models;
 macro_rules! tables {
     ($($name:ident),* $(,)?) => {
         pub(crate) const MODELS: &[crate::support::Model] = &[$(
-            crate::support::Model { name: concat!("observing_", stringify!($name)), threads: None, body: $name },
+            crate::support::Model { name: stringify!($name), threads: None, body: $name },
         )*];
     };
 }

@@ -8,17 +8,17 @@ use anyhow::{Context, Result, bail};
 /// The beginning of a file's path, the test targets (or `target::filter`), and the files of `tests/loom`.
 #[rustfmt::skip]
 const COVERS: &[(&str, &str, &str)] = &[
-    ("src/sync.rs", "blocking mutex semaphore", "mutex semaphore"),
+    ("src/sync.rs", "blocking mutex semaphore", "mutex semaphore observing"),
     ("src/panic.rs", "semaphore mutex priority_queue task_queue pool lru_cache", ""),
-    ("src/arena", "lib semaphore priority_queue lru_cache model allocations::storm", "semaphore lru_cache"),
-    ("src/wait_list.rs", "semaphore mutex model::semaphore priority_queue pool lru_cache", "semaphore mutex priority_queue"),
-    ("src/blocking.rs", "blocking mutex", "semaphore mutex"),
-    ("src/semaphore", "semaphore model::semaphore mutex blocking", "semaphore mutex"),
-    ("src/mutex", "mutex model::mutex blocking", "mutex"),
-    ("src/priority_queue", "priority_queue model::priority_queue task_queue", "priority_queue task_queue"),
-    ("src/task_queue", "task_queue priority_queue", "task_queue"),
-    ("src/pool", "pool model::pool", "pool"),
-    ("src/lru_cache", "lib lru_cache model::lru_cache", "lru_cache"),
+    ("src/arena", "lib semaphore priority_queue lru_cache model allocations::storm", "semaphore lru_cache observing"),
+    ("src/wait_list.rs", "semaphore mutex model::semaphore priority_queue pool lru_cache", "semaphore mutex priority_queue observing"),
+    ("src/blocking.rs", "blocking mutex", "semaphore mutex observing"),
+    ("src/semaphore", "semaphore model::semaphore mutex blocking", "semaphore mutex observing"),
+    ("src/mutex", "mutex model::mutex blocking", "mutex observing"),
+    ("src/priority_queue", "priority_queue model::priority_queue task_queue", "priority_queue task_queue observing"),
+    ("src/task_queue", "task_queue priority_queue", "task_queue observing"),
+    ("src/pool", "pool model::pool", "pool observing"),
+    ("src/lru_cache", "lib lru_cache model::lru_cache", "lru_cache observing"),
 ];
 
 /// The tests and the models that cover a file.
@@ -51,11 +51,13 @@ fn models(folder: &Path, name: &str) -> Result<Vec<String>> {
     if models.is_empty() { bail!("tests/loom/{name} lists no models") } else { Ok(models) }
 }
 
-/// The names in `models![2: name, ..]`.
+/// The names in `models![2: name, ..]` or `tables![name, ..]`.
 fn names(text: &str) -> Vec<String> {
-    let list = text.split_once("models![").and_then(|(_, rest)| rest.split_once(']')).map_or("", |(list, _)| list);
+    let list = text.split_once("models![").or_else(|| text.split_once("tables!["));
+    let list = list.and_then(|(_, rest)| rest.split_once(']')).map_or("", |(list, _)| list);
     let entries = list.lines().flat_map(|line| line.split("//").next().unwrap_or_default().split(','));
-    entries.filter_map(|entry| Some(entry.split_once(':')?.1.trim().to_owned())).collect()
+    let names = entries.map(|entry| entry.split_once(':').map_or(entry, |(_, name)| name).trim().to_owned());
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 #[cfg(test)]
