@@ -222,7 +222,7 @@ fn items(full: bool) -> Items {
 }
 
 fn observing_priority_queue() {
-    const LEN: Look<Items> = ("len", |w| w.queue.len() < 1);
+    const LEN: Look<Items> = ("len", |w| matches!(w.queue.len(), 0));
     const EMPTY: Look<Items> = ("is_empty", |w| w.queue.is_empty());
     const TRY_POP: Look<Items> = ("try_pop", |w| w.queue.try_pop().is_ok());
     const TRY_PUSH: Look<Items> = ("try_push", |w| w.queue.try_push(1, 1).is_ok());
@@ -277,7 +277,7 @@ fn tasks() -> Tasks {
 }
 
 fn observing_task_queue() {
-    const LEN: Look<Tasks> = ("len", |w| w.queue.len() < 1);
+    const LEN: Look<Tasks> = ("len", |w| matches!(w.queue.len(), 0));
     const EMPTY: Look<Tasks> = ("is_empty", |w| w.queue.is_empty());
     const FINISHED: Look<Tasks> = ("is_finished", |w| w.task.is_finished());
     const CLOSED: Look<Tasks> = ("is_closed", |w| w.queue.is_closed());
@@ -375,7 +375,7 @@ fn observing_lru_cache() {
     const GET: Look<Cache> = ("get", |w| w.cache.get(&1).is_some());
     const PEEK: Look<Cache> = ("peek", |w| w.cache.peek(&1).is_some());
     const CONTAINS: Look<Cache> = ("contains_key", |w| w.cache.contains_key(&1));
-    const LEN: Look<Cache> = ("len", |w| w.cache.len() < 1);
+    const LEN: Look<Cache> = ("len", |w| matches!(w.cache.len(), 0));
     const WEIGHT: Look<Cache> = ("weight", |w| w.cache.weight() == 0);
     const INSERTIONS: Look<Cache> = ("stats", |w| w.cache.stats().insertions == 0);
     const LOAD: Look<Cache> = ("a load", |w| {

@@ -492,7 +492,7 @@ fn looks_racing_worker() {
     let task = tasks.try_submit(1, trace.ready(7)).unwrap();
     let control = task.control();
     let worker = spawn(&tasks, |tasks| drop(begun(&tasks)));
-    observe("len", tasks.len() < 1);
+    observe("len", matches!(tasks.len(), 0));
     observe("running", tasks.running() == 1);
     if observe("is_finished", task.is_finished()) {
         assert!(trace.is_dropped() && control.is_finished());
