@@ -75,3 +75,33 @@ impl<T> Drop for Guarded<T> {
         Panics::of_drops(self.0.take()).resume();
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Sets its output when it is dropped, where another panic would abort.
+    struct InAnUnwinding<'a>(Option<Panics>, &'a mut u8);
+
+    impl Drop for InAnUnwinding<'_> {
+        fn drop(&mut self) {
+            *self.1 = self.0.take().expect("it is dropped once").resume_or(7);
+        }
+    }
+
+    #[test]
+    fn an_unwinding_gets_the_output_and_leaks_the_payload() {
+        let (payload, mut output) = (Arc::new(()), 0);
+        let mut panics = Panics::default();
+        let theirs = payload.clone();
+        assert!(!panics.catch(|| resume_unwind(Box::new(theirs))));
+        let outer = catch_unwind(AssertUnwindSafe(|| {
+            let _drops = InAnUnwinding(Some(panics), &mut output);
+            resume_unwind(Box::new("the first"));
+        }));
+        assert!(outer.is_err_and(|payload| payload.is::<&str>()));
+        assert_eq!((output, Arc::strong_count(&payload)), (7, 2));
+    }
+}

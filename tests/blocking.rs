@@ -120,6 +120,21 @@ fn a_timeout_of_zero_polls_nevertheless() {
 }
 
 #[test]
+fn a_thread_that_was_woken_once_sleeps_again() {
+    let polls = Cell::new(0);
+    let woken_once = poll_fn(|cx| {
+        polls.set(polls.get() + 1);
+        if polls.get() == 1 {
+            cx.waker().wake_by_ref();
+        }
+        Poll::<()>::Pending
+    });
+    assert_eq!(blocking::wait_timeout(woken_once, Duration::from_millis(20)), Err(Elapsed));
+    // At once, for the wake, and at the deadline; a condition variable may wake by itself now and then.
+    assert!(polls.get() < 20, "polled {} times", polls.get());
+}
+
+#[test]
 fn a_deadline_that_has_passed_polls_nevertheless() {
     let past = Instant::now();
     until(|| Instant::now() > past);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as StdMutex};
 use std::task::Waker;
 
-use stanchion::{AcquireOwned, Semaphore, SemaphorePermit};
+use stanchion::{AcquireOwned, Mutex, Semaphore, SemaphorePermit};
 
 use crate::common::hooks::Hooks;
 use crate::common::{
@@ -380,5 +380,24 @@ fn a_drop_that_panics_as_its_grant_does_not_fit_does_not_abort() {
         semaphore.forget_permits(19);
         futures.iter_mut().for_each(|future| drop(ready(future).unwrap()));
         assert_eq!(state(&semaphore), (MAX, 0));
+    });
+}
+
+#[test]
+fn a_drop_of_a_waker_and_of_the_last_handle_do_not_abort() {
+    does_not_abort!(|| {
+        struct Panics;
+        impl Drop for Panics {
+            fn drop(&mut self) {
+                panic!("the value");
+            }
+        }
+        let mutex = Arc::new(Mutex::new(Panics));
+        std::mem::forget(mutex.try_lock());
+        let drops = PanickingDrop::default();
+        let waker = drops.waker();
+        // The future has the last handle.
+        let lock = waiting(mutex.lock_owned(), &waker);
+        drops.strikes(|| drop(lock));
     });
 }
