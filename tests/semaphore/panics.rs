@@ -401,3 +401,16 @@ fn a_drop_of_a_waker_and_of_the_last_handle_do_not_abort() {
         drops.strikes(|| drop(lock));
     });
 }
+
+#[test]
+fn wakers_of_forgotten_futures_that_panic_do_not_abort() {
+    does_not_abort!(|| {
+        let semaphore = Semaphore::new(0);
+        for _ in 0..2 {
+            let waker = Hooks::new().on_drop(|| panic!("the drop")).waker();
+            std::mem::forget(waiting(semaphore.acquire(), &waker));
+            std::mem::forget(waker);
+        }
+        assert_eq!(panic_of(|| drop(semaphore)), "the drop");
+    });
+}

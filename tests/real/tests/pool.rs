@@ -369,7 +369,10 @@ impl<W: Wire> Manager for Dial<W> {
     }
 
     async fn recycle(&self, connection: &mut Connection<W>, _: &Metrics) -> io::Result<()> {
-        assert!(!connection.is_busy, "it would get the answer to somebody else's request");
+        // A recycling that failed while no getter drove it is begun again: the answer would be that of another request.
+        if connection.is_busy {
+            return Err(io::Error::other("an exchange was not completed"));
+        }
         let pong = connection.exchange(PING).await.inspect_err(|_| {
             self.found_dead.fetch_add(1, Ordering::SeqCst);
         })?;
