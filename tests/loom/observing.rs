@@ -4,6 +4,7 @@
 //! silently. And a call that observes the change must see what its thread did before the change, unless the change only
 //! takes something (a permit, the lock), which publishes nothing.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex as StdMutex};
 use std::task::Poll;
@@ -79,10 +80,19 @@ fn in_model(body: impl Fn() -> bool + Send + Sync + 'static) -> BTreeMap<bool, u
     let seen = outcomes.clone();
     loom::model(move || {
         let outcome = body();
+        let kept = std::mem::take(&mut *KEPT.lock().unwrap());
+        drop(kept);
         *seen.lock().unwrap().entry(outcome).or_default() += 1;
     });
     std::mem::take(&mut *outcomes.lock().unwrap())
 }
+
+/// Keeps a value until the end of this interleaving: loom would report a forgotten one as a leak.
+fn keep(value: impl Any + Send) {
+    KEPT.lock().unwrap().push(Box::new(value));
+}
+
+static KEPT: StdMutex<Vec<Box<dyn Any + Send>>> = StdMutex::new(Vec::new());
 
 /// A value that the change uses up.
 struct Slot<T>(StdMutex<Option<T>>);
@@ -304,7 +314,7 @@ fn observing_task_queue() {
         |queue| {
             let mut worker = queue.clone().run();
             assert!(poll_noop(&mut worker).is_pending());
-            std::mem::forget(worker);
+            keep(worker);
         },
         full,
         &[RUNNING],
@@ -314,7 +324,7 @@ fn observing_task_queue() {
         |queue| {
             let mut submit = queue.submit(1, std::future::ready(()));
             assert!(poll_noop(&mut submit).is_pending());
-            std::mem::forget(submit);
+            keep(submit);
         },
         full,
         &[SUBMITS],
@@ -336,13 +346,13 @@ fn observing_pool() {
     const TRY_GET: Look<Objects> = ("try_get", |w| w.pool.try_get().is_some());
     const CLOSED: Look<Objects> = ("is_closed", |w| w.pool.is_closed());
 
-    race("try_get", |w: &Objects| std::mem::forget(w.pool.clone().try_get_owned()), objects, &[IDLE, IN_USE, TRY_GET]);
+    race("try_get", |w: &Objects| keep(w.pool.clone().try_get_owned()), objects, &[IDLE, IN_USE, TRY_GET]);
     const GETS: Look<Objects> = ("stats().gets", |w| w.pool.stats().gets == 0);
-    race("try_get", |w: &Objects| std::mem::forget(w.pool.clone().try_get_owned()), objects, &[GETS]);
+    race("try_get", |w: &Objects| keep(w.pool.clone().try_get_owned()), objects, &[GETS]);
     const WAITING: Look<Objects> = ("status().waiting", |w| w.pool.status().waiting == 0);
     let taken = || {
         let world = objects();
-        std::mem::forget(world.pool.clone().try_get_owned());
+        keep(world.pool.clone().try_get_owned());
         world
     };
     race(
@@ -350,7 +360,7 @@ fn observing_pool() {
         |w| {
             let mut get = w.pool.clone().get_owned();
             assert!(poll_noop(&mut get).is_pending());
-            std::mem::forget(get);
+            keep(get);
         },
         taken,
         &[WAITING],

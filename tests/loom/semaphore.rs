@@ -441,7 +441,6 @@ fn blocking_threads_take_turns() {
     };
     let other = thread::spawn(work.clone());
     work();
-    work();
     other.join().unwrap();
     semaphore.validate();
     assert_eq!(semaphore.available_permits(), 1);
