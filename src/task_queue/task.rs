@@ -226,16 +226,18 @@ impl<P, R> Future for TaskHandle<P, R> {
     type Output = Result<R, TaskError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        TaskWaker::new(cx.waker()).poll_with(|waker| {
+        let polled = TaskWaker::new(cx.waker()).poll_with(|waker| {
             let mut outcome = self.outcome.lock();
             match replace(&mut outcome.stage, Stage::Collected) {
-                Stage::Settled(result) => return Ok(Poll::Ready(result)),
-                Stage::Collected => panic!("a future is not polled after it was ready"),
+                Stage::Settled(result) => return Ok(Poll::Ready(Some(result))),
+                // Its panic comes without the lock, since a panic hook is user code.
+                Stage::Collected => return Ok(Poll::Ready(None)),
                 pending => outcome.stage = pending,
             }
             waker.register(&mut outcome.handle)?;
             Ok(Poll::Pending)
-        })
+        });
+        polled.map(|result| result.expect("a future is not polled after it was ready"))
     }
 }
 
