@@ -7,6 +7,8 @@
 use std::any::Any;
 use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::task::{Wake, Waker};
 
 /// The first panic of a sequence of calls to user code.
 #[derive(Default)]
@@ -76,10 +78,33 @@ impl<T> Drop for Guarded<T> {
     }
 }
 
+/// A waker that discards the panics of another.
+struct Quiet(Option<Waker>);
+
+/// Returns a waker that wakes `waker` and discards its panics.
+///
+/// Event-listener needs it: the lock of an event is held while its wakers are cloned, woken and dropped, and a panic there
+/// makes its count of listeners wrong.
+pub(crate) fn quiet(waker: &Waker) -> Waker {
+    Arc::new(Quiet(Some(waker.clone()))).into()
+}
+
+impl Wake for Quiet {
+    fn wake(self: Arc<Self>) {
+        let mut panics = Panics::default();
+        panics.catch(|| self.0.iter().for_each(Waker::wake_by_ref));
+        panics.discard();
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        drop_quietly(self.0.take());
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     /// Sets its output when it is dropped, where another panic would abort.

@@ -5,8 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::deferred::quiet;
 use super::{Manager, Pool};
+use crate::panic::quiet;
 use crate::sync::EventListener;
 
 /// The future of [`Pool::closed`].

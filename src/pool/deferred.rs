@@ -1,14 +1,12 @@
 //! Deferred work: everything that a change of the state leaves for the time without the lock.
 
 use std::mem::take;
-use std::sync::Arc;
-use std::task::{Wake, Waker};
 
 use super::core::{Grant, State};
 use super::job::Job;
 use super::object::Pooled;
 use super::{Manager, Pool};
-use crate::panic::{Panics, drop_quietly};
+use crate::panic::Panics;
 use crate::sync::{Event, EventListener};
 use crate::wait_list::{Removed, WakeBatch};
 
@@ -89,27 +87,6 @@ impl<M: Manager> Deferred<M> {
         state.free_doomed(total - creating, creating);
         state.settle(&pool.settings, self);
     }
-}
-
-/// Returns a waker that never panics: the lock of an [`Event`] is held while its wakers are cloned, woken and dropped.
-pub(super) fn quiet(waker: &Waker) -> Waker {
-    struct Quiet(Option<Waker>);
-
-    impl Wake for Quiet {
-        fn wake(self: Arc<Self>) {
-            let mut panics = Panics::default();
-            panics.catch(|| self.0.iter().for_each(Waker::wake_by_ref));
-            panics.discard();
-        }
-    }
-
-    impl Drop for Quiet {
-        fn drop(&mut self) {
-            drop_quietly(self.0.take());
-        }
-    }
-
-    Arc::new(Quiet(Some(waker.clone()))).into()
 }
 
 /// An [`Event`] without listeners in most pools.

@@ -5,9 +5,9 @@ use std::future::Future;
 use std::mem::{replace, take};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::task::{Context, Poll, ready};
 
-use crate::panic::{Panics, drop_quietly};
+use crate::panic::quiet;
 use crate::sync::{Event, EventListener, Mutex};
 
 /// The tasks of one queue, and the event of their number becoming zero.
@@ -119,7 +119,7 @@ impl Future for Idle {
                 // And asked again: a rest that was notified before there was a listener shows in its count.
                 None => this.listener = Some(activity.rest.listen()),
                 Some(listener) => {
-                    let waker = waker.get_or_insert_with(|| Quiet::waker(cx.waker()));
+                    let waker = waker.get_or_insert_with(|| quiet(cx.waker()));
                     ready!(Pin::new(listener).poll(&mut Context::from_waker(waker)));
                     // A notification may be late, for a rest before the first poll: that one does not count.
                     this.listener = None;
@@ -128,29 +128,6 @@ impl Future for Idle {
         }
         (this.activity, this.listener) = (None, None);
         Poll::Ready(())
-    }
-}
-
-/// A waker that discards its panics: event-listener would lose count of its listeners by one.
-struct Quiet(Option<Waker>);
-
-impl Quiet {
-    fn waker(waker: &Waker) -> Waker {
-        Waker::from(Arc::new(Self(Some(waker.clone()))))
-    }
-}
-
-impl Wake for Quiet {
-    fn wake(self: Arc<Self>) {
-        let mut panics = Panics::default();
-        panics.catch(|| self.0.as_ref().expect("it is there until the drop").wake_by_ref());
-        panics.discard();
-    }
-}
-
-impl Drop for Quiet {
-    fn drop(&mut self) {
-        drop_quietly(self.0.take());
     }
 }
 
