@@ -317,7 +317,7 @@ impl<P> Order<P> {
         former
     }
 
-    /// Unlinks an item that was taken from its place. Returns its priority; and if it was alone, where its level was.
+    /// Unlinks an item that was taken from its place. Returns its priority; and if it was alone, the place of its level.
     #[inline(always)]
     fn unlink<T>(
         &mut self,
@@ -329,37 +329,51 @@ impl<P> Order<P> {
     ) -> (P, Option<(u32, usize)>) {
         self.len -= 1;
         match place {
-            Place::Head { leaf } => {
-                let levels = &mut self.nodes[leaf as usize].levels;
-                let at = at_head(levels, index);
-                if next == NIL {
-                    let last = if at == levels.len() - 1 { levels.pop() } else { None };
-                    return (last.unwrap_or_else(|| levels.remove(at)).priority, Some((leaf, at)));
-                }
-                let heir = items.slot_mut(next);
-                let Place::Behind { priority, .. } = replace(&mut heir.place, Place::Head { leaf }) else {
-                    unreachable!("there is one head in a level")
-                };
-                let level = &mut levels[at];
-                level.head = next;
-                (replace(&mut level.priority, priority), None)
-            }
+            Place::Head { leaf } => self.unlink_head(items, leaf, index, next),
             Place::Behind { leaf, priority } => {
-                let before = items.slot_mut(prev);
-                before.next = next;
-                if next != NIL {
-                    items.slot_mut(next).prev = prev;
-                } else {
-                    if let Place::Behind { leaf: of_tail, .. } = &mut before.place {
-                        *of_tail = leaf;
-                    }
-                    let mut levels = self.nodes[leaf as usize].levels.iter_mut();
-                    levels.find(|level| level.tail == index).expect("a tail knows the leaf of its level").tail = prev;
-                }
+                self.unlink_behind(items, leaf, index, prev, next);
                 (priority, None)
             }
             Place::Loose => unreachable!("the item is in this order"),
         }
+    }
+
+    #[inline(always)]
+    fn unlink_head<T>(
+        &mut self,
+        items: &mut Items<P, T>,
+        leaf: u32,
+        index: u32,
+        next: u32,
+    ) -> (P, Option<(u32, usize)>) {
+        let levels = &mut self.nodes[leaf as usize].levels;
+        let at = at_head(levels, index);
+        if next == NIL {
+            let last = if at == levels.len() - 1 { levels.pop() } else { None };
+            return (last.unwrap_or_else(|| levels.remove(at)).priority, Some((leaf, at)));
+        }
+        let heir = items.slot_mut(next);
+        let Place::Behind { priority, .. } = replace(&mut heir.place, Place::Head { leaf }) else {
+            unreachable!("there is one head in a level")
+        };
+        let level = &mut levels[at];
+        level.head = next;
+        (replace(&mut level.priority, priority), None)
+    }
+
+    #[inline(always)]
+    fn unlink_behind<T>(&mut self, items: &mut Items<P, T>, leaf: u32, index: u32, prev: u32, next: u32) {
+        let before = items.slot_mut(prev);
+        before.next = next;
+        if next != NIL {
+            items.slot_mut(next).prev = prev;
+            return;
+        }
+        if let Place::Behind { leaf: of_tail, .. } = &mut before.place {
+            *of_tail = leaf;
+        }
+        let mut levels = self.nodes[leaf as usize].levels.iter_mut();
+        levels.find(|level| level.tail == index).expect("a tail knows the leaf of its level").tail = prev;
     }
 
     /// Finds room for a level that is to stand at `index` of a full leaf, by splitting it.
