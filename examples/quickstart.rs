@@ -1,7 +1,6 @@
-//! The primitives in one page: `cargo run --example quickstart`.
+//! The primitives on one page: `cargo run --example quickstart`.
 //!
-//! Eight workers, some of them tasks and some plain threads, share three permits, two connections, one look-up and one
-//! total.
+//! Eight workers, four tasks and four plain threads, share three permits, two connections, one lookup and one total.
 
 use stanchion::{LruCache, Manager, Mutex, Pool, PriorityQueue, Semaphore, blocking};
 use std::convert::Infallible;
@@ -13,7 +12,7 @@ static CONNECTIONS: LazyLock<Pool<Connect>> = LazyLock::new(|| Pool::builder(Con
 static RATES: LazyLock<LruCache<String, u64>> = LazyLock::new(|| LruCache::new(100));
 static TOTAL: Mutex<u64> = Mutex::new(0);
 
-/// How the pool comes by what it lends.
+/// Creates the objects of the pool.
 struct Connect;
 
 impl Manager for Connect {
@@ -21,17 +20,16 @@ impl Manager for Connect {
     type Error = Infallible;
 
     async fn create(&self) -> Result<String, Infallible> {
-        Ok("a connection, which takes a while to open".into())
+        Ok("a connection that takes a while to open".into())
     }
 }
 
-/// What every worker does; any executor can run it.
 async fn work(amount: u64) {
-    // Three at a time, in the order in which they asked.
-    let _permit = ADMISSION.acquire().await.expect("nobody closes the semaphore");
-    // Opened once, used again by whoever asked first.
-    let _connection = CONNECTIONS.get().await.expect("nobody closes the pool");
-    // Looked up by whoever asks first; who asks meanwhile waits for the same answer, and the others find it here.
+    // Three at a time, in the order of their first polls.
+    let _permit = ADMISSION.acquire().await.expect("the semaphore is never closed");
+    // Created once, and then reused.
+    let _connection = CONNECTIONS.get().await.expect("the pool is never closed");
+    // The first caller loads the rate. Callers that ask meanwhile wait for that load, later ones find it in the cache.
     let rate = RATES.get_or_load("EUR", async || 2).await;
     *TOTAL.lock().await += amount * rate;
 }
@@ -39,27 +37,26 @@ async fn work(amount: u64) {
 fn main() {
     thread::scope(|scope| {
         for amount in 1..=4 {
-            // A thread without a runtime stands in the same line as the tasks.
+            // A thread without a runtime waits in the same queue as a task of an executor.
             scope.spawn(move || blocking::wait(work(amount)));
             scope.spawn(move || futures::executor::block_on(work(amount)));
         }
     });
     assert_eq!(*TOTAL.blocking_lock(), 40);
-    println!("connections opened for eight workers: {}", CONNECTIONS.status().size);
-    println!("look-ups for eight workers: {}", RATES.stats().loads);
+    let (created, loads) = (CONNECTIONS.stats().created, RATES.stats().loads);
+    println!("for eight workers: connections created: {created}, loads of the rate: {loads}");
+    assert!(created <= 2 && loads == 1);
 
-    // Under overload, say no while it is still early.
-    let _all = ADMISSION.try_acquire_many(3).expect("all workers are done");
-    match ADMISSION.try_acquire() {
-        Ok(_) => println!("admitted"),
-        Err(reason) => println!("shed: {reason}"),
-    }
+    // Under overload: refuse at once,
+    let _all = ADMISSION.try_acquire_many(3).expect("all permits are free");
+    println!("refused: {}", ADMISSION.try_acquire().expect_err("no permit is free"));
 
-    // Or serve the urgent first.
-    let line = PriorityQueue::unbounded();
-    for (priority, who) in [(1, "a free customer"), (9, "the health check")] {
-        line.try_push(priority, who).expect("nobody closes the line");
+    // or serve the most urgent first.
+    let queue = PriorityQueue::unbounded();
+    for (priority, request) in [(1, "free"), (9, "health check")] {
+        queue.try_push(priority, request).expect("the queue is neither full nor closed");
     }
-    let (_, next) = blocking::wait(line.pop()).expect("nobody closes the line");
-    println!("first: {next}");
+    let first = blocking::wait(queue.pop());
+    println!("served first: {first:?}");
+    assert_eq!(first, Some((9, "health check")));
 }
