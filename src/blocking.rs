@@ -115,6 +115,16 @@ pub fn wait_until<F: Future>(future: F, deadline: Instant) -> Result<F::Output, 
 }
 
 /// The error of a wait that ended before the future was ready.
+///
+/// # Examples
+///
+/// ```
+/// use stanchion::blocking::{self, Elapsed};
+/// use std::time::Duration;
+///
+/// let queue = stanchion::PriorityQueue::<u8, &str>::unbounded();
+/// assert_eq!(blocking::wait_timeout(queue.pop(), Duration::ZERO), Err(Elapsed));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed;
 

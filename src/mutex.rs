@@ -74,6 +74,18 @@ use crate::sync::{AccessTracker, UnsafeCell, const_fn};
 /// assert_eq!(*TOTAL.lock().await, 2);
 /// # });
 /// ```
+///
+/// With a time limit, by your runtime's timeout. A future that is dropped loses its place in the queue, and nothing else.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// use tokio::time::{Duration, timeout};
+///
+/// let mutex = stanchion::Mutex::new(1);
+/// let guard = mutex.lock().await;
+/// assert!(timeout(Duration::from_secs(1), mutex.lock()).await.is_err());
+/// # });
+/// ```
 pub struct Mutex<T: ?Sized> {
     lock: RawLock,
     value: UnsafeCell<T>,
@@ -88,6 +100,14 @@ struct RawLock {
 }
 
 /// The error of a `try_lock`: the mutex is locked, or a future waits for it.
+///
+/// # Examples
+///
+/// ```
+/// let mutex = stanchion::Mutex::new(1);
+/// let guard = mutex.try_lock().unwrap();
+/// assert_eq!(mutex.try_lock().unwrap_err().to_string(), "the mutex is locked, or a future waits for it");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TryLockError(());
 
@@ -177,7 +197,6 @@ impl<T: ?Sized> Mutex<T> {
     /// let mutex = stanchion::Mutex::new(());
     /// let guard = mutex.try_lock().unwrap();
     /// assert!(mutex.try_lock().is_err());
-    /// # drop(guard);
     /// ```
     #[inline]
     pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, TryLockError> {
@@ -276,7 +295,7 @@ impl<T: ?Sized> Mutex<T> {
 
 /// Defines the future of a lock, which holds the mutex by `$Handle`, and is ready with `$Guard`.
 macro_rules! lock_future {
-    ($Lock:ident<$($lifetime:lifetime,)? T>, $Handle:ty, $Guard:ident, $method:literal) => {
+    ($Lock:ident<$($lifetime:lifetime,)? T>, $Handle:ty, $Guard:ident, $handle:literal, $method:literal) => {
         #[doc = concat!("Future returned by [`Mutex::", $method, "`].")]
         ///
         /// # Cancel safety
@@ -287,6 +306,19 @@ macro_rules! lock_future {
         /// # Panics
         ///
         /// When it is polled after it was ready.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # stanchion::blocking::wait(async {
+        /// let mutex = std::sync::Arc::new(stanchion::Mutex::new(1));
+        /// let guard = mutex.try_lock().unwrap();
+        #[doc = concat!("let mut lock = mutex", $handle, ".", $method, "();")]
+        /// assert!(futures::poll!(&mut lock).is_pending()); // has its place in the queue
+        /// drop(guard);
+        /// assert_eq!(*lock.await, 1);
+        /// # });
+        /// ```
         #[must_use = "futures do nothing unless polled"]
         pub struct $Lock<$($lifetime,)? T: ?Sized>(Acquiring<$Handle>);
 
@@ -307,10 +339,22 @@ macro_rules! lock_future {
     };
 }
 
-lock_future!(Lock<'a, T>, &'a Mutex<T>, MutexGuard, "lock");
-lock_future!(LockOwned<T>, Arc<Mutex<T>>, OwnedMutexGuard, "lock_owned");
+lock_future!(Lock<'a, T>, &'a Mutex<T>, MutexGuard, "", "lock");
+lock_future!(LockOwned<T>, Arc<Mutex<T>>, OwnedMutexGuard, ".clone()", "lock_owned");
 
 /// A guard that gives access to the value of a [`Mutex`], which is unlocked when it is dropped.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// let mutex = stanchion::Mutex::new(vec![1]);
+/// let mut guard = mutex.lock().await;
+/// guard.push(2);
+/// drop(guard);
+/// assert_eq!(mutex.into_inner(), [1, 2]);
+/// # });
+/// ```
 #[must_use = "dropping a guard unlocks the mutex at once"]
 pub struct MutexGuard<'a, T: ?Sized> {
     held: Held<&'a Mutex<T>>,
@@ -318,7 +362,18 @@ pub struct MutexGuard<'a, T: ?Sized> {
     marker: PhantomData<&'a mut T>,
 }
 
-/// A guard that gives access to the value of a shared [`Mutex`], which is unlocked when it is dropped.
+/// A guard that keeps its [`Mutex`] alive and gives access to its value; dropping it unlocks the mutex.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// let mutex = std::sync::Arc::new(stanchion::Mutex::new(1));
+/// let mut guard = mutex.clone().lock_owned().await;
+/// std::thread::spawn(move || *guard += 1);
+/// assert_eq!(*mutex.lock().await, 2);
+/// # });
+/// ```
 #[must_use = "dropping a guard unlocks the mutex at once"]
 pub struct OwnedMutexGuard<T: ?Sized> {
     held: Held<Arc<Mutex<T>>>,
@@ -327,6 +382,22 @@ pub struct OwnedMutexGuard<T: ?Sized> {
 }
 
 /// A guard that gives access to a part of the value of a [`Mutex`], which is unlocked when it is dropped.
+///
+/// # Examples
+///
+/// ```
+/// use stanchion::{MappedMutexGuard, Mutex, MutexGuard};
+///
+/// async fn second(pair: &Mutex<(u8, u8)>) -> MappedMutexGuard<'_, u8> {
+///     MutexGuard::map(pair.lock().await, |pair| &mut pair.1)
+/// }
+///
+/// # stanchion::blocking::wait(async {
+/// let pair = Mutex::new((1, 2));
+/// *second(&pair).await += 1;
+/// assert_eq!(*pair.lock().await, (1, 3));
+/// # });
+/// ```
 #[must_use = "dropping a guard unlocks the mutex at once"]
 pub struct MappedMutexGuard<'a, U: ?Sized> {
     held: Held<&'a RawLock>,
@@ -335,7 +406,18 @@ pub struct MappedMutexGuard<'a, U: ?Sized> {
     marker: PhantomData<&'a mut U>,
 }
 
-/// A guard that gives access to a part of the value of a shared [`Mutex`], which is unlocked when it is dropped.
+/// A guard that keeps its [`Mutex`] alive and gives access to a part of its value; dropping it unlocks the mutex.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// # use stanchion::OwnedMutexGuard;
+/// let mutex = std::sync::Arc::new(stanchion::Mutex::new((1, "one")));
+/// let number = OwnedMutexGuard::map(mutex.lock_owned().await, |pair| &mut pair.0);
+/// assert_eq!(*number, 1);
+/// # });
+/// ```
 #[must_use = "dropping a guard unlocks the mutex at once"]
 pub struct OwnedMappedMutexGuard<T: ?Sized, U: ?Sized = T> {
     held: Held<Arc<Mutex<T>>>,

@@ -1,6 +1,7 @@
 //! A fair async semaphore: the public types and their documentation. The algorithm is in `semaphore/core.rs`.
 
 mod core;
+mod error;
 
 use std::fmt;
 use std::future::Future;
@@ -11,6 +12,7 @@ use std::task::{Context, Poll};
 
 pub(crate) use self::core::{Acquiring, AsSemaphore};
 use self::core::{Core, assert_requestable};
+pub use self::error::{AcquireError, TryAcquireError};
 use crate::sync::const_fn;
 
 /// A fair async counting semaphore.
@@ -52,35 +54,13 @@ use crate::sync::const_fn;
 /// # }).unwrap();
 /// ```
 ///
-/// Shedding load when the queue is too long:
-///
-/// ```
-/// use stanchion::{Semaphore, SemaphorePermit};
-///
-/// async fn admit(semaphore: &Semaphore) -> Option<SemaphorePermit<'_>> {
-///     if semaphore.waiters() >= 100 { None } else { semaphore.acquire().await.ok() }
-/// }
-/// # assert!(stanchion::blocking::wait(admit(&Semaphore::new(1))).is_some());
-/// ```
+#[doc = include_str!("semaphore/recipes.md")]
 pub struct Semaphore {
     core: Core,
 }
 
-/// The error of an acquire when the semaphore was closed before the permits were granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AcquireError(());
-
-/// The error of a `try_acquire`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TryAcquireError {
-    /// The semaphore is closed.
-    Closed,
-    /// Too few permits are free, or a future waits for permits.
-    NoPermits,
-}
-
 impl Semaphore {
-    /// The maximum number of permits that can be free, or requested, at once.
+    /// The maximum number of permits that can be free, or requested, at once: `usize::MAX >> 3`, as tokio's.
     pub const MAX_PERMITS: usize = usize::MAX >> 3;
 
     const_fn! {
@@ -484,7 +464,7 @@ impl Semaphore {
 
 /// Defines the future of an acquire, which holds the semaphore by `$Handle`, and is ready with `$Permit`.
 macro_rules! acquire_future {
-    ($Acquire:ident $(<$lifetime:lifetime>)?, $Handle:ty, $Permit:ident, $one:literal, $many:literal) => {
+    ($Acquire:ident $(<$lifetime:lifetime>)?, $Handle:ty, $Permit:ident, $handle:literal, $one:literal, $many:literal) => {
         #[doc = concat!("Future returned by [`Semaphore::", $one, "`] and [`Semaphore::", $many, "`].")]
         ///
         /// # Cancel safety
@@ -496,6 +476,19 @@ macro_rules! acquire_future {
         ///
         /// When it is polled after it was ready. Dropping it panics where returning its permits would, see
         /// [`Semaphore::add_permits`].
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # stanchion::blocking::wait(async {
+        /// let semaphore = std::sync::Arc::new(stanchion::Semaphore::new(0));
+        #[doc = concat!("let mut acquire = semaphore", $handle, ".", $one, "();")]
+        /// assert!(futures::poll!(&mut acquire).is_pending()); // has its place in the queue
+        /// semaphore.add_permits(1);
+        /// assert_eq!(acquire.await?.num_permits(), 1);
+        /// # Ok::<(), stanchion::AcquireError>(())
+        /// # }).unwrap();
+        /// ```
         #[must_use = "futures do nothing unless polled"]
         pub struct $Acquire $(<$lifetime>)? (Acquiring<$Handle>);
 
@@ -517,17 +510,30 @@ macro_rules! acquire_future {
     };
 }
 
-acquire_future!(Acquire<'a>, &'a Semaphore, SemaphorePermit, "acquire", "acquire_many");
-acquire_future!(AcquireOwned, Arc<Semaphore>, OwnedSemaphorePermit, "acquire_owned", "acquire_many_owned");
+acquire_future!(Acquire<'a>, &'a Semaphore, SemaphorePermit, "", "acquire", "acquire_many");
+acquire_future!(AcquireOwned, Arc<Semaphore>, OwnedSemaphorePermit, ".clone()", "acquire_owned", "acquire_many_owned");
 
 /// Defines a permit that holds its semaphore by `$Handle`.
 macro_rules! permit {
-    ($summary:literal, $Permit:ident $(<$lifetime:lifetime>)?, $Handle:ty, $returned:ty, $($borrow:tt)?) => {
+    ($summary:literal, $acquire:literal, $Permit:ident $(<$lifetime:lifetime>)?, $Handle:ty, $returned:ty, $($borrow:tt)?) => {
         #[doc = $summary]
         ///
         /// # Panics
         ///
         /// Dropping it panics where returning its permits would, see [`Semaphore::add_permits`].
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// # stanchion::blocking::wait(async {
+        /// let semaphore = std::sync::Arc::new(stanchion::Semaphore::new(2));
+        #[doc = concat!("let permit = semaphore", $acquire, "().await?;")]
+        /// assert_eq!(semaphore.available_permits(), 1);
+        /// drop(permit);
+        /// assert_eq!(semaphore.available_permits(), 2);
+        /// # Ok::<(), stanchion::AcquireError>(())
+        /// # }).unwrap();
+        /// ```
         #[must_use = "dropping a permit returns it at once"]
         pub struct $Permit $(<$lifetime>)? {
             semaphore: $Handle,
@@ -636,12 +642,14 @@ macro_rules! permit {
 
 permit!(
     "Permits of a [`Semaphore`], returned together when this is dropped.",
+    ".acquire",
     SemaphorePermit<'a>,
     &'a Semaphore,
     &'a Semaphore,
 );
 permit!(
     "Permits that keep their [`Semaphore`] alive, returned together when this is dropped.",
+    ".clone().acquire_owned",
     OwnedSemaphorePermit, Arc<Semaphore>, &Arc<Semaphore>, &
 );
 
@@ -673,22 +681,3 @@ impl fmt::Debug for Semaphore {
 // No user code runs while the state is inconsistent, so a panic cannot be observed in it.
 impl UnwindSafe for Semaphore {}
 impl RefUnwindSafe for Semaphore {}
-
-impl fmt::Display for AcquireError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the semaphore is closed")
-    }
-}
-
-impl std::error::Error for AcquireError {}
-
-impl fmt::Display for TryAcquireError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Closed => "the semaphore is closed",
-            Self::NoPermits => "too few permits are free, or a future waits for permits",
-        })
-    }
-}
-
-impl std::error::Error for TryAcquireError {}
