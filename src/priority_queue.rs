@@ -37,23 +37,7 @@ use crate::wait_list::WakeBatch;
 /// the most urgent when it is collected, so an urgent one that arrives in between leaves first.
 ///
 /// **Starvation.** As long as more urgent items arrive faster than they are popped, the less urgent ones wait, for ever if
-/// need be. If they must not, make the priority a *deadline*: every item becomes the most urgent one in the end, because
-/// only items with an earlier deadline can overtake it.
-///
-/// ```
-/// use stanchion::PriorityQueue;
-/// use std::cmp::Reverse;
-/// use std::time::{Duration, Instant};
-///
-/// let queue = PriorityQueue::unbounded(); // the earliest deadline leaves first
-/// let (now, second) = (Instant::now(), Duration::from_secs(1));
-/// queue.try_push(Reverse(now + second), "report").unwrap();
-/// for n in 0..10 {
-///     queue.try_push(Reverse(now + n * second / 2), "health check").unwrap(); // and so on, without end
-/// }
-/// let before = std::iter::from_fn(|| queue.try_pop().ok()).take_while(|(_, job)| *job != "report");
-/// assert_eq!(before.count(), 2);
-/// ```
+/// need be. If they must not, make the priority a [deadline](#recipes).
 ///
 /// # A full queue
 ///
@@ -65,29 +49,6 @@ use crate::wait_list::WakeBatch;
 ///
 /// [`close`](Self::close) fails the pushes and gives them their items back; pops get the remaining items and then
 /// `None`. [`drain`](Self::drain) takes out the remaining items at once.
-///
-/// # Streams
-///
-/// The queue is a source for a stream. A struct that is one itself keeps a [`PopOwned`].
-///
-/// ```
-/// # async fn example() {
-/// use futures::StreamExt;
-/// use stanchion::PriorityQueue;
-/// use std::sync::Arc;
-///
-/// let queue = Arc::new(PriorityQueue::unbounded());
-/// queue.try_push(1, "a").unwrap();
-/// queue.try_push(2, "b").unwrap();
-/// queue.close();
-/// let items = futures::stream::unfold(queue, async |queue| {
-///     let item = queue.pop().await?;
-///     Some((item, queue))
-/// });
-/// assert_eq!(items.collect::<Vec<_>>().await, [(2, "b"), (1, "a")]);
-/// # }
-/// # stanchion::blocking::wait(example());
-/// ```
 ///
 /// # Panics of `Ord`
 ///
@@ -116,6 +77,8 @@ use crate::wait_list::WakeBatch;
 /// # }
 /// # stanchion::blocking::wait(example());
 /// ```
+///
+#[doc = include_str!("priority_queue/recipes.md")]
 pub struct PriorityQueue<P, T> {
     core: sync::Mutex<Core<P, T>>,
 }
@@ -124,6 +87,19 @@ pub struct PriorityQueue<P, T> {
 ///
 /// It carries 64 bits that start at a random point in each queue and count its items. So a key that is used on another
 /// queue, or outlives its item, finds nothing, whatever is pushed later.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// let queue = stanchion::PriorityQueue::unbounded();
+/// let key = queue.push(1, "job").await?;
+/// assert!(queue.set_priority(key, 2));
+/// assert_eq!(queue.pop().await, Some((2, "job")));
+/// assert_eq!(queue.remove(key), None);
+/// # Ok::<(), stanchion::Closed<(i32, &str)>>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     /// The slot of the item.

@@ -3,10 +3,35 @@
 use std::fmt;
 
 /// The error of a push to a closed queue, with what was to be pushed.
+///
+/// # Examples
+///
+/// ```
+/// use stanchion::{Closed, PriorityQueue};
+///
+/// # stanchion::blocking::wait(async {
+/// let queue = PriorityQueue::unbounded();
+/// queue.close();
+/// let Err(Closed((priority, item))) = queue.push(1, "job").await else { unreachable!() };
+/// assert_eq!((priority, item), (1, "job"));
+/// # });
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Closed<T>(pub T);
 
 /// The error of a `try_push`, with what was to be pushed.
+///
+/// # Examples
+///
+/// ```
+/// use stanchion::{PriorityQueue, TryPushError};
+///
+/// let queue = PriorityQueue::bounded(1);
+/// queue.try_push(1, "in").unwrap();
+/// assert_eq!(queue.try_push(2, "job"), Err(TryPushError::Full((2, "job"))));
+/// queue.close();
+/// assert_eq!(queue.try_push(2, "job"), Err(TryPushError::Closed((2, "job"))));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TryPushError<T> {
     /// The queue is full.
@@ -16,6 +41,17 @@ pub enum TryPushError<T> {
 }
 
 /// The error of a `try_pop`.
+///
+/// # Examples
+///
+/// ```
+/// use stanchion::{PriorityQueue, TryPopError};
+///
+/// let queue = PriorityQueue::<u8, &str>::unbounded();
+/// assert_eq!(queue.try_pop(), Err(TryPopError::Empty));
+/// queue.close();
+/// assert_eq!(queue.try_pop(), Err(TryPopError::Closed));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TryPopError {
     /// There is no item that is not reserved for a pop that waited for it.

@@ -15,7 +15,7 @@ use crate::arena;
 use crate::panic::Panics;
 use crate::wait_list::{NeedsClone, TaskWaker, WakeBatch};
 
-/// The future of [`PriorityQueue::push`].
+/// Future returned by [`PriorityQueue::push`].
 ///
 /// # Cancel safety
 ///
@@ -25,14 +25,45 @@ use crate::wait_list::{NeedsClone, TaskWaker, WakeBatch};
 /// # Panics
 ///
 /// When it is polled after it was ready.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// let queue = stanchion::PriorityQueue::bounded(1);
+/// queue.push(1, "in").await?;
+/// let mut push = queue.push(1, "next");
+/// assert!(futures::poll!(&mut push).is_pending()); // has its place in the queue
+/// assert_eq!(queue.pop().await, Some((1, "in"))); // makes room
+/// push.await?;
+/// assert_eq!(queue.len(), 1);
+/// # Ok::<(), stanchion::Closed<(i32, &str)>>(())
+/// # }).unwrap();
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct Push<'a, P, T>(pub(super) Pushing<&'a PriorityQueue<P, T>, P, T>);
 
-/// The future of [`PriorityQueue::push_owned`]. It owns a handle to the queue; otherwise it is a [`Push`].
+/// Future returned by [`PriorityQueue::push_owned`]: a [`Push`] that owns a handle to the queue.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// use stanchion::{PriorityQueue, PushOwned};
+/// use std::sync::Arc;
+///
+/// struct Sending(PushOwned<u8, &'static str>);
+///
+/// let queue = Arc::new(PriorityQueue::unbounded());
+/// let sending = Sending(queue.clone().push_owned(1, "job"));
+/// sending.0.await.unwrap();
+/// assert_eq!(queue.pop().await, Some((1, "job")));
+/// # });
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct PushOwned<P, T>(pub(super) Pushing<Arc<PriorityQueue<P, T>>, P, T>);
 
-/// The future of [`PriorityQueue::pop`].
+/// Future returned by [`PriorityQueue::pop`].
 ///
 /// # Cancel safety
 ///
@@ -42,10 +73,24 @@ pub struct PushOwned<P, T>(pub(super) Pushing<Arc<PriorityQueue<P, T>>, P, T>);
 /// # Panics
 ///
 /// When it is polled after it was ready.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// let queue = stanchion::PriorityQueue::unbounded();
+/// let mut pop = queue.pop();
+/// assert!(futures::poll!(&mut pop).is_pending()); // has its place in the queue
+/// queue.push(1, "job").await?;
+/// assert!(queue.try_pop().is_err()); // reserved
+/// assert_eq!(pop.await, Some((1, "job")));
+/// # Ok::<(), stanchion::Closed<(i32, &str)>>(())
+/// # }).unwrap();
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct Pop<'a, P, T>(pub(super) Popping<&'a PriorityQueue<P, T>, P, T>);
 
-/// The future of [`PriorityQueue::pop_owned`]. It owns a handle to the queue; otherwise it is a [`Pop`].
+/// Future returned by [`PriorityQueue::pop_owned`]: a [`Pop`] that owns a handle to the queue.
 ///
 /// # Examples
 ///
@@ -84,7 +129,7 @@ pub struct Pop<'a, P, T>(pub(super) Popping<&'a PriorityQueue<P, T>, P, T>);
 #[must_use = "futures do nothing unless polled"]
 pub struct PopOwned<P, T>(pub(super) Popping<Arc<PriorityQueue<P, T>>, P, T>);
 
-/// The future of [`PriorityQueue::pop_many`].
+/// Future returned by [`PriorityQueue::pop_many`].
 ///
 /// # Cancel safety
 ///
@@ -93,6 +138,20 @@ pub struct PopOwned<P, T>(pub(super) Popping<Arc<PriorityQueue<P, T>>, P, T>);
 /// # Panics
 ///
 /// When it is polled after it was ready.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// let queue = stanchion::PriorityQueue::unbounded();
+/// queue.push(1, "a").await?;
+/// queue.push(2, "b").await?;
+/// let mut batch = Vec::with_capacity(100);
+/// assert_eq!(queue.pop_many(&mut batch, 100).await, 2); // does not wait for more
+/// assert_eq!(batch, [(2, "b"), (1, "a")]);
+/// # Ok::<(), stanchion::Closed<(i32, &str)>>(())
+/// # }).unwrap();
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct PopMany<'a, P, T> {
     pub(super) popping: Popping<&'a PriorityQueue<P, T>, P, T>,
