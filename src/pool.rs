@@ -69,8 +69,6 @@ use crate::sync;
 /// goes on with the next getter. Lifetimes and idle timeouts are judged when an object is taken and when it is returned. To
 /// have idle objects discarded sooner, checked, and kept in reserve, run [`maintenance`](Self::maintenance).
 ///
-/// The guide has [recipes](crate::_guide::pool): limits within the manager, errors, abandoned transactions, leaks.
-///
 /// # Memory ordering
 ///
 /// What happened before an object was returned happens before the end of the `get` that it serves next.
@@ -78,10 +76,8 @@ use crate::sync;
 /// # Examples
 ///
 /// ```
-/// use stanchion::{Pool, blocking};
-///
-/// # blocking::wait(async {
-/// let pool = Pool::from_objects([String::from("the only one")]);
+/// # stanchion::blocking::wait(async {
+/// let pool = stanchion::Pool::from_objects([String::from("the only one")]);
 /// let mut lent = pool.get().await?;
 /// lent.push_str(", used");
 /// assert!(pool.try_get().is_none());
@@ -90,6 +86,8 @@ use crate::sync;
 /// # Ok::<(), stanchion::GetError<std::convert::Infallible>>(())
 /// # }).unwrap();
 /// ```
+///
+#[doc = include_str!("pool/recipes.md")]
 pub struct Pool<M: Manager> {
     manager: Arc<M>,
     settings: Settings,
@@ -101,6 +99,19 @@ pub struct Pool<M: Manager> {
 }
 
 /// A snapshot of what a [`Pool`] holds: `size` = `idle` + `in_use` + `creating`.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// let pool = stanchion::Pool::from_objects([1, 2]);
+/// let lent = pool.get().await?;
+/// let stanchion::Status { size, idle, in_use, .. } = pool.status();
+/// assert_eq!((size, idle, in_use), (2, 1, 1));
+/// # drop(lent);
+/// # Ok::<(), stanchion::GetError<std::convert::Infallible>>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// The number of objects that there may be.
@@ -118,6 +129,17 @@ pub struct Status {
 }
 
 /// Counts of what has happened to a [`Pool`] since it was built.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// let pool = stanchion::Pool::from_objects([7]);
+/// drop(pool.get().await);
+/// drop(pool.get().await);
+/// assert_eq!((pool.stats().gets, pool.stats().waits), (2, 0));
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolStats {
     /// Getters that were polled, and each successful `try_get`.

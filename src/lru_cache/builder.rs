@@ -119,7 +119,24 @@ fn ticks(duration: Duration) -> Tick {
     Tick::try_from(duration.as_nanos()).unwrap_or(NEVER)
 }
 
-/// Sets up an [`LruCache`].
+/// A builder of an [`LruCache`], returned by [`LruCache::builder`].
+///
+/// # Examples
+///
+/// ```
+/// use stanchion::LruCache;
+/// use std::time::Duration;
+///
+/// # stanchion::blocking::wait(async {
+/// let pages = LruCache::<String, String>::builder(64 << 20)
+///     .weigher(|path, page| (path.len() + page.len()) as u64)
+///     .time_to_live(Duration::from_secs(60))
+///     .shards(16)
+///     .build();
+/// assert_eq!(pages.get_or_load("/", async || "<h1>".to_owned()).await, "<h1>");
+/// assert_eq!(pages.weight(), 5);
+/// # });
+/// ```
 #[must_use = "a builder does nothing until it is built"]
 pub struct LruCacheBuilder<K, V, S = RandomState> {
     capacity: usize,
@@ -350,6 +367,13 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
     }
 
     /// Creates the cache, empty.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = stanchion::LruCache::<u32, String>::builder(1_000).build();
+    /// assert_eq!((cache.capacity(), cache.len()), (1_000, 0));
+    /// ```
     pub fn build(self) -> LruCache<K, V, S> {
         let Self { capacity, shards, hasher, now, mut settings } = self;
         let asked = settings.asked();

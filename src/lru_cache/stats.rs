@@ -3,6 +3,24 @@
 use std::ops::AddAssign;
 
 /// The reason why an entry was removed that was not handed to the caller.
+///
+/// # Examples
+///
+/// ```
+/// use stanchion::{Cause, LruCache};
+/// use std::sync::atomic::{AtomicU32, Ordering};
+///
+/// static EVICTED: AtomicU32 = AtomicU32::new(0);
+///
+/// let count = |_, _, cause| {
+///     if cause == Cause::Capacity {
+///         EVICTED.fetch_add(1, Ordering::Relaxed);
+///     }
+/// };
+/// let cache = LruCache::builder(2).on_evict(count).build();
+/// (0..5).for_each(|key| drop(cache.insert(key, ())));
+/// assert_eq!(EVICTED.load(Ordering::Relaxed), 3);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// It was evicted: others needed its room, or it had become too heavy.
@@ -14,6 +32,18 @@ pub enum Cause {
 }
 
 /// The counts of an [`LruCache`](crate::LruCache) since it was created.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// let cache = stanchion::LruCache::<u32, &str>::new(100);
+/// cache.get_or_load(&7, async || "seven").await; // a miss
+/// cache.get(&7); // a hit
+/// let stanchion::Stats { hits, misses, .. } = cache.stats();
+/// assert_eq!(hits as f64 / (hits + misses) as f64, 0.5);
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Calls of `get`, `update`, `get_or_…` and `try_get_or_…` that found a value.

@@ -10,7 +10,31 @@ use super::core::Fitness;
 use super::object::Pooled;
 use super::{AlwaysFit, Manager, Metrics, Pool};
 
-/// A builder of a [`Pool`], from [`Pool::builder`].
+/// A builder of a [`Pool`], returned by [`Pool::builder`].
+///
+/// # Examples
+///
+/// ```
+/// # use stanchion::{Manager, Pool};
+/// # struct Numbers;
+/// # impl Manager for Numbers {
+/// #     type Object = u32;
+/// #     type Error = std::convert::Infallible;
+/// #     async fn create(&self) -> Result<u32, Self::Error> { Ok(0) }
+/// # }
+/// # stanchion::blocking::wait(async {
+/// use std::time::Duration;
+///
+/// let pool = Pool::builder(Numbers)
+///     .max_size(20)
+///     .max_waiting(1_000)
+///     .max_lifetime(Duration::from_secs(30 * 60))
+///     .build();
+/// assert_eq!(*pool.get().await?, 0);
+/// assert_eq!(pool.status().max_size, 20);
+/// # Ok::<(), stanchion::GetError<std::convert::Infallible>>(())
+/// # }).unwrap();
+/// ```
 #[must_use = "a builder does nothing before it builds"]
 pub struct PoolBuilder<M> {
     manager: M,
@@ -19,6 +43,27 @@ pub struct PoolBuilder<M> {
 }
 
 /// The order in which idle objects are used.
+///
+/// # Examples
+///
+/// ```
+/// # use stanchion::{Manager, Pool};
+/// # struct Numbers;
+/// # impl Manager for Numbers {
+/// #     type Object = u32;
+/// #     type Error = std::convert::Infallible;
+/// #     async fn create(&self) -> Result<u32, Self::Error> { Ok(0) }
+/// # }
+/// # stanchion::blocking::wait(async {
+/// use stanchion::Order;
+///
+/// let pool = Pool::builder(Numbers).order(Order::Fifo).build();
+/// pool.add(1).unwrap();
+/// pool.add(2).unwrap();
+/// assert_eq!(*pool.get().await?, 1); // `Lifo`: 2
+/// # Ok::<(), stanchion::GetError<std::convert::Infallible>>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// The one that was returned last comes first: a few are used much, and the others may reach their idle timeout.
@@ -58,6 +103,20 @@ impl<M: Manager> PoolBuilder<M> {
     /// # Panics
     ///
     /// When it is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use stanchion::{Manager, Pool};
+    /// # struct Numbers;
+    /// # impl Manager for Numbers {
+    /// #     type Object = u32;
+    /// #     type Error = std::convert::Infallible;
+    /// #     async fn create(&self) -> Result<u32, Self::Error> { Ok(0) }
+    /// # }
+    /// let pool = Pool::builder(Numbers).max_size(20).build();
+    /// assert_eq!(pool.status().max_size, 20);
+    /// ```
     pub fn max_size(mut self, objects: usize) -> Self {
         assert!(objects > 0, "a pool without room would never serve a getter");
         self.max_size = objects;
@@ -68,6 +127,24 @@ impl<M: Manager> PoolBuilder<M> {
     /// defaults to 0.
     ///
     /// They are safe from the [idle timeout](Self::idle_timeout), and are replaced when their lifetime ends.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use stanchion::{Manager, Pool};
+    /// # struct Numbers;
+    /// # impl Manager for Numbers {
+    /// #     type Object = u32;
+    /// #     type Error = std::convert::Infallible;
+    /// #     async fn create(&self) -> Result<u32, Self::Error> { Ok(0) }
+    /// # }
+    /// # stanchion::blocking::wait(async {
+    /// let pool = Pool::builder(Numbers).min_idle(2).build();
+    /// pool.replenish().await?;
+    /// assert_eq!(pool.status().idle, 2);
+    /// # Ok::<(), std::convert::Infallible>(())
+    /// # }).unwrap();
+    /// ```
     pub fn min_idle(mut self, objects: usize) -> Self {
         self.settings.min_idle = objects;
         self
@@ -107,6 +184,26 @@ impl<M: Manager> PoolBuilder<M> {
     /// # Panics
     ///
     /// When it is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use stanchion::{Manager, Pool};
+    /// # struct Slow;
+    /// # impl Manager for Slow {
+    /// #     type Object = u32;
+    /// #     type Error = std::convert::Infallible;
+    /// #     async fn create(&self) -> Result<u32, Self::Error> { std::future::pending().await }
+    /// # }
+    /// # stanchion::blocking::wait(async {
+    /// let pool = Pool::builder(Slow).max_creating(1).build();
+    /// let mut gets = [pool.get(), pool.get()];
+    /// for get in &mut gets {
+    ///     assert!(futures::poll!(get).is_pending());
+    /// }
+    /// assert_eq!((pool.status().creating, pool.status().waiting), (1, 1));
+    /// # });
+    /// ```
     pub fn max_creating(mut self, creations: usize) -> Self {
         assert!(creations > 0, "a pool that may not create would never serve a getter");
         self.settings.max_creating = Some(creations);
@@ -142,6 +239,26 @@ impl<M: Manager> PoolBuilder<M> {
     }
 
     /// Sets how long an object may be idle before it is discarded; defaults to for ever. With zero none is used twice.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use stanchion::{Manager, Pool};
+    /// # struct Numbers;
+    /// # impl Manager for Numbers {
+    /// #     type Object = u32;
+    /// #     type Error = std::convert::Infallible;
+    /// #     async fn create(&self) -> Result<u32, Self::Error> { Ok(0) }
+    /// # }
+    /// # stanchion::blocking::wait(async {
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let pool = Pool::builder(Numbers).idle_timeout(Duration::from_secs(60)).build();
+    /// drop(pool.get().await);
+    /// pool.maintain(Instant::now() + Duration::from_secs(61));
+    /// assert_eq!(pool.stats().expired, 1);
+    /// # });
+    /// ```
     pub fn idle_timeout(mut self, longest: Duration) -> Self {
         self.settings.idle_timeout = Some(longest);
         self
@@ -151,6 +268,30 @@ impl<M: Manager> PoolBuilder<M> {
     ///
     /// A server or a firewall may cut a connection that is idle for long; this keeps it in use, or finds out that it is dead
     /// before a caller does. The object is recycled in place: it becomes neither younger nor less idle by that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use stanchion::{Manager, Pool};
+    /// # struct Numbers;
+    /// # impl Manager for Numbers {
+    /// #     type Object = u32;
+    /// #     type Error = std::convert::Infallible;
+    /// #     async fn create(&self) -> Result<u32, Self::Error> { Ok(0) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// use std::sync::Arc;
+    /// use tokio::time::{Duration, Instant, sleep};
+    ///
+    /// let clock = || Instant::now().into_std(); // tokio's, which is paused here
+    /// let pool = Arc::new(Pool::builder(Numbers).keepalive(Duration::from_secs(60)).clock(clock).build());
+    /// tokio::spawn(Pool::maintenance(&pool, sleep));
+    /// drop(pool.get().await);
+    /// sleep(Duration::from_secs(90)).await;
+    /// assert_eq!(pool.stats().recycled, 1);
+    /// # }
+    /// ```
     pub fn keepalive(mut self, idle: Duration) -> Self {
         // With zero, an object would be in need of the next check right after one.
         self.settings.keepalive = Some(idle.max(Duration::from_millis(1)));
@@ -184,6 +325,22 @@ impl<M: Manager> PoolBuilder<M> {
     }
 
     /// Sets the order in which idle objects are used; defaults to [`Order::Lifo`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use stanchion::{Manager, Pool};
+    /// # struct Numbers;
+    /// # impl Manager for Numbers {
+    /// #     type Object = u32;
+    /// #     type Error = std::convert::Infallible;
+    /// #     async fn create(&self) -> Result<u32, Self::Error> { Ok(0) }
+    /// # }
+    /// let pool = Pool::builder(Numbers).order(stanchion::Order::Fifo).build();
+    /// pool.add(1).unwrap();
+    /// pool.add(2).unwrap();
+    /// assert_eq!(*pool.try_get().unwrap(), 1);
+    /// ```
     pub fn order(mut self, order: Order) -> Self {
         self.settings.order = order;
         self
@@ -226,6 +383,20 @@ impl<M: Manager> PoolBuilder<M> {
     }
 
     /// Builds the pool, without any object so far.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use stanchion::{Manager, Pool};
+    /// # struct Numbers;
+    /// # impl Manager for Numbers {
+    /// #     type Object = u32;
+    /// #     type Error = std::convert::Infallible;
+    /// #     async fn create(&self) -> Result<u32, Self::Error> { Ok(0) }
+    /// # }
+    /// let pool = Pool::builder(Numbers).build();
+    /// assert_eq!(pool.status().size, 0);
+    /// ```
     pub fn build(self) -> Pool<M> {
         let Self { manager, max_size, mut settings } = self;
         let Settings { max_lifetime, idle_timeout, keepalive, recycle_after, .. } = settings;

@@ -9,7 +9,7 @@ use super::{Manager, Pool};
 use crate::panic::quiet;
 use crate::sync::EventListener;
 
-/// The future of [`Pool::closed`].
+/// Future returned by [`Pool::closed`].
 ///
 /// # Cancel safety
 ///
@@ -23,6 +23,21 @@ use crate::sync::EventListener;
 /// # Panics
 ///
 /// When it is polled after it was ready.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// let pool = stanchion::Pool::from_objects([7]);
+/// let lent = pool.get().await.unwrap();
+/// pool.close();
+/// let mut closed = pool.closed();
+/// assert!(futures::poll!(&mut closed).is_pending()); // one object is in use
+/// drop(lent);
+/// closed.await;
+/// assert_eq!(pool.status().size, 0);
+/// # });
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct PoolClosed<'a, M: Manager> {
     /// `None` once it was ready.

@@ -29,7 +29,7 @@ use crate::arena::Key;
 use crate::panic::Panics;
 use crate::wait_list::{Removed, TaskWaker};
 
-/// The future of [`Pool::get`].
+/// Future returned by [`Pool::get`].
 ///
 /// # Cancel safety
 ///
@@ -41,10 +41,24 @@ use crate::wait_list::{Removed, TaskWaker};
 ///
 /// When it is polled after it was ready. A panic of the manager, of the clock, or of the drop of a discarded object comes
 /// out of the poll; the getter has given up its place then, and may be polled again.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// let pool = stanchion::Pool::from_objects([7]);
+/// let lent = pool.get().await?;
+/// let mut get = pool.get();
+/// assert!(futures::poll!(&mut get).is_pending()); // has its place in the queue
+/// drop(lent);
+/// assert_eq!(*get.await?, 7);
+/// # Ok::<(), stanchion::GetError<std::convert::Infallible>>(())
+/// # }).unwrap();
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct Get<'a, M: Manager>(Getting<&'a Pool<M>, M>);
 
-/// The future of [`Pool::get_owned`].
+/// Future returned by [`Pool::get_owned`].
 ///
 /// # Cancel safety
 ///
@@ -53,10 +67,46 @@ pub struct Get<'a, M: Manager>(Getting<&'a Pool<M>, M>);
 /// # Panics
 ///
 /// As with [`Get`].
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = std::sync::Arc::new(stanchion::Pool::from_objects([7]));
+/// let task = tokio::spawn(pool.get_owned()); // keeps the pool alive
+/// assert_eq!(*task.await??, 7);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct GetOwned<M: Manager>(Getting<Arc<Pool<M>>, M>);
 
-/// The reason why a `get` has no object.
+/// The error of a `get`.
+///
+/// # Examples
+///
+/// ```
+/// use stanchion::{GetError, Manager, Pool};
+///
+/// struct Refuses;
+///
+/// impl Manager for Refuses {
+///     type Object = ();
+///     type Error = std::io::Error;
+///
+///     async fn create(&self) -> std::io::Result<()> {
+///         Err(std::io::ErrorKind::ConnectionRefused.into())
+///     }
+/// }
+///
+/// # stanchion::blocking::wait(async {
+/// let pool = Pool::builder(Refuses).build();
+/// assert!(matches!(pool.get().await, Err(GetError::Create(_))));
+/// pool.close();
+/// assert!(matches!(pool.get().await, Err(GetError::Closed)));
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GetError<E> {
     /// The pool is closed.

@@ -18,29 +18,31 @@ use super::Metrics;
 /// # Examples
 ///
 /// ```
-/// use stanchion::{Manager, Metrics, Pool, blocking};
-/// use std::net::{TcpListener, TcpStream};
+/// use stanchion::{Manager, Metrics, Pool};
+/// use std::{io, net::{SocketAddr, TcpListener, TcpStream}};
 ///
-/// struct Connect(std::net::SocketAddr);
+/// struct Connect(SocketAddr);
 ///
 /// impl Manager for Connect {
 ///     type Object = TcpStream;
-///     type Error = std::io::Error;
+///     type Error = io::Error;
 ///
-///     async fn create(&self) -> std::io::Result<TcpStream> {
-///         TcpStream::connect(self.0)
+///     async fn create(&self) -> io::Result<TcpStream> {
+///         TcpStream::connect(self.0) // or an async runtime's, with `.await`
 ///     }
 ///
-///     async fn recycle(&self, stream: &mut TcpStream, _: &Metrics) -> std::io::Result<()> {
+///     async fn recycle(&self, stream: &mut TcpStream, _: &Metrics) -> io::Result<()> {
 ///         stream.take_error()?.map_or(Ok(()), Err)
 ///     }
 /// }
 ///
+/// # stanchion::blocking::wait(async {
 /// let server = TcpListener::bind("127.0.0.1:0")?;
 /// let pool = Pool::builder(Connect(server.local_addr()?)).max_size(4).build();
-/// let stream = blocking::wait(pool.get()).unwrap();
+/// let stream = pool.get().await?;
 /// assert_eq!(stream.peer_addr()?, server.local_addr()?);
-/// # std::io::Result::Ok(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
 /// ```
 pub trait Manager: Send + Sync + 'static {
     /// The objects to be pooled.
@@ -64,6 +66,34 @@ pub trait Manager: Send + Sync + 'static {
     /// neither error nor panic reported, if it shows in the first poll of the getter that takes it up (a panic, in any poll
     /// of it). The latter is like one that hangs. An object that was created while no getter looked is
     /// [recycled](Self::recycle) before it is handed out. The same holds for `recycle`.
+    ///
+    /// # Examples
+    ///
+    /// A manager that limits the time of a creation:
+    ///
+    /// ```
+    /// use stanchion::{Manager, Pool};
+    /// use std::io;
+    /// use tokio::time::{Duration, timeout};
+    ///
+    /// struct Connect;
+    ///
+    /// # async fn connect() -> io::Result<&'static str> { Ok("connection") }
+    /// impl Manager for Connect {
+    ///     type Object = &'static str;
+    ///     type Error = io::Error;
+    ///
+    ///     async fn create(&self) -> io::Result<&'static str> {
+    ///         timeout(Duration::from_secs(5), connect()).await?
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// assert_eq!(*Pool::builder(Connect).build().get().await?, "connection");
+    /// # Ok(())
+    /// # }
+    /// ```
     fn create(&self) -> impl Future<Output = Result<Self::Object, Self::Error>> + Send;
 
     /// Makes an object fit for its next use, after it was taken out of the pool and before it is handed out.
@@ -74,6 +104,38 @@ pub trait Manager: Send + Sync + 'static {
     /// Like [`create`](Self::create), the future outlives its getter: one that gives up leaves it pending, and the next
     /// getter takes it up where it stands. A healthy object is never discarded because of an impatient caller. Limit its
     /// time in here, well below what callers wait.
+    ///
+    /// # Examples
+    ///
+    /// Objects that are used three times at most:
+    ///
+    /// ```
+    /// use stanchion::{Manager, Metrics, Object, Pool};
+    ///
+    /// struct Buffers;
+    ///
+    /// impl Manager for Buffers {
+    ///     type Object = Vec<u8>;
+    ///     type Error = &'static str;
+    ///
+    ///     async fn create(&self) -> Result<Vec<u8>, &'static str> {
+    ///         Ok(Vec::new())
+    ///     }
+    ///
+    ///     async fn recycle(&self, buffer: &mut Vec<u8>, metrics: &Metrics) -> Result<(), &'static str> {
+    ///         buffer.clear();
+    ///         if metrics.uses < 3 { Ok(()) } else { Err("used up") }
+    ///     }
+    /// }
+    ///
+    /// # stanchion::blocking::wait(async {
+    /// let pool = Pool::builder(Buffers).build();
+    /// for _ in 0..4 {
+    ///     pool.get().await.unwrap().push(7);
+    /// }
+    /// assert_eq!((pool.stats().created, pool.stats().recycle_failures), (2, 1));
+    /// # });
+    /// ```
     fn recycle(
         &self,
         object: &mut Self::Object,
@@ -87,6 +149,36 @@ pub trait Manager: Send + Sync + 'static {
     ///
     /// This runs in the drop of [`Object`](crate::Object), on whichever thread that happens: it should be quick, and must not need a
     /// runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use stanchion::{Manager, Pool};
+    ///
+    /// #[derive(Default)]
+    /// struct Connection { has_failed: bool }
+    ///
+    /// struct Connect;
+    ///
+    /// impl Manager for Connect {
+    ///     type Object = Connection;
+    ///     type Error = ();
+    ///
+    ///     async fn create(&self) -> Result<Connection, ()> {
+    ///         Ok(Connection::default())
+    ///     }
+    ///
+    ///     fn is_broken(&self, connection: &mut Connection) -> bool {
+    ///         connection.has_failed
+    ///     }
+    /// }
+    ///
+    /// # stanchion::blocking::wait(async {
+    /// let pool = Pool::builder(Connect).build();
+    /// pool.get().await.unwrap().has_failed = true;
+    /// assert_eq!(pool.status().idle, 0);
+    /// # });
+    /// ```
     fn is_broken(&self, object: &mut Self::Object) -> bool {
         let _ = object;
         false
@@ -123,6 +215,22 @@ impl<E> Future for AlwaysFit<E> {
 }
 
 /// The manager of a pool that creates nothing: see [`Pool::from_objects`](crate::Pool::from_objects).
+///
+/// # Examples
+///
+/// ```
+/// use stanchion::{Fixed, Pool};
+///
+/// struct Server {
+///     ports: Pool<Fixed<u16>>,
+/// }
+///
+/// # stanchion::blocking::wait(async {
+/// let server = Server { ports: Pool::from_objects(8000..8004) };
+/// assert!(*server.ports.get().await? >= 8000);
+/// # Ok::<(), stanchion::GetError<std::convert::Infallible>>(())
+/// # }).unwrap();
+/// ```
 pub struct Fixed<T>(PhantomData<fn() -> T>);
 
 impl<T: Send + 'static> Manager for Fixed<T> {

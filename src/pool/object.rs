@@ -12,6 +12,20 @@ use super::{Manager, Pool};
 ///
 /// The instants are `None` while no setting of the pool asks for a clock: a lifetime, an idle timeout, a keepalive or
 /// `recycle_after`.
+///
+/// # Examples
+///
+/// ```
+/// use stanchion::{Object, Pool};
+///
+/// # stanchion::blocking::wait(async {
+/// let pool = Pool::from_objects([7]);
+/// drop(pool.get().await);
+/// let metrics = Object::metrics(&pool.get().await?);
+/// assert_eq!((metrics.uses, metrics.created), (2, None));
+/// # Ok::<(), stanchion::GetError<std::convert::Infallible>>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
     /// When it was created, or added.
@@ -52,6 +66,19 @@ impl<M: Manager> Pooled<M> {
 ///
 /// Dropping it panics when [`is_broken`](Manager::is_broken), the clock, the drop of a discarded object or a waker does,
 /// after its slot was given to the next getter; never while the thread is panicking already.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// let pool = stanchion::Pool::from_objects([vec![1]]);
+/// let mut lent = pool.get().await?;
+/// lent.push(2);
+/// drop(lent); // returns it
+/// assert_eq!(*pool.get().await?, [1, 2]);
+/// # Ok::<(), stanchion::GetError<std::convert::Infallible>>(())
+/// # }).unwrap();
+/// ```
 #[must_use = "an object that is not held is returned to its pool at once"]
 pub struct Object<'a, M: Manager>(Held<&'a Pool<M>, M>);
 
@@ -62,6 +89,18 @@ pub struct Object<'a, M: Manager>(Held<&'a Pool<M>, M>);
 /// Dropping it panics when [`is_broken`](Manager::is_broken), the clock, the drop of a discarded object or a waker does,
 /// after its slot was given to the next getter; never while the thread is panicking already, unless it was the last owner
 /// of the pool and something panics as the pool is dropped.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// let pool = std::sync::Arc::new(stanchion::Pool::from_objects([7]));
+/// let lent = pool.clone().get_owned().await?;
+/// std::thread::spawn(move || drop(lent)); // returns it
+/// assert_eq!(*pool.get().await?, 7);
+/// # Ok::<(), stanchion::GetError<std::convert::Infallible>>(())
+/// # }).unwrap();
+/// ```
 #[must_use = "an object that is not held is returned to its pool at once"]
 pub struct OwnedObject<M: Manager>(Held<Arc<Pool<M>>, M>);
 
