@@ -53,7 +53,7 @@ pub use self::worker::{Run, RunOne, RunUntil};
 /// threads with [`blocking::wait`](crate::blocking::wait). A task that waits can be [cancelled](TaskHandle::cancel) and
 /// [re-prioritised](TaskHandle::set_priority), one that runs can be cancelled.
 ///
-/// Retries, tasks that await tasks, deadlines and limits by class are shown [in the guide](crate::_guide::tasks).
+/// There are [recipes](#recipes) for retries, tasks that await tasks, limits by class, deadlines, and scaling.
 ///
 /// # Fairness
 ///
@@ -105,33 +105,26 @@ pub use self::worker::{Run, RunOne, RunUntil};
 ///
 /// # Examples
 ///
-/// ```
-/// use stanchion::{TaskQueue, blocking};
-///
-/// let queue = TaskQueue::bounded(1_000);
-/// let report = queue.try_submit(1, async { "report" }).unwrap();
-/// let health = queue.try_submit(9, async { "healthy" }).unwrap();
-/// queue.close();
-///
-/// let worker = std::thread::spawn(move || blocking::wait(queue.run()));
-/// assert_eq!(blocking::wait(health).unwrap(), "healthy");
-/// assert_eq!(blocking::wait(report).unwrap(), "report");
-/// worker.join().unwrap();
-/// ```
-///
 /// Two tasks at a time, on tokio:
 ///
 /// ```
-/// # use stanchion::TaskQueue;
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-/// let queue = TaskQueue::unbounded();
+/// use stanchion::TaskQueue;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = TaskQueue::bounded(1_000);
 /// for _ in 0..2 {
 ///     tokio::spawn(queue.clone().run());
 /// }
-/// let task = queue.submit(1, async { 6 * 7 }).await.unwrap();
-/// assert_eq!(task.await.unwrap(), 42);
-/// # });
+/// let report = queue.submit(1, async { "report" }).await?;
+/// let health = queue.submit(9, async { "healthy" }).await?;
+/// assert_eq!(health.await?, "healthy");
+/// assert_eq!(report.await?, "report");
+/// # Ok(())
+/// # }
 /// ```
+///
+#[doc = include_str!("task_queue/recipes.md")]
 pub struct TaskQueue<P> {
     queue: Arc<PriorityQueue<P, Task>>,
     activity: Arc<Activity>,
@@ -212,7 +205,7 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
     /// # Deadlocks
     ///
     /// A task that waits here for room in its own queue may occupy the only worker that could make some:
-    /// [help](crate::_guide::tasks#tasks-that-await-tasks) meanwhile.
+    /// [help](TaskQueue#recipes) meanwhile.
     ///
     /// # Examples
     ///
@@ -330,14 +323,26 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
     /// # Examples
     ///
     /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let queue = stanchion::TaskQueue::unbounded();
+    /// let worker = tokio::spawn(queue.clone().run());
+    /// let task = queue.submit(1, async { 7 }).await?;
+    /// assert_eq!(task.await?, 7);
+    /// queue.close();
+    /// worker.await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// On a thread:
+    ///
+    /// ```
     /// use stanchion::{TaskQueue, blocking};
     ///
     /// let queue = TaskQueue::unbounded();
-    /// let worker = std::thread::spawn({
-    ///     let queue = queue.clone();
-    ///     || blocking::wait(queue.run())
-    /// });
     /// let task = queue.try_submit(1, async { 7 }).unwrap();
+    /// let worker = std::thread::spawn({ let queue = queue.clone(); || blocking::wait(queue.run()) });
     /// assert_eq!(blocking::wait(task).unwrap(), 7);
     /// queue.close();
     /// worker.join().unwrap();
@@ -387,7 +392,7 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
     /// Waits for a task and runs it to its end; `false` once the queue is closed and drained.
     ///
     /// A task that awaits another one of its own queue helps with this, so that they get done even if there is no other
-    /// worker: [the guide](crate::_guide::tasks#tasks-that-await-tasks) shows how, without cancelling a bystander.
+    /// worker: a [recipe](TaskQueue#recipes) shows how, without cancelling a bystander.
     ///
     /// # Cancel safety
     ///
@@ -461,6 +466,15 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
 
 impl<P> TaskQueue<P> {
     /// Returns a handle that does not keep the queue alive.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let queue = stanchion::TaskQueue::<u8>::unbounded();
+    /// let weak = queue.downgrade();
+    /// drop(queue);
+    /// assert!(weak.upgrade().is_none());
+    /// ```
     #[must_use]
     pub fn downgrade(&self) -> WeakTaskQueue<P> {
         WeakTaskQueue { queue: Arc::downgrade(&self.queue), activity: self.activity.clone() }
@@ -485,17 +499,15 @@ impl<P> TaskQueue<P> {
     /// # Examples
     ///
     /// ```
-    /// use stanchion::{TaskQueue, blocking};
-    /// use std::sync::Arc;
-    ///
-    /// let queue = TaskQueue::unbounded();
-    /// let mark = Arc::new(());
-    /// let task = queue.try_submit(1, { let mark = mark.clone(); async move { drop(mark) } }).unwrap();
-    /// let worker = std::thread::spawn({ let queue = queue.clone(); || blocking::wait(queue.run()) });
-    /// blocking::wait(queue.idle());
-    /// assert!(task.is_finished() && Arc::strong_count(&mark) == 1);
-    /// # queue.close();
-    /// # worker.join().unwrap();
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let queue = stanchion::TaskQueue::unbounded();
+    /// tokio::spawn(queue.clone().run());
+    /// let tasks = [queue.submit(1, async {}).await?, queue.submit(2, async {}).await?];
+    /// queue.idle().await;
+    /// assert!(tasks.iter().all(|task| task.is_finished()));
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn idle(&self) -> Idle {
         Idle::new(self.activity.clone())
@@ -515,11 +527,23 @@ impl<P> TaskQueue<P> {
     }
 
     /// Returns `true` if no task is queued.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert!(stanchion::TaskQueue::<u8>::unbounded().is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
     /// Returns the number of tasks that can be queued at a time, or `None` if there is no limit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(stanchion::TaskQueue::<u8>::bounded(7).capacity(), Some(7));
+    /// ```
     pub fn capacity(&self) -> Option<usize> {
         self.queue.capacity()
     }
@@ -546,6 +570,18 @@ impl<P> TaskQueue<P> {
     }
 
     /// Returns the number of submits that wait for room.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # stanchion::blocking::wait(async {
+    /// let queue = stanchion::TaskQueue::bounded(1);
+    /// queue.try_submit(1, async {}).unwrap().detach();
+    /// let mut submit = queue.submit(1, async {});
+    /// assert!(futures::poll!(&mut submit).is_pending());
+    /// assert_eq!(queue.waiting_submits(), 1);
+    /// # });
+    /// ```
     pub fn waiting_submits(&self) -> usize {
         self.queue.waiting_pushes()
     }
@@ -579,6 +615,14 @@ impl<P> Clone for TaskQueue<P> {
 
 impl<P> WeakTaskQueue<P> {
     /// Returns a handle to the queue, or `None` if the last one and all workers are gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let queue = stanchion::TaskQueue::<u8>::bounded(7);
+    /// let same = queue.downgrade().upgrade().unwrap();
+    /// assert_eq!(same.capacity(), Some(7));
+    /// ```
     #[must_use]
     pub fn upgrade(&self) -> Option<TaskQueue<P>> {
         Some(TaskQueue { queue: self.queue.upgrade()?, activity: self.activity.clone() })

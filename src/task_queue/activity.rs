@@ -32,7 +32,7 @@ pub(super) struct Counted {
     is_running: bool,
 }
 
-/// A future of [`TaskQueue::idle`](crate::TaskQueue::idle).
+/// Future returned by [`TaskQueue::idle`](crate::TaskQueue::idle).
 ///
 /// # Cancel safety
 ///
@@ -41,6 +41,20 @@ pub(super) struct Counted {
 /// # Panics
 ///
 /// When it is polled after it was ready.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// let queue = stanchion::TaskQueue::unbounded();
+/// queue.submit(1, async {}).await.unwrap().detach();
+/// let mut idle = queue.idle();
+/// assert!(futures::poll!(&mut idle).is_pending());
+/// queue.run_one().await;
+/// idle.await;
+/// assert_eq!(queue.len() + queue.running(), 0);
+/// # });
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct Idle {
     /// `None` once it was ready.

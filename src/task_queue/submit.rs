@@ -14,7 +14,7 @@ use super::task::{self, SharedOutcome, Task, TaskHandle};
 use crate::priority_queue::{Closed, PriorityQueue, PushOwned};
 use crate::sync::Exclusive;
 
-/// A future of [`TaskQueue::submit`].
+/// Future returned by [`TaskQueue::submit`].
 ///
 /// It keeps the queue alive.
 ///
@@ -25,6 +25,21 @@ use crate::sync::Exclusive;
 /// # Panics
 ///
 /// When it is polled after it was ready.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// let queue = stanchion::TaskQueue::bounded(1);
+/// queue.submit(1, async {}).await.unwrap().detach();
+/// let mut submit = queue.submit(1, async { 7 });
+/// assert!(futures::poll!(&mut submit).is_pending()); // has its place in the queue
+/// queue.run_one().await; // makes room
+/// let task = submit.await.unwrap();
+/// queue.run_one().await;
+/// assert_eq!(task.await.unwrap(), 7);
+/// # });
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct Submit<P, F: Future> {
     /// `None` from its first poll on.
@@ -42,9 +57,35 @@ struct Pushed<P, R> {
 /// A task that was not accepted: its priority and its future.
 ///
 /// It may be shared between threads even if the future may not, so that `?` works on the errors that carry it.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// use stanchion::{Closed, TaskQueue};
+///
+/// let queue = TaskQueue::unbounded();
+/// queue.close();
+/// let Err(Closed(refused)) = queue.submit(1, async { 7 }).await else { unreachable!() };
+/// let (priority, future) = refused.into_inner();
+/// assert_eq!((priority, future.await), (1, 7));
+/// # });
+/// ```
 pub struct Refused<P, F>(Exclusive<(P, F)>);
 
 /// The error of [`TaskQueue::try_submit`], with the task.
+///
+/// # Examples
+///
+/// ```
+/// use stanchion::{TaskQueue, TrySubmitError};
+///
+/// let queue = TaskQueue::bounded(1);
+/// queue.try_submit(1, async {}).unwrap().detach();
+/// assert!(matches!(queue.try_submit(2, async {}), Err(TrySubmitError::Full(_))));
+/// queue.close();
+/// assert!(matches!(queue.try_submit(2, async {}), Err(TrySubmitError::Closed(_))));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TrySubmitError<T> {
     /// The queue is full.
@@ -137,6 +178,15 @@ impl<P, F> Refused<P, F> {
     }
 
     /// Returns priority and future.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let queue = stanchion::TaskQueue::unbounded();
+    /// queue.close();
+    /// let refused = queue.force_submit(1, async {}).unwrap_err().0;
+    /// assert_eq!(refused.into_inner().0, 1);
+    /// ```
     #[must_use]
     pub fn into_inner(self) -> (P, F) {
         self.0.into_inner()
@@ -145,6 +195,15 @@ impl<P, F> Refused<P, F> {
 
 impl<T> TrySubmitError<T> {
     /// Returns the task.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let queue = stanchion::TaskQueue::unbounded();
+    /// queue.close();
+    /// let refused = queue.try_submit(1, async {}).unwrap_err().into_inner();
+    /// assert_eq!(refused.into_inner().0, 1);
+    /// ```
     #[must_use]
     pub fn into_inner(self) -> T {
         match self {

@@ -50,7 +50,7 @@ enum Stage<R> {
     Collected,
 }
 
-/// A future of the result of a task.
+/// A handle to a task: a future of its result.
 ///
 /// Dropping it [detaches](Self::detach) the task. A handle does not keep its queue alive.
 ///
@@ -65,6 +65,20 @@ enum Stage<R> {
 /// # Panics
 ///
 /// When it is polled after it was ready.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = stanchion::TaskQueue::unbounded();
+/// tokio::spawn(queue.clone().run());
+/// let task = queue.submit(1, async { "report" }).await?;
+/// task.set_priority(9);
+/// assert_eq!(task.await?, "report");
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "dropping a handle detaches its task"]
 pub struct TaskHandle<P, R> {
     queue: Weak<PriorityQueue<P, Task>>,
@@ -102,6 +116,23 @@ trait Control: Send + Sync {
 }
 
 /// The error of a task without a result.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// use stanchion::{TaskError, TaskQueue};
+///
+/// let queue = TaskQueue::unbounded();
+/// let task = queue.submit(1, async { panic!("no such tenant") }).await.unwrap();
+/// queue.run_one().await;
+/// match task.await {
+///     Ok(()) => unreachable!("it panics"),
+///     Err(TaskError::Cancelled) => unreachable!("it was run"),
+///     Err(TaskError::Panicked(panic)) => assert_eq!(panic.message(), Some("no such tenant")),
+/// }
+/// # });
+/// ```
 #[derive(Debug)]
 pub enum TaskError {
     /// It was cancelled, or dropped with its worker or its queue.
@@ -119,10 +150,10 @@ pub enum TaskError {
 /// use stanchion::{TaskError, TaskQueue};
 ///
 /// let queue = TaskQueue::unbounded();
-/// let task = queue.submit(1, async { panic!("no such tenant") }).await.unwrap();
+/// let task = queue.submit(1, async { panic!("no such tenant: {}", 7) }).await.unwrap();
 /// queue.run_one().await;
 /// let Err(TaskError::Panicked(panic)) = task.await else { unreachable!() };
-/// assert_eq!(panic.message(), Some("no such tenant"));
+/// assert_eq!(panic.message(), Some("no such tenant: 7"));
 /// # });
 /// ```
 pub struct Panic(Payload);
@@ -207,6 +238,19 @@ impl<P: Ord + Send + 'static, R> TaskHandle<P, R> {
     pub fn detach(self) {}
 
     /// Returns a handle that controls the task and has no result.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # stanchion::blocking::wait(async {
+    /// let queue = stanchion::TaskQueue::unbounded();
+    /// let task = queue.submit(1, async { 7 }).await.unwrap();
+    /// let control = task.control();
+    /// queue.run_one().await;
+    /// assert_eq!(task.await.unwrap(), 7); // consumes the handle
+    /// assert!(control.is_finished());
+    /// # });
+    /// ```
     #[must_use]
     pub fn control(&self) -> TaskControl<P>
     where
@@ -256,16 +300,47 @@ impl<P, R> Drop for TaskHandle<P, R> {
 
 impl<P: Ord + Send + 'static> TaskControl<P> {
     /// Cancels the task, as [`TaskHandle::cancel`] does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # stanchion::blocking::wait(async {
+    /// let queue = stanchion::TaskQueue::unbounded();
+    /// let task = queue.submit(1, async {}).await.unwrap();
+    /// task.control().cancel();
+    /// assert!(task.await.is_err());
+    /// # });
+    /// ```
     pub fn cancel(&self) {
         cancel(&self.queue, self.key, || self.outcome.cancel());
     }
 
     /// Gives the task another priority, as [`TaskHandle::set_priority`] does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let queue = stanchion::TaskQueue::unbounded();
+    /// let control = queue.try_submit(1, async {}).unwrap().control();
+    /// assert!(control.set_priority(2));
+    /// control.cancel();
+    /// assert!(!control.set_priority(3));
+    /// ```
     pub fn set_priority(&self, priority: P) -> bool {
         set_priority(&self.queue, self.key, priority)
     }
 
     /// Returns `true` once the task has ended, in whatever way.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let queue = stanchion::TaskQueue::unbounded();
+    /// let control = queue.try_submit(1, async {}).unwrap().control();
+    /// assert!(!control.is_finished());
+    /// control.cancel();
+    /// assert!(control.is_finished());
+    /// ```
     pub fn is_finished(&self) -> bool {
         self.outcome.is_finished()
     }
@@ -449,6 +524,20 @@ impl Panic {
     }
 
     /// Returns the message of the panic, or `None` if its payload is no text.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # stanchion::blocking::wait(async {
+    /// use stanchion::{TaskError, TaskQueue};
+    ///
+    /// let queue = TaskQueue::unbounded();
+    /// let task = queue.submit(1, async { std::panic::panic_any(7) }).await.unwrap();
+    /// queue.run_one().await;
+    /// let Err(TaskError::Panicked(panic)) = task.await else { unreachable!() };
+    /// assert_eq!(panic.message(), None);
+    /// # });
+    /// ```
     #[must_use]
     pub fn message(&self) -> Option<&str> {
         match &self.0 {
@@ -459,6 +548,20 @@ impl Panic {
     }
 
     /// Returns the payload of the panic, for [`resume_unwind`](std::panic::resume_unwind).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # stanchion::blocking::wait(async {
+    /// use stanchion::{TaskError, TaskQueue};
+    ///
+    /// let queue = TaskQueue::unbounded();
+    /// let task = queue.submit(1, async { std::panic::panic_any(7) }).await.unwrap();
+    /// queue.run_one().await;
+    /// let Err(TaskError::Panicked(panic)) = task.await else { unreachable!() };
+    /// assert_eq!(panic.into_payload().downcast_ref(), Some(&7));
+    /// # });
+    /// ```
     #[must_use]
     pub fn into_payload(self) -> Box<dyn Any + Send> {
         match self.0 {

@@ -18,7 +18,7 @@ use crate::priority_queue::{PopOwned, PriorityQueue};
 /// Tasks that a worker ends within one poll before it yields to its executor: as many steps as tokio's budget has.
 const BUDGET: usize = 128;
 
-/// A worker: the future of [`TaskQueue::run`](crate::TaskQueue::run).
+/// Future returned by [`TaskQueue::run`](crate::TaskQueue::run): a worker.
 ///
 /// # Cancel safety
 ///
@@ -27,11 +27,28 @@ const BUDGET: usize = 128;
 /// # Panics
 ///
 /// When it is polled after it was ready.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use stanchion::{Run, TaskQueue};
+///
+/// let queue = TaskQueue::unbounded();
+/// let worker: Run = queue.clone().run(); // one type for all priorities
+/// let worker = tokio::spawn(worker);
+/// assert_eq!(queue.submit(1, async { 7 }).await?.await?, 7);
+/// queue.close();
+/// worker.await?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct Run(RunUntil<Pending<()>>);
 
 pin_project! {
-    /// A worker with a shutdown: the future of [`TaskQueue::run_until`](crate::TaskQueue::run_until).
+    /// Future returned by [`TaskQueue::run_until`](crate::TaskQueue::run_until): a worker with a shutdown.
     ///
     /// # Cancel safety
     ///
@@ -40,6 +57,18 @@ pin_project! {
     /// # Panics
     ///
     /// When the shutdown does, and when it is polled after it was ready.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # stanchion::blocking::wait(async {
+    /// let queue = stanchion::TaskQueue::unbounded();
+    /// let task = queue.submit(1, async {}).await.unwrap();
+    /// let shutdown = std::future::ready(());
+    /// queue.run_until(shutdown).await; // takes no task
+    /// assert!(task.await.is_err()); // the last handle to the queue has gone
+    /// # });
+    /// ```
     #[must_use = "futures do nothing unless polled"]
     pub struct RunUntil<S> {
         // `None` once it has ended.
@@ -49,7 +78,7 @@ pin_project! {
     }
 }
 
-/// A future that runs one task: that of [`TaskQueue::run_one`](crate::TaskQueue::run_one).
+/// Future returned by [`TaskQueue::run_one`](crate::TaskQueue::run_one): a worker for one task.
 ///
 /// It keeps the queue alive.
 ///
@@ -60,6 +89,19 @@ pin_project! {
 /// # Panics
 ///
 /// When it is polled after it was ready.
+///
+/// # Examples
+///
+/// ```
+/// # stanchion::blocking::wait(async {
+/// let queue = stanchion::TaskQueue::unbounded();
+/// let mut one = queue.run_one();
+/// assert!(futures::poll!(&mut one).is_pending()); // waits for a task
+/// let task = queue.submit(1, async { 7 }).await.unwrap();
+/// assert!(one.await);
+/// assert_eq!(task.await.unwrap(), 7);
+/// # });
+/// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct RunOne<P>(Option<Worker<P>>);
 
@@ -152,6 +194,19 @@ impl<P> RunOne<P> {
     }
 
     /// Returns `true` while its task runs: dropping it then would cancel that task.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # stanchion::blocking::wait(async {
+    /// let queue = stanchion::TaskQueue::unbounded();
+    /// queue.submit(1, std::future::pending::<()>()).await.unwrap().detach();
+    /// let mut one = queue.run_one();
+    /// assert!(!one.is_running());
+    /// assert!(futures::poll!(&mut one).is_pending());
+    /// assert!(one.is_running());
+    /// # });
+    /// ```
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.0.as_ref().is_some_and(|worker| worker.task.is_some())
