@@ -1,56 +1,95 @@
-//! Fair, runtime-agnostic concurrency primitives for async Rust.
+//! Fair, runtime-agnostic concurrency primitives for async Rust: a semaphore, a mutex, priority and task queues, an object
+//! pool and an LRU cache with single-flight loading. Tasks of any executor and plain threads wait in one queue, in strict
+//! FIFO order.
 //!
-//! A stanchion is the post that holds the rope of an orderly queue: whatever waits here is served in order.
-//!
-//! | to | use |
+//! | primitive | what it is |
 //! |---|---|
-//! | limit concurrency | [`Semaphore`] |
-//! | give one task at a time access to a value | [`Mutex`] |
-//! | process by priority | [`PriorityQueue`], and [`TaskQueue`], which runs futures |
-//! | reuse expensive objects | [`Pool`] |
-//! | remember the results of expensive lookups | [`LruCache`] |
-//! | wait on a plain thread | [`blocking`] |
+//! | [`Semaphore`] | A counting semaphore: limits concurrency. |
+//! | [`Mutex`] | A mutex: exclusive access across `.await`. |
+//! | [`PriorityQueue`], [`TaskQueue`] | A queue of items, and one of futures: the most urgent first. |
+//! | [`Pool`] | An object pool: reuses connections and other expensive objects. |
+//! | [`LruCache`] | A cache: keeps the most recently used entries, and loads each key once. |
+//!
+//! # Quickstart
+//!
+//! ```
+//! use stanchion::{LruCache, Mutex, Pool, PriorityQueue, Semaphore, blocking};
+//!
+//! static REQUESTS: Semaphore = Semaphore::new(100);
+//! static TOTAL: Mutex<u64> = Mutex::new(0);
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let permit = REQUESTS.acquire().await?; // at most 100 at a time
+//!     *TOTAL.lock().await += 1;
+//!     drop(permit);
+//!
+//!     let jobs = PriorityQueue::bounded(1_000);
+//!     jobs.push(1, "report").await?;
+//!     jobs.push(9, "health check").await?;
+//!     assert_eq!(jobs.pop().await, Some((9, "health check")));
+//!
+//!     let connections = Pool::from_objects(["first", "second"]); // or created by a `Manager`, when needed
+//!     let connection = connections.get().await?; // returned when it is dropped
+//!     assert!(connection.len() > 4);
+//!
+//!     let names = LruCache::<u32, String>::new(10_000);
+//!     let name = names.get_or_load(&7, async || "plum".to_owned()).await; // callers that miss 7 meanwhile wait for it
+//!     assert_eq!(name, "plum");
+//!
+//!     // On a plain thread, in the same queue as the tasks:
+//!     let thread = std::thread::spawn(|| blocking::wait(REQUESTS.acquire()).is_ok());
+//!     assert!(thread.join().unwrap());
+//!     Ok(())
+//! }
+//! ```
 //!
 //! # Guarantees
 //!
-//! - **Runtime-agnostic.** No executor, no timer, no spawned task or thread. One value serves any executors and plain threads
-//!   at the same time, in one queue. They do not take part in tokio's cooperative budget: a task that loops over locks that
-//!   are always free yields by `tokio::task::consume_budget().await`, after it has dropped the guard.
-//! - **Fair.** Strict FIFO by first poll, within a priority. Nothing barges, `try_*` included.
+//! - **Runtime-agnostic.** No executor, timer, spawned task or thread of its own. (Nor does it take part in tokio's cooperative
+//!   budget: a task that loops over locks that are always free calls `tokio::task::consume_budget().await` between them.)
+//! - **Strict FIFO.** Waiters are served in the order of their first polls, within a priority. Nothing barges, `try_*` included.
 //! - **Cancel-safe.** Every future may be dropped at any point: no permit, object, item or wake-up is lost. What it had been
 //!   granted goes to the next waiter.
-//! - **Prepared for user code that panics or re-enters.** No waker, destructor or manager runs under an internal lock. When a
-//!   waker panics, the others are woken first, and then the call that woke it panics; but a call that has a permit, an item,
-//!   an object or a value to return returns it, and discards the panic.
+//! - **Panic-safe.** No waker, destructor, loader or manager runs under an internal lock, and each may panic. If a waker does,
+//!   the others are woken first; a call that has something to return returns it, and discards that panic.
 //! - **Safe.** Waiters are linked by index. `unsafe` stands in one place: the data cell of the mutex.
-//! - **Model-checked.** [loom](https://docs.rs/loom) explores the code that ships, within the bounds that the repository's
-//!   `tests/loom` states. Built with `--cfg loom` the primitives take part in the models of crates that depend on this one.
+//! - **Model-checked with loom.** [loom](https://docs.rs/loom) explores the code that ships, within the bounds that the
+//!   repository's `tests/loom` states, and, through it, [your own](_guide::loom).
+//!
+//! # When not to use it
+//!
+//! - A lock is never held across an `.await`: std's mutex is smaller and faster.
+//! - Throughput counts more than order: an unfair lock moves more permits, since a running task takes what is free.
+//! - A cache is scanned by more keys than it holds: exact LRU then evicts everything, where moka and quick_cache keep the most
+//!   used entries.
+//! - You need a reader-writer lock, a plain channel, a barrier, or `no_std`: none is here.
+//!
+//! # All types
+//!
+//! | primitive | guards and handles | futures | errors | settings and figures |
+//! |---|---|---|---|---|
+//! | [`Semaphore`] | [`SemaphorePermit`], [`OwnedSemaphorePermit`] | [`Acquire`], [`AcquireOwned`] | [`AcquireError`], [`TryAcquireError`] | |
+//! | [`Mutex`] | [`MutexGuard`], [`OwnedMutexGuard`], [`MappedMutexGuard`], [`OwnedMappedMutexGuard`] | [`Lock`], [`LockOwned`] | [`TryLockError`] | |
+//! | [`PriorityQueue`] | [`Key`] | [`Push`], [`PushOwned`], [`Pop`], [`PopOwned`], [`PopMany`] | [`Closed`], [`TryPushError`], [`TryPopError`] | |
+//! | [`TaskQueue`] | [`WeakTaskQueue`], [`TaskHandle`], [`TaskControl`] | [`Submit`], [`Run`], [`RunOne`], [`RunUntil`], [`Idle`] | [`TrySubmitError`], [`Closed`], [`Refused`], [`TaskError`], [`Panic`] | |
+//! | [`Pool`] | [`Object`], [`OwnedObject`] | [`Get`], [`GetOwned`], [`PoolClosed`] | [`GetError`] | [`Manager`], [`Fixed`], [`PoolBuilder`], [`Order`], [`Metrics`], [`Status`], [`PoolStats`] |
+//! | [`LruCache`] | | | | [`LruCacheBuilder`], [`Cause`], [`Stats`] |
+//! | [`blocking`] | | | [`Elapsed`] | |
 //!
 //! # Guides
 //!
+//! Coming from another crate: its names and the ones here, the differences, and tested code before and after.
+//!
+//! - [Locks](_guide::locks): `tokio::sync`'s and async-lock's semaphore and mutex.
+//! - [Queues](_guide::queues): async-priority-channel, tokio's mpsc channel and tasks.
+//! - [Pools and caches](_guide::pools_and_caches): deadpool and bb8; moka, quick_cache and lru.
 //! - [Models of your own](_guide::loom): finding races in code that uses these primitives.
-//! - [Tasks](_guide::tasks): scaling workers, retries, tasks that await tasks, limits by class, deadlines.
-//! - Coming from another crate: its names and ours, the differences, and tested code before and after:
-//!   - [tokio::sync](_guide::from_tokio): a changed `use` for semaphore and mutex; a priority queue for mpsc;
-//!   - [async-lock](_guide::from_async_lock): the same locks, but nothing barges;
-//!   - [deadpool](_guide::from_deadpool): managed and unmanaged pools, and its managers as they are;
-//!   - [bb8](_guide::from_bb8): a pool without tasks of its own;
-//!   - [moka](_guide::from_moka): one cache for threads and tasks, exact LRU instead of TinyLFU;
-//!   - [quick_cache](_guide::from_quick_cache): exact LRU, entries that expire, loads that are never stale;
-//!   - [lru](_guide::from_lru): the cache that was behind a mutex;
-//!   - [async-priority-channel](_guide::from_async_priority_channel): order among equals.
 //!
 //! # Configurations
 //!
-//! There are no cargo features.
-//!
-//! | built with | differs in |
-//! |---|---|
-//! | the default | nothing: parking_lot's locks, std's atomics |
-//! | `--cfg loom` | locks, atomics and cells are loom's; constructors are not `const`; a timeout of zero and a deadline that has passed end at once, any other never |
-//! | debug assertions | invariants are checked as work is done |
-//!
-//! The minimum supported Rust version is 1.85; raising it is a minor change. `unsafe` code is denied outside one file.
+//! There are no cargo features. Built with `--cfg loom`, locks, atomics and cells are loom's, constructors are not `const`, and
+//! a timeout is either zero or never elapses. The minimum supported Rust version is 1.85; raising it is a minor change.
 
 mod arena;
 pub mod blocking;
