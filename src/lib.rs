@@ -1,6 +1,6 @@
-//! Fair, runtime-agnostic concurrency primitives for async Rust: a semaphore, a mutex, priority and task queues, an object
-//! pool and an LRU cache with single-flight loading. Tasks of any executor and plain threads wait in one queue, in strict
-//! FIFO order.
+//! Fair, runtime-agnostic concurrency primitives for async Rust: a semaphore, a mutex, a priority queue and a task queue,
+//! an object pool, and an LRU cache with single-flight loading. Tasks of any executor and plain threads wait in one
+//! queue, in strict FIFO order.
 //!
 //! | primitive | what it is |
 //! |---|---|
@@ -46,23 +46,26 @@
 //!
 //! # Guarantees
 //!
-//! - **Runtime-agnostic.** No executor, timer, spawned task or thread of its own. (Nor does it take part in tokio's cooperative
-//!   budget: a task that loops over locks that are always free calls `tokio::task::consume_budget().await` between them.)
-//! - **Strict FIFO.** Waiters are served in the order of their first polls, within a priority. Nothing barges, `try_*` included.
-//! - **Cancel-safe.** Every future may be dropped at any point: no permit, object, item or wake-up is lost. What it had been
-//!   granted goes to the next waiter.
-//! - **Panic-safe.** No waker, destructor, loader or manager runs under an internal lock, and each may panic. If a waker does,
-//!   the others are woken first; a call that has something to return returns it, and discards that panic.
+//! - **Runtime-agnostic.** No executor, timer, spawned task or thread of its own. One value serves several runtimes and
+//!   plain threads at the same time.
+//! - **Strict FIFO.** Waiters are served in the order of their first polls, within a priority. Nothing barges, `try_*`
+//!   included.
+//! - **Cancel-safe.** Every future may be dropped at any point: no permit, object, queued item or wake-up is lost. What it had
+//!   been granted goes to the next waiter.
+//! - **Panic-safe.** No waker, destructor, loader or manager runs under an internal lock, and each may panic. If a waker
+//!   does, the others are woken first; a call that has something to return returns it, and discards that panic.
 //! - **Safe.** Waiters are linked by index. `unsafe` stands in one place: the data cell of the mutex.
 //! - **Model-checked with loom.** [loom](https://docs.rs/loom) explores the code that ships, within the bounds that the
 //!   repository's `tests/loom` states, and, through it, [your own](_guide::loom).
 //!
 //! # When not to use it
 //!
-//! - A lock is never held across an `.await`: std's mutex is smaller and faster.
+//! - A lock is never held across an `.await`: a blocking mutex such as std's is smaller and faster.
 //! - Throughput counts more than order: an unfair lock moves more permits, since a running task takes what is free.
-//! - A cache is scanned by more keys than it holds: exact LRU then evicts everything, where moka and quick_cache keep the most
-//!   used entries.
+//! - A cache is scanned by more keys than it holds: exact LRU then evicts everything, where moka and quick_cache keep the
+//!   most used entries.
+//! - A task loops over locks that are always free, and relies on tokio's cooperative budget to yield. That budget is not
+//!   consumed here: call `tokio::task::consume_budget().await` in such a loop.
 //! - You need a reader-writer lock, a plain channel, a barrier, or `no_std`: none is here.
 //!
 //! # All types
@@ -88,8 +91,9 @@
 //!
 //! # Configurations
 //!
-//! There are no cargo features. Built with `--cfg loom`, locks, atomics and cells are loom's, constructors are not `const`, and
-//! a timeout is either zero or never elapses. The minimum supported Rust version is 1.85; raising it is a minor change.
+//! There are no cargo features. With `--cfg loom` the locks, atomics and cells are loom's, constructors are not `const`,
+//! and a timeout ends at once if it is zero, else never. The minimum supported Rust version is 1.85; raising it is a
+//! minor change.
 
 mod arena;
 pub mod blocking;
