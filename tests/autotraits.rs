@@ -1,4 +1,4 @@
-//! Which public types may be sent, shared, moved when pinned, and carried over a caught panic: as tokio's, type by type.
+//! The auto traits of the public types, type by type: `Send`, `Sync`, `Unpin`, `UnwindSafe` and `RefUnwindSafe`.
 
 #![cfg(not(loom))]
 
@@ -23,7 +23,7 @@ use stanchion::{
     TryPushError, WeakTaskQueue,
 };
 
-/// Whether a type implements a trait: the inherent constant is found first, if its bound holds.
+/// `true` if a type implements a trait: the inherent constant is found first, if its bound holds.
 macro_rules! implements {
     ($Type:ty: $Trait:path) => {{
         #[allow(dead_code)]
@@ -44,6 +44,13 @@ macro_rules! implements {
 macro_rules! send_sync {
     ($Type:ty) => {
         [implements!($Type: Send), implements!($Type: Sync)]
+    };
+}
+
+/// Asserts that types may be used after a panic was caught.
+macro_rules! assert_unwind_safe {
+    ($($Type:ty),* $(,)?) => {
+        $(assert!(implements!($Type: UnwindSafe) && implements!($Type: RefUnwindSafe), stringify!($Type));)*
     };
 }
 
@@ -70,7 +77,7 @@ const SYNC: [bool; 2] = [false, true];
 const NEITHER: [bool; 2] = [false, false];
 
 #[test]
-fn the_probe_tells_the_difference() {
+fn the_probe_finds_all_four_combinations() {
     assert_eq!(
         [send_sync!(Both), send_sync!(OnlySend), send_sync!(OnlySync), send_sync!(Neither)],
         [BOTH, SEND, SYNC, NEITHER]
@@ -79,7 +86,7 @@ fn the_probe_tells_the_difference() {
 }
 
 #[test]
-fn everything_of_a_semaphore_may_be_sent_and_shared() {
+fn semaphore_types_are_send_and_sync() {
     assert_eq!(send_sync!(Semaphore), BOTH);
     assert_eq!(send_sync!(Acquire<'static>), BOTH);
     assert_eq!(send_sync!(AcquireOwned), BOTH);
@@ -88,13 +95,13 @@ fn everything_of_a_semaphore_may_be_sent_and_shared() {
 }
 
 #[test]
-fn errors_may_be_sent_and_shared() {
+fn errors_are_send_and_sync_with_their_item() {
     assert_eq!(send_sync!(AcquireError), BOTH);
     assert_eq!(send_sync!(TryAcquireError), BOTH);
     assert_eq!(send_sync!(TryLockError), BOTH);
     assert_eq!(send_sync!(Elapsed), BOTH);
     assert_eq!(send_sync!(TryPopError), BOTH);
-    // They bring the item back.
+    // These give the item back.
     assert_eq!(by_value!(Closed), [BOTH, SEND, SYNC, NEITHER]);
     assert_eq!(by_value!(TryPushError), [BOTH, SEND, SYNC, NEITHER]);
 }
@@ -136,7 +143,7 @@ fn every_error_converts_with_a_question_mark() {
 }
 
 #[test]
-fn a_task_queue_needs_only_what_may_be_sent() {
+fn a_task_queue_needs_only_send() {
     assert_eq!([send_sync!(TaskError), send_sync!(Panic), send_sync!(Idle)], [BOTH; 3]);
     let shared = [by_value!(TaskQueue), by_value!(WeakTaskQueue), by_value!(TaskControl)];
     assert_eq!(shared, [[BOTH, BOTH, NEITHER, NEITHER]; 3]);
@@ -150,7 +157,7 @@ fn a_task_queue_needs_only_what_may_be_sent() {
 }
 
 #[test]
-fn workers_and_submits_may_be_sent_if_what_they_hold_may() {
+fn workers_and_submits_are_send_if_their_content_is() {
     assert_eq!(send_sync!(Run), SEND);
     assert_eq!([by_value!(RunUntil), by_value!(RunOne)], [[SEND, SEND, NEITHER, NEITHER]; 2]);
     type OfPriority<P> = Submit<P, Ready<Both>>;
@@ -162,7 +169,7 @@ fn workers_and_submits_may_be_sent_if_what_they_hold_may() {
     assert!(implements!(TaskHandle<u8, PhantomPinned>: Unpin));
 }
 
-/// A priority that may be shared and not sent.
+/// A priority that is `Sync` and not `Send`.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct OnlySyncPriority(PhantomData<OnlySync>);
 
@@ -181,7 +188,7 @@ macro_rules! by_priority_and_item {
 }
 
 #[test]
-fn a_queue_and_its_pops_need_only_what_may_be_sent() {
+fn a_queue_and_its_pops_need_only_send() {
     assert_eq!(send_sync!(OnlySyncPriority), SYNC);
     assert_eq!(by_priority_and_item!(PriorityQueue), [[BOTH, BOTH, NEITHER, NEITHER]; 2]);
     type Popping<P, T> = Pop<'static, P, T>;
@@ -191,7 +198,7 @@ fn a_queue_and_its_pops_need_only_what_may_be_sent() {
 }
 
 #[test]
-fn a_push_holds_an_item_and_a_pop_many_refers_to_some() {
+fn pushes_and_pop_many_are_send_but_not_sync_with_their_items() {
     type Pushing<P, T> = Push<'static, P, T>;
     assert_eq!(by_priority_and_item!(Pushing), [[BOTH, SEND, NEITHER, NEITHER]; 2]);
     assert_eq!(by_priority_and_item!(PushOwned), [[BOTH, SEND, NEITHER, NEITHER]; 2]);
@@ -211,7 +218,7 @@ impl<T: Send + 'static> Manager for Makes<T> {
     }
 }
 
-/// As `by_value`, of what exists only for objects and errors that may be sent: of one that is both, and one that is not.
+/// As `by_value`, of a generic type over a manager of objects that are both, or only `Send`: others are refused.
 macro_rules! by_object {
     ($($Generic:ident)::+) => {
         [send_sync!($($Generic)::+<Makes<Both>>), send_sync!($($Generic)::+<Makes<OnlySend>>)]
@@ -219,7 +226,7 @@ macro_rules! by_object {
 }
 
 #[test]
-fn a_pool_may_be_sent_and_shared_whatever_it_keeps() {
+fn a_pool_is_send_and_sync_with_any_objects() {
     type Getting<M> = Get<'static, M>;
     type Closing<M> = PoolClosed<'static, M>;
     assert_eq!(by_object!(Pool), [BOTH; 2]);
@@ -233,14 +240,14 @@ fn a_pool_may_be_sent_and_shared_whatever_it_keeps() {
 }
 
 #[test]
-fn an_object_of_a_pool_may_be_sent_and_shared_if_the_object_may() {
+fn an_object_is_send_and_sync_if_its_value_is() {
     type Borrowed<M> = Object<'static, M>;
     assert_eq!(by_object!(Borrowed), [BOTH, SEND]);
     assert_eq!(by_object!(OwnedObject), [BOTH, SEND]);
 }
 
 #[test]
-fn the_future_that_fills_a_pool_may_be_sent() {
+fn the_future_of_replenish_is_send() {
     fn send<T: Send>(_: &T) {}
     let pool = Pool::builder(Makes::<OnlySend>(PhantomData)).build();
     send(&pool.replenish());
@@ -254,19 +261,19 @@ fn errors_of_a_pool_are_errors_if_the_cause_is_one() {
 }
 
 #[test]
-fn a_cache_needs_only_what_may_be_sent() {
-    // Values are handed out in copies, and so not shared.
+fn a_cache_needs_only_send() {
+    // Values are returned as copies, and so not shared.
     type ByKey<K> = LruCache<K, Both>;
     type ByValue<V> = LruCache<Both, V>;
     assert_eq!([by_value!(ByKey), by_value!(ByValue)], [[BOTH, BOTH, NEITHER, NEITHER]; 2]);
-    // It is asked by many at once.
+    // Threads use the hasher at the same time.
     type ByHasher<S> = LruCache<Both, Both, S>;
     assert_eq!(by_value!(ByHasher), [BOTH, SEND, SYNC, NEITHER]);
     assert_eq!([send_sync!(LruCacheBuilder<Both, Both>), send_sync!(Stats), send_sync!(Cause)], [BOTH; 3]);
 }
 
 #[test]
-fn a_load_may_be_sent_if_all_that_it_brings_may() {
+fn a_load_is_send_if_its_captures_are() {
     fn send<T: Send>(_: &T) {}
     let cache = LruCache::<u8, OnlySend>::new(1);
     send(&cache.get_or_load(&1, || async { Cell::new(1) }));
@@ -278,18 +285,13 @@ fn a_load_may_be_sent_if_all_that_it_brings_may() {
 }
 
 #[test]
-fn a_cache_may_be_carried_over_a_caught_panic() {
-    // It shows nobody a value that it keeps, so nobody can leave one half-way.
-    macro_rules! both {
-        ($($Type:ty),* $(,)?) => {
-            $(assert!(implements!($Type: UnwindSafe) && implements!($Type: RefUnwindSafe), stringify!($Type));)*
-        };
-    }
-    both!(LruCache<u8, u8>, LruCache<u8, OnlySend>, LruCache<u8, &'static mut u8>, Stats, Cause);
+fn a_cache_is_unwind_safe() {
+    // It gives no reference to a value out, so no panic leaves a value half changed.
+    assert_unwind_safe!(LruCache<u8, u8>, LruCache<u8, OnlySend>, LruCache<u8, &'static mut u8>, Stats, Cause);
 }
 
 #[test]
-fn a_mutex_and_its_futures_need_only_a_value_that_may_be_sent() {
+fn a_mutex_and_its_futures_need_only_send() {
     assert_eq!(by_value!(Mutex), [BOTH, BOTH, NEITHER, NEITHER]);
     type Borrowed<T> = Lock<'static, T>;
     assert_eq!(by_value!(Borrowed), [BOTH, BOTH, NEITHER, NEITHER]);
@@ -299,7 +301,7 @@ fn a_mutex_and_its_futures_need_only_a_value_that_may_be_sent() {
 }
 
 #[test]
-fn guards_may_be_sent_with_a_value_that_may_and_shared_with_one_that_may_be_both() {
+fn guards_are_send_with_a_send_value_and_sync_with_both() {
     type Borrowed<T> = MutexGuard<'static, T>;
     assert_eq!(by_value!(Borrowed), [BOTH, SEND, NEITHER, NEITHER]);
     assert_eq!(by_value!(OwnedMutexGuard), [BOTH, SEND, NEITHER, NEITHER]);
@@ -308,13 +310,13 @@ fn guards_may_be_sent_with_a_value_that_may_and_shared_with_one_that_may_be_both
 }
 
 #[test]
-fn a_mapped_guard_is_sent_and_shared_as_the_reference_that_it_stands_for() {
+fn a_mapped_guard_has_the_traits_of_its_reference() {
     type Mapped<U> = MappedMutexGuard<'static, U>;
     assert_eq!(by_value!(Mapped), [BOTH, SEND, SYNC, NEITHER]);
 }
 
 #[test]
-fn an_owned_mapped_guard_answers_for_the_value_and_the_part() {
+fn an_owned_mapped_guard_depends_on_the_value_and_the_part() {
     type WithBoth<U> = OwnedMappedMutexGuard<Both, U>;
     type WithOnlySend<U> = OwnedMappedMutexGuard<OnlySend, U>;
     type WithOnlySync<U> = OwnedMappedMutexGuard<OnlySync, U>;
@@ -326,7 +328,7 @@ fn an_owned_mapped_guard_answers_for_the_value_and_the_part() {
 }
 
 #[test]
-fn futures_permits_and_guards_may_be_moved_when_pinned_whatever_the_value() {
+fn futures_permits_and_guards_are_unpin_with_any_value() {
     assert!(implements!(Semaphore: Unpin));
     assert!(implements!(Acquire<'static>: Unpin) && implements!(AcquireOwned: Unpin));
     assert!(implements!(SemaphorePermit<'static>: Unpin) && implements!(OwnedSemaphorePermit: Unpin));
@@ -344,7 +346,7 @@ fn futures_permits_and_guards_may_be_moved_when_pinned_whatever_the_value() {
     assert!(implements!(Pop<'static, u8, PhantomPinned>: Unpin));
     assert!(implements!(PopMany<'static, u8, PhantomPinned>: Unpin));
     assert!(implements!(LruCache<PhantomPinned, PhantomPinned>: Unpin));
-    // An object stands still in its box, and so does a creation.
+    // Objects and creations are in boxes, which do not move them.
     assert!(implements!(Pool<Makes<PhantomPinned>>: Unpin));
     assert!(
         implements!(Get<'static, Makes<PhantomPinned>>: Unpin) && implements!(GetOwned<Makes<PhantomPinned>>: Unpin)
@@ -355,42 +357,26 @@ fn futures_permits_and_guards_may_be_moved_when_pinned_whatever_the_value() {
 }
 
 #[test]
-fn everything_of_a_semaphore_may_be_carried_over_a_caught_panic() {
-    macro_rules! both {
-        ($($Type:ty),* $(,)?) => {
-            $(assert!(implements!($Type: UnwindSafe) && implements!($Type: RefUnwindSafe), stringify!($Type));)*
-        };
-    }
-    both!(Semaphore, Acquire<'static>, AcquireOwned, SemaphorePermit<'static>, OwnedSemaphorePermit);
-    both!(AcquireError, TryAcquireError, TryLockError, Elapsed);
+fn semaphore_types_are_unwind_safe() {
+    assert_unwind_safe!(Semaphore, Acquire<'static>, AcquireOwned, SemaphorePermit<'static>, OwnedSemaphorePermit);
+    assert_unwind_safe!(AcquireError, TryAcquireError, TryLockError, Elapsed);
 }
 
 #[test]
-fn a_queue_may_be_carried_over_a_caught_panic() {
-    // It shows nobody an item that it keeps, so nobody can leave one half-way.
-    macro_rules! both {
-        ($($Type:ty),* $(,)?) => {
-            $(assert!(implements!($Type: UnwindSafe) && implements!($Type: RefUnwindSafe), stringify!($Type));)*
-        };
-    }
-    both!(PriorityQueue<u8, u8>, Push<'static, u8, u8>, Pop<'static, u8, u8>, Key);
-    both!(Closed<u8>, TryPushError<u8>, TryPopError);
+fn a_queue_is_unwind_safe() {
+    // It gives no reference to an item out, so no panic leaves an item half changed.
+    assert_unwind_safe!(PriorityQueue<u8, u8>, Push<'static, u8, u8>, Pop<'static, u8, u8>, Key);
+    assert_unwind_safe!(Closed<u8>, TryPushError<u8>, TryPopError);
 }
 
 #[test]
-fn a_pool_may_be_carried_over_a_caught_panic() {
-    // As with a queue.
-    macro_rules! both {
-        ($($Type:ty),* $(,)?) => {
-            $(assert!(implements!($Type: UnwindSafe) && implements!($Type: RefUnwindSafe), stringify!($Type));)*
-        };
-    }
-    both!(Pool<Makes<u8>>, Pool<Makes<OnlySend>>, Metrics, Status, Order, GetError<u8>);
+fn a_pool_is_unwind_safe() {
+    assert_unwind_safe!(Pool<Makes<u8>>, Pool<Makes<OnlySend>>, Metrics, Status, Order, GetError<u8>);
 }
 
 #[test]
-fn a_mutex_does_not_hide_that_its_value_may_be_broken_by_a_panic() {
-    // There is no poisoning: whoever shares it over a caught panic shall say so.
+fn a_mutex_is_not_ref_unwind_safe() {
+    // There is no poisoning: code that shares it over a caught panic must say so with `AssertUnwindSafe`.
     assert!(implements!(Mutex<u8>: UnwindSafe) && !implements!(Mutex<u8>: RefUnwindSafe));
     assert!(!implements!(MutexGuard<'static, u8>: UnwindSafe));
     assert!(!implements!(Mutex<&'static mut u8>: UnwindSafe));

@@ -1,4 +1,4 @@
-//! How a cache is set up, and how it shows itself.
+//! Builders, and the `Debug` output of builders and caches.
 
 use std::cell::Cell;
 use std::fmt;
@@ -27,7 +27,7 @@ fn orders(of: &[usize]) -> Vec<Vec<usize>> {
 }
 
 #[test]
-fn what_is_set_may_be_set_in_any_order() {
+fn settings_may_come_in_any_order() {
     for order in orders(&[0, 1, 2, 3, 4, 5]) {
         let (clock, reports) = (Clock::new(), Reports::new());
         let mut builder: Builder = LruCache::builder(12);
@@ -50,7 +50,7 @@ fn what_is_set_may_be_set_in_any_order() {
 }
 
 #[test]
-fn what_is_set_twice_is_what_was_set_last() {
+fn the_last_of_two_settings_counts() {
     let (early, late) = (Reports::new(), Reports::new());
     let clock = Clock::new();
     let builder: Builder = LruCache::builder(10).shards(5).weigher(|_, _| 100).time_to_live(Duration::ZERO);
@@ -89,7 +89,7 @@ fn the_hasher_may_be_of_any_type_wherever_it_is_set() {
 }
 
 #[test]
-fn nothing_is_asked_of_types_that_is_not_used() {
+fn types_need_no_traits_that_are_not_used() {
     /// Neither hashed, compared, cloned nor shown.
     struct Nothing;
     drop((LruCache::<Nothing, Nothing>::new(3), LruCache::<Nothing, Nothing>::builder(3).shards(2).build()));
@@ -116,7 +116,7 @@ fn nothing_is_asked_of_types_that_is_not_used() {
 }
 
 #[test]
-fn a_cache_shows_its_measures_and_none_of_its_contents() {
+fn debug_shows_sizes_and_no_contents() {
     /// Cannot be shown.
     #[derive(Clone, PartialEq, Eq, Hash)]
     struct Secret(u32);
@@ -156,14 +156,14 @@ struct Shown {
 
 impl Clone for Showing {
     fn clone(&self) -> Self {
-        let cache = self.0.cache.get().and_then(Weak::upgrade).expect("it is there as long as it is used");
+        let cache = self.0.cache.get().and_then(Weak::upgrade).expect("the cache is in use");
         self.0.texts.push(format!("{cache:?}"));
         Self(self.0.clone())
     }
 }
 
 #[test]
-fn a_cache_that_is_at_work_shows_what_it_can() {
+fn debug_omits_sizes_while_the_cache_is_locked() {
     for (shards, key) in [(1, 1), (4, 1), (4, 2), (4, 3)] {
         let shown = Arc::new(Shown::default());
         let cache = Arc::new(LruCache::builder(80).shards(shards).build());
@@ -193,7 +193,7 @@ fn a_cache_that_is_at_work_shows_what_it_can() {
 }
 
 #[test]
-fn a_cache_is_empty_until_something_is_put_into_it() {
+fn a_new_cache_is_empty() {
     for cache in [Cache::new(3), Cache::with_hasher(3, RandomState::new()), LruCacheBuilder::build(Cache::builder(3))] {
         assert_eq!((keys(&cache), cache.stats(), cache.weight()), (vec![], Stats::default(), 0));
     }

@@ -35,16 +35,16 @@ fn remove_if_is_for_keys_that_cannot_be_cloned() {
 }
 
 #[test]
-fn callers_who_meet_a_bad_value_replace_it_once() {
+fn callers_that_find_a_bad_value_replace_it_once() {
     let cache = LruCache::<u32, Arc<u32>>::new(4);
     let fetched = AtomicU32::new(0);
     cache.insert(1, Arc::new(0));
-    let all_met_it = Barrier::new(THREADS);
+    let all_have_it = Barrier::new(THREADS);
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 let refused = cache.get(&1).unwrap();
-                all_met_it.wait();
+                all_have_it.wait();
                 cache.remove_if(&1, |_, token| Arc::ptr_eq(token, &refused));
                 let fetch = || Arc::new(fetched.fetch_add(1, Ordering::SeqCst) + 1);
                 assert_eq!(*cache.get_or_insert_with(&1, fetch), 1);
@@ -146,7 +146,7 @@ fn for_each_visits_from_the_most_to_the_least_recent() {
 }
 
 #[test]
-fn what_is_invalidated_by_prefix_during_its_load_is_not_stored() {
+fn a_load_that_is_invalidated_by_prefix_is_not_stored() {
     let cache = LruCache::<String, &str>::new(4);
     cache.insert("user:1:mail".to_owned(), "old");
     cache.insert("user:2:mail".to_owned(), "stays");

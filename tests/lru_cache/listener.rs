@@ -1,4 +1,4 @@
-//! Who is told of those that leave: of which, why, when, and what the listener may do.
+//! The listener: which removals it hears of, with which cause and when, and what it may do.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -12,21 +12,21 @@ use crate::{Builder, Cache, LOADS, Report, Reports, fill, ignore, keys, loaded, 
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
-fn those_who_leave_without_being_asked_to_are_reported_once_and_no_others() {
+fn entries_are_reported_once_unless_they_are_returned() {
     type Act = (&'static str, fn(&Cache, &Clock), &'static [Report]);
-    // What is done to 3, 2 and 1, of which 1 is the oldest.
+    // A call on a cache of 3, 2 and 1, of which 1 is the oldest, and its reports.
     let table: [Act; 26] = [
         ("get", |cache, _| ignore((cache.get(&1), cache.get(&9))), &[]),
         ("peek", |cache, _| ignore((cache.peek(&1), cache.peek(&9))), &[]),
         ("insert", |cache, _| ignore(cache.insert(4, 40)), &[(1, 10, Cause::Capacity)]),
         ("inserts", |cache, _| fill(cache, 4..6), &[(1, 10, Cause::Capacity), (2, 20, Cause::Capacity)]),
         ("insert of another value", |cache, _| assert_eq!(cache.insert(1, 11), Some(10)), &[]),
-        ("insert of what is too heavy", |cache, _| assert_eq!(cache.insert(1, 1_000), Some(10)), &[]),
-        ("insert of a new one that is too heavy", |cache, _| assert_eq!(cache.insert(9, 1_000), None), &[]),
+        ("insert of too heavy a value", |cache, _| assert_eq!(cache.insert(1, 1_000), Some(10)), &[]),
+        ("insert of a new key with too heavy a value", |cache, _| assert_eq!(cache.insert(9, 1_000), None), &[]),
         ("a load", |cache, _| ignore(LOADS[0].1(cache, 4, &|| 40)), &[(1, 10, Cause::Capacity)]),
         ("an async load", |cache, _| ignore(LOADS[2].1(cache, 4, &|| 40)), &[(1, 10, Cause::Capacity)]),
-        ("a load of what is there", |cache, _| ignore(LOADS[2].1(cache, 1, &|| 40)), &[]),
-        ("a load of what is too heavy", |cache, _| ignore(LOADS[2].1(cache, 4, &|| 1_000)), &[]),
+        ("a load that hits", |cache, _| ignore(LOADS[2].1(cache, 1, &|| 40)), &[]),
+        ("a load of too heavy a value", |cache, _| ignore(LOADS[2].1(cache, 4, &|| 1_000)), &[]),
         ("a load that fails", |cache, _| drop(cache.try_get_or_insert_with(&4, || Err::<u32, _>("no"))), &[]),
         (
             "a load that is dropped",
@@ -39,7 +39,7 @@ fn those_who_leave_without_being_asked_to_are_reported_once_and_no_others() {
         ("remove_if", |cache, _| assert_eq!(cache.remove_if(&1, |_, &value| value == 10), Some(10)), &[]),
         ("update", |cache, _| assert_eq!(cache.update(&1, |value| *value += 1), Some(())), &[]),
         (
-            "update to what is too heavy",
+            "update to too heavy a value",
             |cache, _| cache.update(&1, |value| *value = 1_000).unwrap(),
             &[(1, 1_000, Cause::Capacity)],
         ),
@@ -94,7 +94,7 @@ fn those_who_leave_without_being_asked_to_are_reported_once_and_no_others() {
         let stats = cache.stats();
         assert_eq!((stats.evictions, stats.expirations), (count(Cause::Capacity), count(Cause::Expired)), "{name}");
         drop(cache);
-        assert_eq!(reports.take(), [], "{name}: what goes with the cache was not evicted from it");
+        assert_eq!(reports.take(), [], "{name}: entries of a dropped cache are not reported");
     }
 }
 
@@ -123,11 +123,11 @@ fn the_listener_gets_the_key_and_the_value_themselves() {
     assert_eq!(reports.iter().map(|(key, ..)| key.0).collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!(clones.load(Ordering::Relaxed), 0);
     drop(reports);
-    assert_eq!(Arc::strong_count(&clones), 1, "nobody else had one");
+    assert_eq!(Arc::strong_count(&clones), 1, "they were not cloned");
 }
 
 #[test]
-fn a_cache_without_a_listener_drops_who_leaves() {
+fn a_cache_without_a_listener_drops_evicted_entries() {
     let alive = Arc::new(());
     let cache = LruCache::new(2);
     for key in 0..10 {
@@ -138,7 +138,7 @@ fn a_cache_without_a_listener_drops_who_leaves() {
     assert_eq!(Arc::strong_count(&alive), 2);
 }
 
-/// A cache that its listener can get at.
+/// A cache whose listener can use it.
 fn reentrant(
     capacity: usize,
     set: impl FnOnce(Builder) -> Builder,
@@ -147,7 +147,7 @@ fn reentrant(
     let place: Arc<OnceLock<Weak<Cache>>> = Arc::default();
     let inside = place.clone();
     let listener = move |key, value, cause| {
-        let cache = inside.get().and_then(Weak::upgrade).expect("it is there as long as it is used");
+        let cache = inside.get().and_then(Weak::upgrade).expect("the cache is in use");
         listener(&cache, (key, value, cause));
     };
     let cache = Arc::new(set(LruCache::builder(capacity)).on_evict(listener).build());
@@ -169,9 +169,9 @@ fn the_listener_finds_the_cache_as_it_is_after_the_call() {
 }
 
 #[test]
-fn the_listener_may_do_whatever_its_cache_can() {
+fn the_listener_may_call_everything() {
     type Act = (&'static str, fn(&Cache), &'static [u32]);
-    // What it does when 1 leaves for 4, and what is left then.
+    // A call of the listener when 4 evicts 1, and the keys in the end.
     let table: [Act; 14] = [
         ("get", |cache| assert_eq!(cache.get(&2), Some(20)), &[2, 4, 3]),
         ("insert", |cache| assert_eq!(cache.insert(9, 90), None), &[9, 4, 3]),
@@ -185,10 +185,10 @@ fn the_listener_may_do_whatever_its_cache_can() {
         ("entries", |cache| assert_eq!(cache.entries().len(), 3), &[4, 3, 2]),
         ("load", |cache| assert_eq!(cache.get_or_insert_with(&9, || 90), 90), &[9, 4, 3]),
         ("async load", |cache| assert_eq!(loaded(cache.get_or_load(&9, || async { 90 })), 90), &[9, 4, 3]),
-        ("load of the one that leaves", |cache| assert_eq!(cache.get_or_insert_with(&1, || 11), 11), &[1, 4, 3]),
+        ("load of the evicted key", |cache| assert_eq!(cache.get_or_insert_with(&1, || 11), 11), &[1, 4, 3]),
         ("look", |cache| assert!(cache.stats().evictions == 1 && format!("{cache:?}").contains("len: 3")), &[4, 3, 2]),
     ];
-    for (name, act, left) in table {
+    for (name, act, rest) in table {
         let cache = reentrant(
             3,
             |builder| builder,
@@ -199,12 +199,12 @@ fn the_listener_may_do_whatever_its_cache_can() {
             },
         );
         fill(&cache, 1..=4);
-        assert_eq!(keys(&cache), left, "{name}");
+        assert_eq!(keys(&cache), rest, "{name}");
     }
 }
 
 #[test]
-fn a_listener_that_puts_back_who_leaves_keeps_the_cache_busy_until_it_has_enough() {
+fn a_listener_may_insert_the_entries_that_it_is_given() {
     let rounds = Arc::new(AtomicUsize::new(0));
     let count = rounds.clone();
     let cache = reentrant(
@@ -219,7 +219,7 @@ fn a_listener_that_puts_back_who_leaves_keeps_the_cache_busy_until_it_has_enough
         },
     );
     fill(&cache, 1..=4);
-    // 1 leaves and comes back for 2, and so on: 21 times, the last of which is for good.
+    // 1 is evicted and evicts 2 when it is inserted again, and so on, 21 times.
     assert_eq!((rounds.load(Ordering::Relaxed), keys(&cache)), (21, vec![4, 3, 2]));
 }
 
@@ -247,7 +247,7 @@ fn the_capacity_may_be_set_by_a_listener_while_it_is_being_set() {
 }
 
 #[test]
-fn who_leaves_one_cache_may_go_to_a_second_one() {
+fn evicted_entries_may_go_to_a_second_cache() {
     let second: Arc<Cache> = Arc::new(LruCache::new(100));
     let behind = second.clone();
     let builder: Builder = LruCacheBuilder::on_evict(LruCache::builder(10), move |key, value, _| {
@@ -260,15 +260,15 @@ fn who_leaves_one_cache_may_go_to_a_second_one() {
 }
 
 #[test]
-fn several_shards_report_each_what_leaves_it() {
+fn each_shard_reports_its_own_evictions() {
     let (cache, reports) = reporting(40, |builder| builder.shards(4));
     fill(&cache, 0..200);
-    let (early, left) = (reports.take(), keys(&cache));
-    assert_eq!((early.len(), left.len(), cache.stats().evictions), (160, 40, 160));
+    let (early, rest) = (reports.take(), keys(&cache));
+    assert_eq!((early.len(), rest.len(), cache.stats().evictions), (160, 40, 160));
     cache.set_capacity(8);
     let late = reports.take();
     assert_eq!((late.len(), cache.len()), (32, 8));
     let mut all: Vec<_> = early.into_iter().chain(late).map(|(key, ..)| key).chain(keys(&cache)).collect();
     all.sort_unstable();
-    assert!(all.into_iter().eq(0..200), "everybody once");
+    assert!(all.into_iter().eq(0..200), "each key once");
 }

@@ -1,5 +1,4 @@
-//! How a cache behaves: what it keeps, in which order it lets go, what it tells, and who loads, whatever keys, values,
-//! loaders and listeners do.
+//! The behaviour of `LruCache`: order, capacity, weights, expiry, reports, single-flight loading, and user code of all kinds.
 
 #![cfg(not(loom))]
 
@@ -7,8 +6,8 @@ mod building;
 mod changes;
 #[path = "../common/mod.rs"]
 mod common;
-mod foreign_code;
-mod lifetimes;
+
+mod expiry;
 mod listener;
 mod order;
 mod recipes;
@@ -17,6 +16,7 @@ mod shards;
 mod single_flight;
 mod statistics;
 mod stress;
+mod user_code;
 mod weights;
 
 use std::convert::Infallible;
@@ -33,10 +33,10 @@ use stanchion::{Cause, LruCache, LruCacheBuilder};
 type Cache = LruCache<u32, u32>;
 type Builder = LruCacheBuilder<u32, u32>;
 
-/// One that left without being asked for.
+/// A report of the listener.
 type Report = (u32, u32, Cause);
 
-/// What a listener was told, in order.
+/// The reports of a listener, in order.
 #[derive(Debug)]
 struct Reports<T = Report>(Arc<StdMutex<Vec<T>>>);
 
@@ -61,7 +61,7 @@ impl<T> Reports<T> {
         self.0.lock().unwrap().push(report);
     }
 
-    /// What came since the last call.
+    /// The reports since the last call.
     fn take(&self) -> Vec<T> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
@@ -75,7 +75,7 @@ impl<K: Send + 'static, V: Send + 'static> Reports<(K, V, Cause)> {
     }
 }
 
-/// A cache with the settings that `set` makes, and what its listener is told.
+/// A cache with the settings of `set`, and the reports of its listener.
 fn reporting(capacity: usize, set: impl FnOnce(Builder) -> Builder) -> (Cache, Reports) {
     let reports = Reports::new();
     (set(Cache::builder(capacity)).on_evict(reports.listener()).build(), reports)
@@ -93,13 +93,13 @@ fn fill(cache: &Cache, keys: impl IntoIterator<Item = u32>) {
 fn keys<V: Clone, S: BuildHasher>(cache: &LruCache<u32, V, S>) -> Vec<u32> {
     cache.check();
     let keys: Vec<_> = cache.entries().into_iter().map(|(key, _)| key).collect();
-    // Entries that have expired may be there still.
+    // Expired entries may still be counted.
     let len = cache.len();
     assert!(keys.len() <= len && cache.is_empty() == (len == 0));
     keys
 }
 
-/// For what is done for its effects.
+/// Drops a result that a test does not need.
 fn ignore<T>(_: T) {}
 
 /// The output of a load that does not have to wait.

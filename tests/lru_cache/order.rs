@@ -1,4 +1,4 @@
-//! The exact order of use: what counts as use, and who leaves first.
+//! The exact order of use: which calls are uses, and which entry is evicted first.
 
 use std::cell::RefCell;
 use std::hash::{Hash, Hasher};
@@ -10,10 +10,10 @@ use stanchion::{Cause, LruCache};
 use crate::common::{Check, Task, panic_of, poll, ready};
 use crate::{Cache, LOADS, fill, gate, ignore, keys, loaded, reporting};
 
-/// Something done to a cache, for the sake of one key.
+/// A call for a key.
 type Act = (&'static str, fn(&Cache, u32));
 
-/// What makes a key that is there the most recent.
+/// The calls that make an entry the most recent.
 const USES: [Act; 6] = [
     ("get", |cache, key| assert_eq!(cache.get(&key), Some(10 * key))),
     ("insert", |cache, key| assert_eq!(cache.insert(key, 10 * key), Some(10 * key))),
@@ -23,7 +23,7 @@ const USES: [Act; 6] = [
     ("try_get_or_load", |cache, key| assert_eq!((LOADS[3].1)(cache, key, &|| unreachable!()), 10 * key)),
 ];
 
-/// What does not.
+/// Calls that do not.
 const LOOKS: [Act; 13] = [
     ("peek", |cache, key| assert_eq!(cache.peek(&key), Some(10 * key))),
     ("contains_key", |cache, key| assert!(cache.contains_key(&key))),
@@ -58,7 +58,7 @@ fn five() -> Cache {
     cache
 }
 
-/// The order after `key` was used.
+/// The order after a use of `key`.
 fn moved_to_front(mut order: Vec<u32>, key: u32) -> Vec<u32> {
     order.retain(|&other| other != key);
     order.insert(0, key);
@@ -66,7 +66,7 @@ fn moved_to_front(mut order: Vec<u32>, key: u32) -> Vec<u32> {
 }
 
 #[test]
-fn what_uses_an_entry_makes_it_the_most_recent_wherever_it_stood() {
+fn a_use_moves_an_entry_to_the_front() {
     for (name, used) in USES {
         for key in 0..5 {
             let cache = five();
@@ -79,7 +79,7 @@ fn what_uses_an_entry_makes_it_the_most_recent_wherever_it_stood() {
 }
 
 #[test]
-fn what_only_looks_changes_no_order() {
+fn calls_that_only_look_keep_the_order() {
     for (name, looked) in LOOKS {
         for key in 0..5 {
             let cache = five();
@@ -90,7 +90,7 @@ fn what_only_looks_changes_no_order() {
 }
 
 #[test]
-fn what_is_new_is_the_most_recent_and_the_oldest_makes_room_for_it() {
+fn a_new_entry_is_the_most_recent_and_evicts_the_oldest() {
     for (name, load) in LOADS {
         let cache = five();
         assert_eq!(load(&cache, 5, &|| 50), 50, "{name}");
@@ -102,21 +102,21 @@ fn what_is_new_is_the_most_recent_and_the_oldest_makes_room_for_it() {
 }
 
 #[test]
-fn a_value_is_used_when_it_is_stored_and_not_when_its_load_begins_or_a_waiter_gets_it() {
+fn a_load_uses_its_entry_only_when_the_value_is_stored() {
     let cache = Cache::new(5);
     fill(&cache, 0..3);
     let (loader, value) = gate();
     let mut leader = Task::waiting(Box::pin(cache.get_or_load(&3, || loader)));
-    let mut waiter = Task::waiting(Box::pin(cache.get_or_load(&3, || async { unreachable!() })));
+    let mut follower = Task::waiting(Box::pin(cache.get_or_load(&3, || async { unreachable!() })));
     fill(&cache, [4]);
     value.send(30).unwrap();
     assert_eq!((leader.ready(), keys(&cache)), (30, vec![3, 4, 2, 1, 0]));
     cache.get(&1);
-    assert_eq!((waiter.ready(), keys(&cache)), (30, vec![1, 3, 4, 2, 0]));
+    assert_eq!((follower.ready(), keys(&cache)), (30, vec![1, 3, 4, 2, 0]));
 }
 
 #[test]
-fn those_who_go_on_their_own_leave_from_the_oldest_in_the_order_of_their_last_use() {
+fn entries_are_evicted_in_the_order_of_their_last_use() {
     let (cache, reports) = reporting(100, |builder| builder);
     fill(&cache, 0..100);
     // A permutation: 37 and 101 have no common divisor.
@@ -132,7 +132,7 @@ fn those_who_go_on_their_own_leave_from_the_oldest_in_the_order_of_their_last_us
 }
 
 #[test]
-fn pop_lru_takes_the_oldest_until_nobody_is_left() {
+fn pop_lru_takes_the_oldest_until_the_cache_is_empty() {
     let cache = five();
     assert_eq!(cache.pop_lru(), Some((0, 0)));
     cache.get(&1);
@@ -168,23 +168,23 @@ fn removal_anywhere_leaves_the_others_in_their_order() {
             0 => assert_eq!(cache.remove(&removed), Some(value)),
             _ => assert_eq!(cache.remove_entry(&removed), Some((removed, value))),
         }
-        let mut left = vec![4, 3, 2, 1, 0];
-        left.retain(|&key| key != removed);
-        assert_eq!(keys(&cache), left);
+        let mut rest = vec![4, 3, 2, 1, 0];
+        rest.retain(|&key| key != removed);
+        assert_eq!(keys(&cache), rest);
         assert_eq!((cache.get(&removed), cache.peek(&removed), cache.contains_key(&removed)), (None, None, false));
         assert_eq!((cache.remove(&removed), cache.remove_entry(&removed)), (None, None));
         fill(&cache, [removed]);
-        left.insert(0, removed);
-        assert_eq!(keys(&cache), left, "it begins anew");
+        rest.insert(0, removed);
+        assert_eq!(keys(&cache), rest, "it is a new entry");
         fill(&cache, [9]);
-        left.pop();
-        left.insert(0, 9);
-        assert_eq!(keys(&cache), left);
+        rest.pop();
+        rest.insert(0, 9);
+        assert_eq!(keys(&cache), rest);
     }
 }
 
 #[test]
-fn retain_asks_about_each_from_the_most_recent_on_and_keeps_the_order() {
+fn retain_visits_from_the_most_recent_and_keeps_the_order() {
     // Every subset of five.
     for kept in 0..32_u32 {
         let cache = five();
@@ -238,7 +238,7 @@ fn the_smallest_capacities_hold_what_they_say() {
 }
 
 #[test]
-fn a_cache_that_is_used_up_and_filled_again_and_again_keeps_its_order() {
+fn a_cache_that_is_emptied_and_filled_again_keeps_its_order() {
     let cache = Cache::new(7);
     for round in 0..1_000_u32 {
         fill(&cache, round * 10..round * 10 + round % 10);
@@ -267,27 +267,27 @@ fn the_order_is_exact_at_any_size() {
         assert!(cache.remove(&key).is_some());
     }
     let used = (10_000..30_000).step_by(3).rev();
-    let left = (10_002..30_000).step_by(3).rev();
-    assert!(keys(&cache).into_iter().eq(used.chain(left)));
+    let rest = (10_002..30_000).step_by(3).rev();
+    assert!(keys(&cache).into_iter().eq(used.chain(rest)));
 }
 
 #[test]
-fn what_is_left_of_many_is_found_as_before() {
-    // At each of these numbers memory has been given back, and more.
+fn entries_are_found_after_many_others_were_removed() {
+    // At each of these lengths memory has been given back.
     const LEFT: [u32; 5] = [5_000, 1_000, 300, 5, 0];
     for way in ["remove", "pop_lru", "retain", "set_capacity"] {
         let cache = Cache::builder(10_000).weigher(|_, &value| u64::from(value > 0)).build();
         fill(&cache, 1..10_001);
-        for left in LEFT {
-            let first = 10_001 - left;
+        for rest in LEFT {
+            let first = 10_001 - rest;
             match way {
                 "remove" => (1..first).for_each(|key| ignore(cache.remove(&key))),
-                "pop_lru" => (left as usize..cache.len()).for_each(|_| ignore(cache.pop_lru())),
+                "pop_lru" => (rest as usize..cache.len()).for_each(|_| ignore(cache.pop_lru())),
                 "retain" => cache.retain(|&key, _| key >= first),
-                _ => cache.set_capacity(left as usize),
+                _ => cache.set_capacity(rest as usize),
             }
-            assert!(keys(&cache).into_iter().eq((first..10_001).rev()), "{way} {left}");
-            assert!((first..10_001).all(|key| cache.peek(&key) == Some(10 * key)), "{way} {left}");
+            assert!(keys(&cache).into_iter().eq((first..10_001).rev()), "{way} {rest}");
+            assert!((first..10_001).all(|key| cache.peek(&key) == Some(10 * key)), "{way} {rest}");
         }
         cache.set_capacity(10_000);
         fill(&cache, 1..3_000);
@@ -299,7 +299,7 @@ fn what_is_left_of_many_is_found_as_before() {
 // Replacement
 // ---------------------------------------------------------------------------------------------------------------------
 
-/// Equal to others of the same name, and told apart from them.
+/// A key with a name that equality ignores.
 #[derive(Clone, Debug)]
 struct Named(u32, &'static str);
 
@@ -327,7 +327,7 @@ fn the_first_key_stays_with_its_entry_and_the_last_value() {
     assert_eq!((cache.len(), cache.get(&Named(1, "fifth"))), (1, Some('c')));
     assert_eq!((cache.entries()[0].0.1, cache.remove_entry(&Named(1, "")).unwrap().0.1), ("first", "first"));
     assert_eq!(cache.insert(Named(1, "sixth"), 'e'), None);
-    assert_eq!(cache.pop_lru().unwrap().0.1, "sixth", "the next one begins anew");
+    assert_eq!(cache.pop_lru().unwrap().0.1, "sixth", "the next one is a new entry");
 }
 
 #[test]
@@ -364,11 +364,11 @@ fn a_key_that_is_not_kept_is_dropped() {
     assert_eq!(counts(), [0, 0, 0]);
     cache.set_capacity(0);
     cache.insert(any(&first), 1);
-    assert_eq!(counts(), [0, 0, 0], "refused");
+    assert_eq!(counts(), [0, 0, 0], "not stored");
     cache.set_capacity(1);
     cache.insert(any(&first), 1);
     drop(cache);
-    assert_eq!(counts(), [0, 0, 0], "gone with the cache");
+    assert_eq!(counts(), [0, 0, 0], "dropped with the cache");
 }
 
 #[test]
@@ -383,7 +383,7 @@ fn a_load_that_was_never_polled_did_nothing() {
 }
 
 #[test]
-fn a_load_that_finds_a_value_when_it_has_made_its_key_uses_that() {
+fn a_load_uses_a_value_that_came_while_its_key_was_made() {
     thread_local! {
         /// What happens when a key is cloned the next time.
         static MEANWHILE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };

@@ -1,4 +1,4 @@
-//! The capacity, and what becomes of the entries and of the loads when it changes.
+//! Changes of the capacity, with entries and with loads in flight.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -8,24 +8,24 @@ use stanchion::{Cause, LruCache};
 use crate::common::{Check, Task, until};
 use crate::{Cache, Report, fill, gate, keys, reporting};
 
-/// The reports of these, whose values are as `fill` makes them, when they left for others.
+/// The reports of these keys, with the values of `fill`, when they were evicted.
 fn evicted(keys: impl IntoIterator<Item = u32>) -> Vec<Report> {
     keys.into_iter().map(|key| (key, 10 * key, Cause::Capacity)).collect()
 }
 
 #[test]
-fn a_smaller_capacity_keeps_the_most_recent_and_reports_the_others_from_the_oldest_on() {
+fn a_smaller_capacity_evicts_from_the_oldest_on() {
     for capacity in [0, 1, 2, 5, 9, 10, 11, 1_000, usize::MAX] {
         let (cache, reports) = reporting(10, |builder| builder);
         fill(&cache, 0..10);
         assert_eq!(cache.get(&0), Some(0));
         cache.set_capacity(capacity);
         let order = [0, 9, 8, 7, 6, 5, 4, 3, 2, 1];
-        let (kept, left) = order.split_at(capacity.min(10));
+        let (kept, rest) = order.split_at(capacity.min(10));
         assert_eq!((keys(&cache), cache.capacity()), (kept.to_vec(), capacity));
-        assert_eq!(reports.take(), evicted(left.iter().rev().copied()));
-        assert_eq!(cache.stats().evictions, left.len() as u64);
-        assert!(left.iter().all(|key| cache.get(key).is_none()) && kept.iter().all(|key| cache.get(key).is_some()));
+        assert_eq!(reports.take(), evicted(rest.iter().rev().copied()));
+        assert_eq!(cache.stats().evictions, rest.len() as u64);
+        assert!(rest.iter().all(|key| cache.get(key).is_none()) && kept.iter().all(|key| cache.get(key).is_some()));
 
         fill(&cache, 10..30);
         let room = capacity.min(30);
@@ -35,7 +35,7 @@ fn a_smaller_capacity_keeps_the_most_recent_and_reports_the_others_from_the_olde
 }
 
 #[test]
-fn a_greater_capacity_takes_nobody_out_and_lets_more_in() {
+fn a_greater_capacity_evicts_nothing_and_admits_more() {
     let (cache, reports) = reporting(2, |builder| builder);
     fill(&cache, 0..4);
     assert_eq!(reports.take(), evicted(0..2));
@@ -69,7 +69,7 @@ fn the_capacity_may_change_again_and_again() {
 }
 
 #[test]
-fn a_capacity_of_zero_refuses_all_and_reports_nobody() {
+fn a_capacity_of_zero_stores_and_reports_nothing() {
     let (cache, reports) = reporting(3, |builder| builder);
     fill(&cache, 0..3);
     cache.set_capacity(0);
@@ -82,8 +82,8 @@ fn a_capacity_of_zero_refuses_all_and_reports_nobody() {
 }
 
 #[test]
-fn the_value_of_a_load_meets_the_capacity_of_the_moment_when_it_is_there() {
-    // From, to, and who is left, 9 being loaded.
+fn a_loaded_value_is_stored_at_the_capacity_of_that_moment() {
+    // From, to, and the keys in the end, of which 9 is loaded.
     let table: [(usize, usize, &[u32]); 7] = [
         (3, 0, &[]),
         (3, 1, &[9]),
@@ -93,26 +93,26 @@ fn the_value_of_a_load_meets_the_capacity_of_the_moment_when_it_is_there() {
         (0, 2, &[9]),
         (0, 0, &[]),
     ];
-    for (from, to, left) in table {
+    for (from, to, rest) in table {
         let (cache, reports) = reporting(from, |builder| builder);
         fill(&cache, 0..3);
         let (loader, value) = gate();
         let mut leader = Task::waiting(Box::pin(cache.get_or_load(&9, || loader)));
-        let mut waiter = Task::waiting(Box::pin(cache.get_or_load(&9, || async { unreachable!() })));
+        let mut follower = Task::waiting(Box::pin(cache.get_or_load(&9, || async { unreachable!() })));
         cache.set_capacity(to);
         cache.check();
-        assert!(leader.is_pending() && waiter.is_pending());
+        assert!(leader.is_pending() && follower.is_pending());
         value.send(90).unwrap();
-        assert_eq!((leader.ready(), waiter.ready()), (90, 90));
-        assert_eq!((keys(&cache), cache.stats().loads), (left.to_vec(), 1), "{from} to {to}");
-        let gone = if from == 0 { 0 } else { 4 - left.len() - usize::from(to == 0) };
+        assert_eq!((leader.ready(), follower.ready()), (90, 90));
+        assert_eq!((keys(&cache), cache.stats().loads), (rest.to_vec(), 1), "{from} to {to}");
+        let gone = if from == 0 { 0 } else { 4 - rest.len() - usize::from(to == 0) };
         assert_eq!(reports.take(), evicted(0..gone as u32), "{from} to {to}");
     }
 }
 
 #[test]
-fn whoever_sets_the_capacity_at_the_same_time_all_shards_have_their_share_of_one_of_them() {
-    // So many shards that each of them is always in the middle of it.
+fn concurrent_set_capacity_leaves_all_shards_with_one_capacity() {
+    // With so many shards each call is always half done.
     let cache = LruCache::<u32, u32>::builder(1_000).shards(1_000).build();
     for _ in 0..10 {
         let (rounds, enough) = ([const { AtomicUsize::new(0) }; 2], AtomicBool::new(false));
@@ -136,7 +136,7 @@ fn whoever_sets_the_capacity_at_the_same_time_all_shards_have_their_share_of_one
 }
 
 #[test]
-fn the_capacity_is_what_was_said() {
+fn the_capacity_is_the_one_that_was_set() {
     for capacity in [0, 1, 7, usize::MAX] {
         for cache in
             [Cache::new(capacity), Cache::with_hasher(capacity, Default::default()), Cache::builder(capacity).build()]

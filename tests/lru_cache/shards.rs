@@ -35,11 +35,11 @@ fn groups(cache: &Sharded) -> Vec<Vec<u32>> {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The division
+// Shares of the capacity
 // ---------------------------------------------------------------------------------------------------------------------
 
 #[test]
-fn no_shards_are_refused() {
+fn zero_shards_panic() {
     let message = panic_of(|| LruCache::<u32, u32>::builder(3).shards(0));
     assert!(message.contains("shard"), "{message}");
 }
@@ -83,7 +83,7 @@ fn more_shards_than_capacity_are_as_many_as_there_is_capacity() {
 }
 
 #[test]
-fn a_capacity_below_the_number_of_shards_leaves_some_of_them_empty() {
+fn a_capacity_below_the_shard_count_leaves_shards_empty() {
     let (cache, reports) = sharded(80, 8);
     fill(&cache, 0..1_000);
     let before = keys(&cache);
@@ -97,7 +97,7 @@ fn a_capacity_below_the_number_of_shards_leaves_some_of_them_empty() {
         assert_eq!(cache.len(), 3);
     }
     assert!((500..750).contains(&refused), "five in eight, or so: {refused}");
-    assert_eq!(reports.take().len(), 1_000 - refused, "nobody is told of those who never were in");
+    assert_eq!(reports.take().len(), 1_000 - refused, "a value that is not stored is not reported");
     assert_eq!(cache.stats().insertions, 2_000 - refused as u64);
     cache.set_capacity(80);
     fill(&cache, 2_000..3_000);
@@ -113,8 +113,8 @@ fn set_capacity_divides_as_the_builder_does() {
         reports.take();
         cache.set_capacity(capacity);
         let share = |shard| (capacity / 4 + usize::from(shard < capacity % 4)).min(10);
-        let left = (0..4).flat_map(|shard| before[10 * shard..][..share(shard)].to_vec());
-        assert_eq!(keys(&cache), left.collect::<Vec<_>>());
+        let rest = (0..4).flat_map(|shard| before[10 * shard..][..share(shard)].to_vec());
+        assert_eq!(keys(&cache), rest.collect::<Vec<_>>());
         let gone = (0..4).flat_map(|shard| before[10 * shard + share(shard)..10 * shard + 10].iter().rev());
         assert_eq!(reports.take(), gone.map(|&key| (key, 10 * key, Cause::Capacity)).collect::<Vec<_>>());
         let (other, _) = sharded(capacity.max(4), 4);
@@ -128,7 +128,7 @@ fn set_capacity_divides_as_the_builder_does() {
 }
 
 #[test]
-fn a_great_capacity_is_not_an_overflow() {
+fn a_great_capacity_does_not_overflow() {
     for shards in [1, 2, 3, 1_000] {
         let (cache, _) = sharded(usize::MAX, shards);
         fill(&cache, 0..100);
@@ -140,7 +140,7 @@ fn a_great_capacity_is_not_an_overflow() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Each by itself
+// The order of each shard
 // ---------------------------------------------------------------------------------------------------------------------
 
 #[test]
@@ -148,7 +148,7 @@ fn each_shard_keeps_the_exact_order_of_its_own() {
     let (cache, reports) = sharded(400, 4);
     fill(&cache, 0..200);
     let mut groups = groups(&cache);
-    assert_eq!((groups.len(), reports.take()), (4, vec![]), "nobody had to leave");
+    assert_eq!((groups.len(), reports.take()), (4, vec![]), "nothing is evicted");
     // Each use moves its key to the front of its own shard.
     for key in (0..200).map(|n| n * 73 % 200) {
         assert_eq!(cache.get(&key), Some(10 * key));
@@ -157,20 +157,20 @@ fn each_shard_keeps_the_exact_order_of_its_own() {
         group.insert(0, key);
         assert_eq!(keys(&cache), groups.concat());
     }
-    // What leaves is the oldest of the shard of whoever comes.
+    // The oldest of the new key's shard is evicted.
     cache.set_capacity(40);
     groups.iter_mut().for_each(|group| group.truncate(10));
     assert_eq!(keys(&cache), groups.concat());
     reports.take();
     for key in 200..400 {
         fill(&cache, [key]);
-        let [(gone, ..)] = reports.take()[..] else { panic!("one for one") };
+        let [(gone, ..)] = reports.take()[..] else { panic!("one eviction for each insertion") };
         let group = groups.iter_mut().find(|group| group.last() == Some(&gone)).expect("the oldest of its shard");
         group.pop();
         group.insert(0, key);
         assert_eq!(keys(&cache), groups.concat());
     }
-    // And so on to the end, shard by shard.
+    // Then to the end, shard by shard.
     for group in groups {
         for key in group.into_iter().rev() {
             assert_eq!(cache.pop_lru(), Some((key, 10 * key)));
@@ -180,7 +180,7 @@ fn each_shard_keeps_the_exact_order_of_its_own() {
 }
 
 #[test]
-fn what_is_said_of_all_holds_for_each_shard() {
+fn retain_and_clear_cover_all_shards() {
     let (cache, reports) = sharded(400, 4);
     fill(&cache, 0..200);
     let before = keys(&cache);
@@ -210,7 +210,7 @@ fn what_is_said_of_all_holds_for_each_shard() {
 // Hashes
 // ---------------------------------------------------------------------------------------------------------------------
 
-/// Whatever has one form when it is kept and another one when it is looked up, all of one shard.
+/// Checks keys with an owned and a borrowed form.
 fn alike<K, Q>(owned: fn(u32) -> K)
 where
     K: Borrow<Q> + Hash + Eq + Clone + fmt::Debug,
@@ -220,7 +220,7 @@ where
     for n in 0..100 {
         let key = owned(n);
         let borrowed: &Q = key.borrow();
-        // It is inserted under one form and found under the other, and the other way round.
+        // It is inserted in one form and found in the other, and the other way round.
         match n % 3 {
             0 => assert_eq!(cache.insert(key.clone(), n), None),
             1 => assert_eq!(cache.get_or_insert_with(borrowed, || n), n),
@@ -257,7 +257,7 @@ fn borrowed_and_owned_keys_are_the_same_key() {
 }
 
 #[test]
-fn keys_that_cannot_be_made_from_a_borrowed_form_can_still_be_looked_up_by_it() {
+fn keys_without_to_owned_are_looked_up_by_their_borrowed_form() {
     let cache: LruCache<Arc<str>, u32> = LruCache::builder(1_000).shards(4).build();
     for n in 0..50 {
         cache.insert(n.to_string().into(), n);
@@ -351,7 +351,7 @@ fn a_bad_hasher_with_shards_keeps_each_in_its_bounds() {
             }
         }
         let entries: HashMap<_, _> = cache.entries().into_iter().collect();
-        assert_eq!(entries.len(), cache.len(), "{name}: nobody twice");
+        assert_eq!(entries.len(), cache.len(), "{name}: no key twice");
         assert!(entries.iter().all(|(key, value)| key == value), "{name}");
         assert_eq!((0..1_000).filter(|key| cache.contains_key(key)).count(), entries.len(), "{name}");
     }
@@ -369,10 +369,10 @@ fn keys_of_one_hash_share_a_shard() {
 
 #[test]
 fn the_hasher_is_the_one_that_was_given() {
-    /// Says which hashers it made.
-    struct Told(Reports<u64>);
+    /// Records the hashes that it makes.
+    struct Recording(Reports<u64>);
     struct Telling(Reports<u64>, u64);
-    impl BuildHasher for Told {
+    impl BuildHasher for Recording {
         type Hasher = Telling;
         fn build_hasher(&self) -> Telling {
             Telling(self.0.clone(), 0)
@@ -393,8 +393,8 @@ fn the_hasher_is_the_one_that_was_given() {
 
     let told = Reports::new();
     for cache in [
-        LruCache::with_hasher(30, Told(told.clone())),
-        LruCache::builder(30).hasher(Told(told.clone())).shards(3).build(),
+        LruCache::with_hasher(30, Recording(told.clone())),
+        LruCache::builder(30).hasher(Recording(told.clone())).shards(3).build(),
     ] {
         for key in 0..20_u64 {
             cache.insert(key, 10 * key);
@@ -403,7 +403,7 @@ fn the_hasher_is_the_one_that_was_given() {
         assert_eq!(cache.get_or_insert_with(&8, || unreachable!()), 80);
         let hashed: Vec<_> = (0..20).chain(3..9).collect();
         assert_eq!(told.take(), hashed, "each key once for what is done");
-        // What leaves is not hashed again, and neither are those that stay when the table shrinks or grows.
+        // Nothing is hashed again when it is removed, or when the table shrinks or grows.
         drop((cache.pop_lru(), cache.entries(), cache.len()));
         cache.set_capacity(6);
         cache.retain(|key, _| key % 2 == 0);

@@ -1,4 +1,4 @@
-//! What is counted, and what is not.
+//! Statistics: which calls are counted, and as what.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,14 +35,14 @@ fn causes_are_plain_data() {
     assert_eq!(format!("{cause:?} {:?}", Cause::Expired), "Capacity Expired");
 }
 
-/// What is done to 3, 2 and 1, of which 1 is the oldest, and what it adds.
+/// A call on a cache of 3, 2 and 1, of which 1 is the oldest, and the counts that it adds.
 type Act = (&'static str, fn(&Cache, &Clock), Stats);
 
 #[test]
-fn each_call_counts_what_it_is() {
+fn each_call_counts_its_outcome() {
     let table: [Act; 36] = [
         ("get", |cache, _| ignore(cache.get(&1)), Stats { hits: 1, ..NONE }),
-        ("get of nothing", |cache, _| ignore(cache.get(&9)), Stats { misses: 1, ..NONE }),
+        ("get of an absent key", |cache, _| ignore(cache.get(&9)), Stats { misses: 1, ..NONE }),
         ("peek", |cache, _| ignore((cache.peek(&1), cache.peek(&9))), NONE),
         ("contains_key", |cache, _| ignore((cache.contains_key(&1), cache.contains_key(&9))), NONE),
         ("entries", |cache, _| drop(cache.entries()), NONE),
@@ -59,7 +59,7 @@ fn each_call_counts_what_it_is() {
         ("set_capacity", |cache, _| cache.set_capacity(1), Stats { evictions: 2, ..NONE }),
         ("set_capacity to zero", |cache, _| cache.set_capacity(0), Stats { evictions: 3, ..NONE }),
         (
-            "refused",
+            "not stored",
             |cache, _| {
                 cache.set_capacity(0);
                 fill(cache, [4]);
@@ -67,35 +67,31 @@ fn each_call_counts_what_it_is() {
             Stats { evictions: 3, ..NONE },
         ),
         (
-            "refused, but loaded",
+            "loaded and not stored",
             |cache, _| {
                 cache.set_capacity(0);
                 assert_eq!(LOADS.map(|(_, load)| load(cache, 4, &|| 40)), [40; 4]);
             },
             Stats { evictions: 3, misses: 4, loads: 4, ..NONE },
         ),
+        ("loads that hit", |cache, _| ignore(LOADS.map(|(_, load)| load(cache, 1, &|| 40))), Stats { hits: 4, ..NONE }),
         (
-            "loads of what is there",
-            |cache, _| ignore(LOADS.map(|(_, load)| load(cache, 1, &|| 40))),
-            Stats { hits: 4, ..NONE },
-        ),
-        (
-            "loads of what was loaded",
+            "loads that hit after a load",
             |cache, _| ignore(LOADS.map(|(_, load)| load(cache, 4, &|| 40))),
             Stats { misses: 1, loads: 1, insertions: 1, evictions: 1, hits: 3, ..NONE },
         ),
         (
-            "loads of what is too heavy",
+            "loads of too heavy a value",
             |cache, _| ignore(LOADS.map(|(_, load)| load(cache, 4, &|| 1_000))),
             Stats { misses: 4, loads: 4, ..NONE },
         ),
         (
-            "a failure",
+            "an error",
             |cache, _| assert_eq!(cache.try_get_or_insert_with(&4, || Err("no")), Err(Arc::new("no"))),
             Stats { misses: 1, loads: 1, load_failures: 1, ..NONE },
         ),
         (
-            "an async failure",
+            "an async error",
             |cache, _| assert_eq!(loaded(cache.try_get_or_load(&4, || async { Err("no") })), Err(Arc::new("no"))),
             Stats { misses: 1, loads: 1, load_failures: 1, ..NONE },
         ),
@@ -111,19 +107,19 @@ fn each_call_counts_what_it_is() {
             Stats { misses: 1, loads: 1, ..NONE },
         ),
         (
-            "those who wait for a load",
+            "followers of a load",
             |cache, _| {
                 let (loader, value) = gate();
                 let mut leader = Task::waiting(Box::pin(cache.get_or_load(&4, || loader)));
-                let mut waiters = [(); 3].map(|()| Task::waiting(Box::pin(cache.get_or_load(&4, || async { 41 }))));
+                let mut followers = [(); 3].map(|()| Task::waiting(Box::pin(cache.get_or_load(&4, || async { 41 }))));
                 value.send(40).unwrap();
                 assert_eq!(leader.ready(), 40);
-                waiters.iter_mut().for_each(|waiter| assert_eq!(waiter.ready(), 40));
+                followers.iter_mut().for_each(|follower| assert_eq!(follower.ready(), 40));
             },
             Stats { misses: 4, loads: 1, insertions: 1, evictions: 1, ..NONE },
         ),
         (
-            "a waiter that is dropped",
+            "a follower that is dropped",
             |cache, _| {
                 let _leader = Task::waiting(Box::pin(cache.get_or_load(&4, std::future::pending)));
                 drop(Task::waiting(Box::pin(cache.get_or_load(&4, || async { 41 }))));
@@ -131,24 +127,24 @@ fn each_call_counts_what_it_is() {
             Stats { misses: 2, loads: 1, ..NONE },
         ),
         (
-            "a waiter that goes on for its leader",
+            "a follower that takes over",
             |cache, _| {
                 let leader = Task::waiting(Box::pin(cache.get_or_load(&4, std::future::pending)));
-                let mut waiter = Task::waiting(Box::pin(cache.get_or_load(&4, || async { 41 })));
+                let mut follower = Task::waiting(Box::pin(cache.get_or_load(&4, || async { 41 })));
                 drop(leader);
-                assert_eq!(waiter.ready(), 41);
+                assert_eq!(follower.ready(), 41);
             },
             Stats { misses: 2, loads: 2, insertions: 1, evictions: 1, ..NONE },
         ),
         (
-            "a load that an insert overtakes",
+            "a load that an insert supersedes",
             |cache, _| {
                 let (loader, value) = gate();
                 let mut leader = Task::waiting(Box::pin(cache.get_or_load(&4, || loader)));
-                let mut waiter = Task::waiting(Box::pin(cache.get_or_load(&4, || async { 41 })));
+                let mut follower = Task::waiting(Box::pin(cache.get_or_load(&4, || async { 41 })));
                 fill(cache, [4]);
                 value.send(42).unwrap();
-                assert_eq!((waiter.ready(), leader.ready()), (40, 42));
+                assert_eq!((follower.ready(), leader.ready()), (40, 42));
             },
             Stats { misses: 2, loads: 1, insertions: 1, evictions: 1, ..NONE },
         ),
@@ -164,7 +160,7 @@ fn each_call_counts_what_it_is() {
             Stats { misses: 1, loads: 1, ..NONE },
         ),
         (
-            "get of one that is over its time",
+            "get of an expired entry",
             |cache, clock| {
                 clock.advance(MINUTE);
                 ignore((cache.get(&1), cache.get(&1)));
@@ -172,7 +168,7 @@ fn each_call_counts_what_it_is() {
             Stats { misses: 2, expirations: 1, ..NONE },
         ),
         (
-            "peek at one that is over its time",
+            "peek at an expired entry",
             |cache, clock| {
                 clock.advance(MINUTE);
                 ignore((cache.peek(&1), cache.contains_key(&1), cache.contains_key(&2)));
@@ -180,7 +176,7 @@ fn each_call_counts_what_it_is() {
             Stats { expirations: 2, ..NONE },
         ),
         (
-            "insert over one that is over its time",
+            "insert over an expired entry",
             |cache, clock| {
                 clock.advance(MINUTE);
                 fill(cache, [1]);
@@ -188,7 +184,7 @@ fn each_call_counts_what_it_is() {
             Stats { insertions: 1, expirations: 1, ..NONE },
         ),
         (
-            "load of one that is over its time",
+            "load of an expired entry",
             |cache, clock| {
                 clock.advance(MINUTE);
                 assert_eq!(LOADS.map(|(_, load)| load(cache, 1, &|| 11)), [11; 4]);
@@ -221,7 +217,7 @@ fn each_call_counts_what_it_is() {
 }
 
 #[test]
-fn what_was_counted_stays_counted() {
+fn counts_are_never_reset() {
     let cache = Cache::new(2);
     fill(&cache, 0..5);
     ignore((cache.get(&4), cache.get(&0)));
@@ -245,7 +241,7 @@ fn shards_are_summed() {
 }
 
 #[test]
-fn a_loader_that_is_not_begun_because_a_report_panics_is_not_counted() {
+fn a_load_that_a_panic_of_a_report_prevents_is_not_counted() {
     let clock = Clock::new();
     let cache = LruCache::<u32, u32>::builder(3)
         .time_to_live(MINUTE)

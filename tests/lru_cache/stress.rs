@@ -1,6 +1,6 @@
-//! Many threads at once: the capacity is never exceeded, nothing stale is found, and nothing is lost or kept too long.
+//! Many threads at once: the capacity is never exceeded, no lookup finds a stale value, and nothing leaks.
 //!
-//! `STANCHION_SOAK=<operations>` says for how long.
+//! The environment variable `STANCHION_SOAK` sets the number of operations.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -27,7 +27,7 @@ fn operations() -> usize {
     }
 }
 
-/// What can be counted, and whose clones are counted too.
+/// A key or value whose clones are counted.
 #[derive(Debug)]
 struct Tracked<T> {
     inner: T,
@@ -67,13 +67,13 @@ type Key = Tracked<u32>;
 type Value = Tracked<(u32, u64)>;
 type Cache = LruCache<Key, Value>;
 
-/// Where the values come from, and what must not be older in the cache.
+/// The source of the values, with the oldest version that the cache may have.
 struct Source {
-    /// The versions as a loader finds them; locked while one is changed and the cache is told.
+    /// The versions as a loader finds them; locked while one is changed and given to the cache.
     written: Vec<StdMutex<()>>,
     versions: Vec<AtomicU64>,
-    /// What the cache was told of: nobody who comes later finds an older one.
-    told: Vec<AtomicU64>,
+    /// The versions that the cache was given: no later lookup finds an older one.
+    given: Vec<AtomicU64>,
     keys: Arc<Gauge>,
     values: Arc<Gauge>,
     loads: AtomicUsize,
@@ -91,7 +91,7 @@ impl Source {
         Self {
             written: (0..KEYS).map(|_| StdMutex::default()).collect(),
             versions: (0..KEYS).map(|_| AtomicU64::default()).collect(),
-            told: (0..KEYS).map(|_| AtomicU64::default()).collect(),
+            given: (0..KEYS).map(|_| AtomicU64::default()).collect(),
             keys: Arc::default(),
             values: Arc::default(),
             loads: AtomicUsize::new(0),
@@ -113,9 +113,9 @@ impl Source {
         self.value(key, self.versions[key as usize].load(Ordering::SeqCst))
     }
 
-    /// The rest of it: it may fail, or panic.
-    fn come_to<const KIND: u8>(&self, value: Value, fate: u8) -> Result<Value, Failure<KIND>> {
-        match fate {
+    /// The rest of it, which may fail or panic.
+    fn end<const KIND: u8>(&self, value: Value, ending: u8) -> Result<Value, Failure<KIND>> {
+        match ending {
             0 => {
                 self.failures.fetch_add(1, Ordering::SeqCst);
                 Err(Failure)
@@ -125,12 +125,12 @@ impl Source {
         }
     }
 
-    /// Changes a key and tells the cache, in one of several ways.
+    /// Changes a key and gives the change to the cache, in one of several ways.
     fn change(&self, cache: &Cache, key: u32, way: u8) {
         let place = key as usize;
         let _guard = self.written[place].lock().unwrap();
         let version = self.versions[place].fetch_add(1, Ordering::SeqCst) + 1;
-        let gone = match way {
+        let replaced = match way {
             0 => cache.insert(self.key(key), self.value(key, version)),
             1 => cache.remove(&self.key(key)),
             2 => cache.remove_entry(&self.key(key)).map(|(held, value)| {
@@ -142,18 +142,21 @@ impl Source {
                 None
             }
         };
-        assert!(gone.is_none_or(|gone| gone.inner.0 == key && gone.inner.1 <= version), "it was newer than new");
-        self.told[place].store(version, Ordering::SeqCst);
+        assert!(
+            replaced.is_none_or(|replaced| replaced.inner.0 == key && replaced.inner.1 <= version),
+            "it was newer than new"
+        );
+        self.given[place].store(version, Ordering::SeqCst);
     }
 
-    /// Runs a way to look a key up, and checks what comes of it.
+    /// Looks a key up, and checks its version.
     fn ask(&self, key: u32, look_up: impl FnOnce(&Key) -> Option<Value>) {
-        let oldest = self.told[key as usize].load(Ordering::SeqCst);
+        let oldest = self.given[key as usize].load(Ordering::SeqCst);
         let found = catch_unwind(AssertUnwindSafe(|| look_up(&self.key(key))));
         match found {
             Ok(Some(value)) => {
                 let (of, version) = value.inner;
-                assert!(of == key && version >= oldest, "{of} for {key}, and {version} where {oldest} was told of");
+                assert!(of == key && version >= oldest, "{of} for {key}, and {version} where {oldest} was given");
             }
             Ok(None) => {}
             Err(payload) if payload.is::<OnPurpose>() => {}
@@ -166,7 +169,7 @@ impl Source {
 fn operate(cache: &Cache, source: &Source, random: &mut StdRng) {
     // The low ones are asked for more often.
     let key = random.random_range(0..KEYS).min(random.random_range(0..KEYS));
-    let (fate, steps) = (random.random_range(0..12), random.random_range(0..4));
+    let (ending, steps) = (random.random_range(0..12), random.random_range(0..4));
     let load = |key: &Key| {
         let value = source.look_up(key.inner);
         async move {
@@ -182,14 +185,14 @@ fn operate(cache: &Cache, source: &Source, random: &mut StdRng) {
         7 => drop(cache.contains_key(&source.key(key))),
         8..=11 => source.ask(key, |key| Some(cache.get_or_insert_with(key, || source.look_up(key.inner)))),
         12..=15 => source.ask(key, |key| {
-            cache.try_get_or_insert_with(key, || source.come_to::<0>(source.look_up(key.inner), fate)).ok()
+            cache.try_get_or_insert_with(key, || source.end::<0>(source.look_up(key.inner), ending)).ok()
         }),
         16..=19 => source.ask(key, |key| Some(blocking::wait(cache.get_or_load(key, || load(key))))),
         20..=23 => source.ask(key, |key| {
-            let load = || async { source.come_to::<1>(load(key).await, fate) };
+            let load = || async { source.end::<1>(load(key).await, ending) };
             blocking::wait(cache.try_get_or_load(key, load)).ok()
         }),
-        // It is given up after a while, whoever leads.
+        // It is cancelled after some polls, as leader or as follower.
         24..=28 => source.ask(key, |key| {
             let load = Box::pin(cache.get_or_load(key, || load(key)));
             blocking::wait(with_patience(load, random.random_range(0..6)))
@@ -207,7 +210,7 @@ fn operate(cache: &Cache, source: &Source, random: &mut StdRng) {
             let entries = cache.entries();
             assert!(entries.iter().all(|(key, value)| key.inner == value.inner.0));
         }
-        // The capacity may change meanwhile, which is no business of the shards'.
+        // Not `check`: the capacity may change meanwhile.
         38 => cache.validate(),
         39 => drop(cache.remove_if(&source.key(key), |held, value| {
             assert_eq!(held.inner, value.inner.0);
@@ -251,9 +254,9 @@ fn stress(set: impl FnOnce(LruCacheBuilder<Key, Value>) -> LruCacheBuilder<Key, 
                         if number == 0 && resizes && random.random_bool(0.1) {
                             largest = random.random_range(0..=CAPACITY);
                             cache.set_capacity(largest);
-                            assert_eq!(cache.capacity(), largest, "nobody else changes it");
+                            assert_eq!(cache.capacity(), largest, "only this thread changes it");
                         }
-                        // Others know only what it is at the most.
+                        // The other threads know its greatest value only.
                         fits(largest);
                         progress.fetch_add(1, Ordering::Relaxed);
                     }
@@ -263,7 +266,7 @@ fn stress(set: impl FnOnce(LruCacheBuilder<Key, Value>) -> LruCacheBuilder<Key, 
     });
     cache.check();
     assert_eq!(cache.flights(), 0);
-    // No key and no value is anywhere else, and each that left was dropped.
+    // Keys and values exist in the cache only.
     assert_eq!([source.keys.read().0, source.values.read().0], [cache.len(); 2]);
     let stats = cache.stats();
     assert_eq!(
@@ -272,7 +275,7 @@ fn stress(set: impl FnOnce(LruCacheBuilder<Key, Value>) -> LruCacheBuilder<Key, 
     );
     assert_eq!([stats.evictions, stats.expirations], [evicted, expired].map(|n| n.load(Ordering::SeqCst)));
     assert!(removed.load(Ordering::SeqCst) > 0);
-    // It was about something.
+    // All kinds of outcomes were seen.
     let enough = operations() as u64 / 4 / 1_000;
     let counted = [stats.hits, stats.misses, stats.insertions, stats.evictions, stats.loads, stats.load_failures];
     assert!(counted.iter().all(|count| *count > enough), "{stats:?}");
@@ -308,8 +311,8 @@ fn threads_stress_a_cache_of_weights() {
 }
 
 #[test]
-fn threads_stress_a_cache_of_lifetimes() {
-    // Each look at the clock takes a millisecond.
+fn threads_stress_a_cache_of_expiring_entries() {
+    // The clock advances by a millisecond at each read.
     let (start, looks) = (Instant::now(), AtomicU64::new(0));
     let clock = move || start + Duration::from_millis(looks.fetch_add(1, Ordering::Relaxed));
     let stats = stress(|builder| builder.shards(2).time_to_live(Duration::from_millis(40)).clock(clock), false);

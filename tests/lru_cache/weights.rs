@@ -1,4 +1,4 @@
-//! Weights: what a cache may weigh, and who leaves when it would weigh more.
+//! Weights: how much a cache may weigh, and which entries are evicted when it would weigh more.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::{fill, gate, keys, loaded, reporting};
 /// Each value is its weight.
 type Weighed = LruCache<u32, u64>;
 
-/// Holds these, from the oldest to the most recent; and what its listener is told.
+/// A cache with these entries, from the least to the most recent, and its reports.
 fn weighed(capacity: usize, entries: &[(u32, u64)]) -> (Weighed, Reports<(u32, u64, Cause)>) {
     let reports = Reports::new();
     let builder: LruCacheBuilder<u32, u64> = LruCache::builder(capacity);
@@ -26,7 +26,7 @@ fn weighed(capacity: usize, entries: &[(u32, u64)]) -> (Weighed, Reports<(u32, u
     (cache, reports)
 }
 
-/// Those that left for others.
+/// The entries that were evicted.
 fn evicted(reports: &Reports<(u32, u64, Cause)>) -> Vec<(u32, u64)> {
     let reports = reports.take();
     assert!(reports.iter().all(|&(.., cause)| cause == Cause::Capacity));
@@ -45,11 +45,11 @@ fn without_a_weigher_each_entry_weighs_one() {
 }
 
 #[test]
-fn the_oldest_leave_until_the_new_one_fits_and_no_longer() {
+fn the_oldest_are_evicted_until_the_new_value_fits() {
     const MOST: u64 = usize::MAX as u64;
     type Entries = &'static [(u32, u64)];
     type Case = (usize, Entries, (u32, u64), Option<u64>, Entries, Entries);
-    // The capacity; what is there; what comes; the old value of its key; who leaves, in order; who is left.
+    // The capacity; the entries; a new value; the old value of its key; the evicted entries, in order; the others.
     let table: [Case; 24] = [
         (10, &[], (1, 10), None, &[], &[(1, 10)]),
         (10, &[(1, 5)], (2, 5), None, &[], &[(2, 5), (1, 5)]),
@@ -58,7 +58,7 @@ fn the_oldest_leave_until_the_new_one_fits_and_no_longer() {
         (10, &[(1, 1), (2, 2), (3, 3), (4, 4)], (5, 4), None, &[(1, 1), (2, 2), (3, 3)], &[(5, 4), (4, 4)]),
         (10, &[(1, 9), (2, 1)], (3, 1), None, &[(1, 9)], &[(3, 1), (2, 1)]),
         (10, &[(1, 1), (2, 9)], (3, 10), None, &[(1, 1), (2, 9)], &[(3, 10)]),
-        // Who weighs nothing is not passed over.
+        // Weightless entries are evicted in their turn.
         (10, &[(1, 0), (2, 0), (3, 5), (4, 5)], (5, 1), None, &[(1, 0), (2, 0), (3, 5)], &[(5, 1), (4, 5)]),
         (10, &[(1, 10), (2, 0)], (3, 1), None, &[(1, 10)], &[(3, 1), (2, 0)]),
         (10, &[(1, 10)], (2, 0), None, &[], &[(2, 0), (1, 10)]),
@@ -71,7 +71,7 @@ fn the_oldest_leave_until_the_new_one_fits_and_no_longer() {
         (10, &[(1, 4), (2, 3), (3, 3)], (3, 4), Some(3), &[(1, 4)], &[(3, 4), (2, 3)]),
         (10, &[(1, 4), (2, 3), (3, 3)], (2, 10), Some(3), &[(1, 4), (3, 3)], &[(2, 10)]),
         (10, &[(1, 4), (2, 6)], (2, 0), Some(6), &[], &[(2, 0), (1, 4)]),
-        // The heaviest there are.
+        // The greatest weights.
         (usize::MAX, &[], (1, MOST), None, &[], &[(1, MOST)]),
         (usize::MAX, &[(1, MOST)], (2, 0), None, &[], &[(2, 0), (1, MOST)]),
         (usize::MAX, &[(1, MOST - 1)], (2, 1), None, &[], &[(2, 1), (1, MOST - 1)]),
@@ -79,13 +79,13 @@ fn the_oldest_leave_until_the_new_one_fits_and_no_longer() {
         (usize::MAX, &[(1, 7), (2, 9)], (3, MOST), None, &[(1, 7), (2, 9)], &[(3, MOST)]),
         (usize::MAX, &[(1, 7), (2, MOST - 7)], (1, MOST), Some(7), &[(2, MOST - 7)], &[(1, MOST)]),
     ];
-    for (capacity, entries, (key, weight), replaced, leaving, left) in table {
+    for (capacity, entries, (key, weight), replaced, leaving, rest) in table {
         let case = format!("{entries:?} and then {:?}", (key, weight));
         let (cache, reports) = weighed(capacity, entries);
         assert_eq!(cache.insert(key, weight), replaced, "{case}");
         cache.check();
-        assert_eq!((evicted(&reports), cache.entries()), (leaving.to_vec(), left.to_vec()), "{case}");
-        assert_eq!(cache.weight(), left.iter().map(|(_, weight)| weight).sum::<u64>(), "{case}");
+        assert_eq!((evicted(&reports), cache.entries()), (leaving.to_vec(), rest.to_vec()), "{case}");
+        assert_eq!(cache.weight(), rest.iter().map(|(_, weight)| weight).sum::<u64>(), "{case}");
         assert_eq!(cache.stats().evictions, leaving.len() as u64, "{case}");
 
         // A load of a key that is not there does the same.
@@ -93,13 +93,13 @@ fn the_oldest_leave_until_the_new_one_fits_and_no_longer() {
             let (cache, reports) = weighed(capacity, entries);
             assert_eq!(loaded(cache.get_or_load(&key, || async { weight })), weight, "{case}");
             cache.check();
-            assert_eq!((evicted(&reports), cache.entries()), (leaving.to_vec(), left.to_vec()), "{case}");
+            assert_eq!((evicted(&reports), cache.entries()), (leaving.to_vec(), rest.to_vec()), "{case}");
         }
     }
 }
 
 #[test]
-fn what_is_too_heavy_is_refused_for_nobodys_sake() {
+fn too_heavy_a_value_evicts_nothing() {
     for (capacity, weight) in [(0, 0), (0, 1), (0, u64::MAX), (9, 10), (9, u64::MAX), (usize::MAX - 1, u64::MAX)] {
         let some = [(1, 0), (2, 4), (3, 5)];
         let entries = if capacity == 0 { &some[..0] } else { &some };
@@ -118,21 +118,21 @@ fn what_is_too_heavy_is_refused_for_nobodys_sake() {
 }
 
 #[test]
-fn what_is_too_heavy_takes_the_place_of_its_keys_old_value_and_leaves_it_empty() {
+fn too_heavy_a_value_still_removes_the_old_value_of_its_key() {
     for key in 1..4_u32 {
         let entries = [(1, 0), (2, 4), (3, 5)];
         let (cache, reports) = weighed(9, &entries);
         let old = entries[key as usize - 1];
         assert_eq!((cache.insert(key, 10), cache.get(&key)), (Some(old.1), None));
-        let left: Vec<_> = entries.into_iter().rev().filter(|&entry| entry != old).collect();
-        assert_eq!((cache.entries(), cache.weight(), reports.take()), (left, 9 - old.1, vec![]));
+        let rest: Vec<_> = entries.into_iter().rev().filter(|&entry| entry != old).collect();
+        assert_eq!((cache.entries(), cache.weight(), reports.take()), (rest, 9 - old.1, vec![]));
         assert_eq!((cache.insert(key, 10), cache.stats().insertions, cache.stats().evictions), (None, 3, 0));
         cache.check();
     }
 }
 
 #[test]
-fn nothing_is_stored_at_capacity_zero_not_even_what_weighs_nothing() {
+fn at_capacity_zero_not_even_weightless_values_are_stored() {
     let (cache, reports) = weighed(5, &[(1, 0), (2, 5), (3, 0)]);
     cache.set_capacity(0);
     cache.check();
@@ -141,15 +141,15 @@ fn nothing_is_stored_at_capacity_zero_not_even_what_weighs_nothing() {
 }
 
 #[test]
-fn a_smaller_capacity_lets_the_oldest_go_until_the_rest_fits() {
-    // Each capacity, and how many of these are left at it.
+fn a_smaller_capacity_evicts_until_the_rest_fits() {
+    // Each capacity, and how many of these entries remain.
     let entries = [(1, 3), (2, 0), (3, 4), (4, 0), (5, 1), (6, 0)];
-    let left = [(8, 6), (7, 5), (5, 5), (4, 3), (2, 3), (1, 3)];
-    for (capacity, left) in left {
+    let rest = [(8, 6), (7, 5), (5, 5), (4, 3), (2, 3), (1, 3)];
+    for (capacity, rest) in rest {
         let (cache, reports) = weighed(8, &entries);
         cache.set_capacity(capacity);
         cache.check();
-        let (leaving, staying) = entries.split_at(6 - left);
+        let (leaving, staying) = entries.split_at(6 - rest);
         assert_eq!(evicted(&reports), leaving, "{capacity}");
         assert!(cache.entries().iter().eq(staying.iter().rev()), "{capacity}");
         assert_eq!((cache.insert(7, capacity as u64 + 1), cache.insert(8, capacity as u64)), (None, None));
@@ -158,8 +158,8 @@ fn a_smaller_capacity_lets_the_oldest_go_until_the_rest_fits() {
 }
 
 #[test]
-fn a_weight_is_measured_once_for_each_value_that_comes_and_never_again() {
-    // Whatever is measured weighs more than what was measured before.
+fn each_value_is_weighed_once() {
+    // Each value weighs more than the one that was weighed before.
     let (next, asked) = (Arc::new(AtomicU64::new(1)), Reports::new());
     let weigher = {
         let (next, asked) = (next.clone(), asked.clone());
@@ -187,10 +187,10 @@ fn a_weight_is_measured_once_for_each_value_that_comes_and_never_again() {
     assert_eq!(cache.try_get_or_insert_with(&5, || Err("no")), Err(Arc::new("no")));
     let (loader, value) = gate();
     let mut leader = Task::waiting(Box::pin(cache.get_or_load(&5, || loader)));
-    let mut waiter = Task::waiting(Box::pin(cache.get_or_load(&5, || async { unreachable!() })));
+    let mut follower = Task::waiting(Box::pin(cache.get_or_load(&5, || async { unreachable!() })));
     assert_eq!(asked.take(), [(4, 40)]);
     value.send(50).unwrap();
-    assert_eq!((leader.ready(), waiter.ready(), cache.weight()), (50, 50, 5 + 6));
+    assert_eq!((leader.ready(), follower.ready(), cache.weight()), (50, 50, 5 + 6));
     assert_eq!((asked.take(), reports.take()), (vec![(5, 50)], vec![(3, 30, Cause::Capacity)]));
 
     next.store(100, Ordering::Relaxed);
@@ -201,7 +201,7 @@ fn a_weight_is_measured_once_for_each_value_that_comes_and_never_again() {
 }
 
 #[test]
-fn whatever_takes_an_entry_out_takes_its_weight_out() {
+fn removing_an_entry_subtracts_its_weight() {
     type Taking = (fn(&Weighed), u64);
     let table: [Taking; 6] = [
         (|cache| assert_eq!(cache.remove(&2), Some(4)), 9),
@@ -211,17 +211,17 @@ fn whatever_takes_an_entry_out_takes_its_weight_out() {
         (|cache| cache.set_capacity(8), 8),
         (|cache| cache.clear(), 0),
     ];
-    for (take, left) in table {
+    for (take, rest) in table {
         let (cache, _) = weighed(13, &[(1, 1), (2, 4), (3, 8)]);
         take(&cache);
         cache.check();
-        assert_eq!(cache.weight(), left);
-        assert_eq!(cache.entries().iter().map(|&(_, weight)| weight).sum::<u64>(), left);
+        assert_eq!(cache.weight(), rest);
+        assert_eq!(cache.entries().iter().map(|&(_, weight)| weight).sum::<u64>(), rest);
     }
 }
 
 #[test]
-fn each_shard_bears_its_share() {
+fn each_shard_holds_its_share_of_the_weight() {
     // Eleven, eleven and ten, or nearly all there is.
     for (capacity, share) in [(32, 11), (usize::MAX, (usize::MAX / 3) as u64)] {
         let reports = Reports::new();
@@ -243,11 +243,11 @@ fn each_shard_bears_its_share() {
 }
 
 #[test]
-fn weights_are_kept_apart_whoever_comes_to_whose_place() {
+fn weights_are_exact_while_slots_are_reused() {
     let (cache, _) = weighed(usize::MAX, &[]);
     let mut weights = HashMap::new();
     for step in 0..1_000_u64 {
-        // Coming, going and being replaced, out of step with each other.
+        // Insertions, replacements and removals at different paces.
         let (key, weight) = ((step * 7 % 97) as u32, step % 10);
         assert_eq!(cache.insert(key, weight), weights.insert(key, weight));
         let key = (step * step % 89) as u32;

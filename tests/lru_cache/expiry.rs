@@ -1,4 +1,4 @@
-//! Time: when a life begins and ends, and what becomes of those who are over their time.
+//! Expiry: times to live, idle times, and what calls do with expired entries.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,23 +14,23 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const INSTANT: Duration = Duration::from_nanos(1);
 
-/// A cache whose entries live for so long, what its listener is told, and its time.
-fn living(capacity: usize, life: Duration, set: impl FnOnce(Builder) -> Builder) -> (Cache, Reports, Clock) {
+/// A cache with this time to live, its reports, and its clock.
+fn expiring(capacity: usize, ttl: Duration, set: impl FnOnce(Builder) -> Builder) -> (Cache, Reports, Clock) {
     let clock = Clock::new();
-    let (cache, reports) = reporting(capacity, |builder| set(builder.time_to_live(life).clock(clock.source())));
+    let (cache, reports) = reporting(capacity, |builder| set(builder.time_to_live(ttl).clock(clock.source())));
     (cache, reports, clock)
 }
 
-/// The reports of these, whose values are as `fill` makes them, when their time is over.
+/// The reports of these keys, with the values of `fill`, when they have expired.
 fn expired(keys: impl IntoIterator<Item = u32>) -> Vec<Report> {
     keys.into_iter().map(|key| (key, 10 * key, Cause::Expired)).collect()
 }
 
-/// Everything that can be done to a cache for the sake of one key that is not there.
+/// A call for a key that misses.
 type Act = (&'static str, fn(&Cache, u32));
 
-/// What finds out that the key is there, or was.
-const MEETINGS: [Act; 14] = [
+/// The calls that look the key up.
+const LOOKUPS: [Act; 14] = [
     ("get", |cache, key| assert_eq!(cache.get(&key), None)),
     ("peek", |cache, key| assert_eq!(cache.peek(&key), None)),
     ("contains_key", |cache, key| assert!(!cache.contains_key(&key))),
@@ -47,15 +47,15 @@ const MEETINGS: [Act; 14] = [
     ("clear", |cache, _| cache.clear()),
     ("retain", |cache, key| {
         cache.retain(|&asked, _| {
-            assert!(asked != key, "asked about one that is over its time");
+            assert!(asked != key, "it has expired");
             true
         });
     }),
     ("pop_lru", |cache, key| assert!(cache.pop_lru().is_none_or(|(popped, _)| popped != key))),
 ];
 
-/// What does not look at it.
-const OTHERS: [Act; 8] = [
+/// Calls that do not.
+const UNRELATED: [Act; 8] = [
     ("len and others", |cache, _| {
         let seen = format!("{cache:?} {:?}", cache.stats());
         assert!(!seen.is_empty() && cache.len() as u64 == cache.weight() && cache.capacity() == 3);
@@ -74,9 +74,9 @@ const OTHERS: [Act; 8] = [
 // ---------------------------------------------------------------------------------------------------------------------
 
 #[test]
-fn no_clock_is_read_if_nothing_ends() {
-    let (cache, reports) = reporting(3, |builder| builder.clock(|| panic!("nobody needs to know the time")));
-    for (_, act) in MEETINGS.into_iter().chain(OTHERS) {
+fn no_clock_is_read_if_nothing_expires() {
+    let (cache, reports) = reporting(3, |builder| builder.clock(|| panic!("nothing expires")));
+    for (_, act) in LOOKUPS.into_iter().chain(UNRELATED) {
         act(&cache, 1);
         cache.set_capacity(3);
         cache.clear();
@@ -88,9 +88,9 @@ fn no_clock_is_read_if_nothing_ends() {
 }
 
 #[test]
-fn the_clock_is_read_at_most_once_for_what_is_done() {
+fn each_call_reads_the_clock_at_most_once() {
     type Op = (u32, fn(&Cache));
-    // A load looks, looks again when it has its key and when something was over its time, and stores.
+    // A load looks the key up, again with an owned key and after an expired entry, and stores.
     let table: [Op; 17] = [
         (1, |cache| ignore(cache.get(&1))),
         (1, |cache| ignore(cache.peek(&1))),
@@ -112,9 +112,9 @@ fn the_clock_is_read_at_most_once_for_what_is_done() {
     ];
     for (number, (most, act)) in table.into_iter().enumerate() {
         for shards in [1, 2] {
-            // Not there; alive; over its time.
+            // Absent; not expired; expired.
             for age in [None, Some(MINUTE - INSTANT), Some(MINUTE)] {
-                let (cache, _, clock) = living(3, MINUTE, |builder| builder.shards(shards));
+                let (cache, _, clock) = expiring(3, MINUTE, |builder| builder.shards(shards));
                 if let Some(age) = age {
                     fill(&cache, [1]);
                     clock.advance(age);
@@ -129,7 +129,7 @@ fn the_clock_is_read_at_most_once_for_what_is_done() {
 }
 
 #[test]
-fn a_clock_that_goes_backwards_does_no_harm() {
+fn a_clock_may_go_backwards() {
     let (now, noon) = (Arc::new(AtomicU64::new(10_000)), Instant::now());
     let source = {
         let now = now.clone();
@@ -147,12 +147,12 @@ fn a_clock_that_goes_backwards_does_no_harm() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// How long a life is
+// Times to live
 // ---------------------------------------------------------------------------------------------------------------------
 
 #[test]
-fn an_entry_lives_until_its_time_is_over_and_not_a_moment_longer() {
-    let (cache, reports, clock) = living(3, MINUTE, |builder| builder);
+fn an_entry_expires_exactly_at_its_time_to_live() {
+    let (cache, reports, clock) = expiring(3, MINUTE, |builder| builder);
     fill(&cache, [1]);
     clock.advance(MINUTE - INSTANT);
     assert_eq!((cache.get(&1), cache.peek(&1), cache.contains_key(&1)), (Some(10), Some(10), true), "almost");
@@ -162,8 +162,8 @@ fn an_entry_lives_until_its_time_is_over_and_not_a_moment_longer() {
 }
 
 #[test]
-fn use_does_not_make_a_life_longer() {
-    let (cache, _, clock) = living(3, MINUTE, |builder| builder);
+fn a_use_does_not_prolong_a_time_to_live() {
+    let (cache, _, clock) = expiring(3, MINUTE, |builder| builder);
     fill(&cache, [1]);
     for _ in 0..59 {
         clock.advance(SECOND);
@@ -176,8 +176,8 @@ fn use_does_not_make_a_life_longer() {
 }
 
 #[test]
-fn a_new_value_begins_a_new_life() {
-    let (cache, reports, clock) = living(3, MINUTE, |builder| builder);
+fn a_new_value_has_a_new_time_to_live() {
+    let (cache, reports, clock) = expiring(3, MINUTE, |builder| builder);
     fill(&cache, [1]);
     clock.advance(MINUTE / 2);
     assert_eq!(cache.insert(1, 11), Some(10));
@@ -189,13 +189,13 @@ fn a_new_value_begins_a_new_life() {
     assert_eq!((cache.get(&1), cache.remove(&1)), (Some(12), Some(12)));
     fill(&cache, [1]);
     clock.advance(MINUTE - INSTANT);
-    assert_eq!((cache.get(&1), reports.take()), (Some(10), vec![]), "nothing is left of its predecessor");
+    assert_eq!((cache.get(&1), reports.take()), (Some(10), vec![]), "the expiry of the entry before does not count");
 }
 
 #[test]
-fn a_life_begins_when_the_value_is_stored_and_not_when_its_load_begins() {
+fn a_time_to_live_begins_when_the_value_is_stored() {
     for (name, load) in LOADS {
-        let (cache, reports, clock) = living(3, MINUTE, |builder| builder);
+        let (cache, reports, clock) = expiring(3, MINUTE, |builder| builder);
         let value = || {
             clock.advance(2 * MINUTE);
             10
@@ -206,7 +206,7 @@ fn a_life_begins_when_the_value_is_stored_and_not_when_its_load_begins() {
         clock.advance(INSTANT);
         assert_eq!((cache.get(&1), reports.take()), (None, expired([1])), "{name}");
     }
-    let (cache, _, clock) = living(3, MINUTE, |builder| builder);
+    let (cache, _, clock) = expiring(3, MINUTE, |builder| builder);
     let (loader, value) = gate();
     let mut leader = Task::waiting(Box::pin(cache.get_or_load(&1, || loader)));
     clock.advance(2 * MINUTE);
@@ -217,23 +217,23 @@ fn a_life_begins_when_the_value_is_stored_and_not_when_its_load_begins() {
 }
 
 #[test]
-fn those_who_wait_for_a_load_get_its_value_even_if_its_time_is_over() {
-    for life in [Duration::ZERO, MINUTE] {
-        let (cache, _, clock) = living(3, life, |builder| builder);
+fn followers_get_the_value_of_a_load_even_if_it_has_expired() {
+    for ttl in [Duration::ZERO, MINUTE] {
+        let (cache, _, clock) = expiring(3, ttl, |builder| builder);
         let (loader, value) = gate();
         let mut leader = Task::waiting(Box::pin(cache.get_or_load(&1, || loader)));
-        let mut waiter = Task::waiting(Box::pin(cache.get_or_load(&1, || async { unreachable!() })));
+        let mut follower = Task::waiting(Box::pin(cache.get_or_load(&1, || async { unreachable!() })));
         value.send(10).unwrap();
         assert_eq!(leader.ready(), 10);
-        clock.advance(life);
-        assert_eq!((cache.get(&1), waiter.ready()), (None, 10));
+        clock.advance(ttl);
+        assert_eq!((cache.get(&1), follower.ready()), (None, 10));
     }
 }
 
 #[test]
-fn with_a_life_of_no_time_nothing_is_stored() {
-    let (cache, reports, _) = living(3, Duration::ZERO, |builder| builder);
-    for (name, act) in MEETINGS {
+fn with_a_time_to_live_of_zero_nothing_is_stored() {
+    let (cache, reports, _) = expiring(3, Duration::ZERO, |builder| builder);
+    for (name, act) in LOOKUPS {
         cache.clear();
         fill(&cache, [1]);
         assert_eq!(cache.len(), 0, "{name}");
@@ -246,13 +246,13 @@ fn with_a_life_of_no_time_nothing_is_stored() {
 }
 
 #[test]
-fn a_life_that_is_too_long_for_the_clock_never_ends() {
-    // As late as it can be, within a second or so.
+fn a_time_to_live_beyond_the_clock_never_ends() {
+    // The latest instant, within a second or so.
     let mut late = Instant::now();
     for bit in (0..64).rev() {
         late = late.checked_add(Duration::from_secs(1 << bit)).unwrap_or(late);
     }
-    for (start, life) in [
+    for (start, ttl) in [
         (Instant::now(), Duration::MAX),
         (Instant::now(), Duration::from_secs(u64::MAX)),
         (late, 2 * SECOND),
@@ -263,11 +263,11 @@ fn a_life_that_is_too_long_for_the_clock_never_ends() {
             let now = now.clone();
             move || *now.lock().unwrap()
         };
-        let (cache, reports) = reporting(2, |builder| builder.time_to_live(life).clock(source));
+        let (cache, reports) = reporting(2, |builder| builder.time_to_live(ttl).clock(source));
         fill(&cache, 0..3);
         assert_eq!((cache.insert(2, 21), cache.get_or_insert_with(&3, || 30)), (Some(20), 30));
         *now.lock().unwrap() = late;
-        assert_eq!((cache.entries(), cache.get(&2)), (vec![(3, 30), (2, 21)], Some(21)), "{life:?}");
+        assert_eq!((cache.entries(), cache.get(&2)), (vec![(3, 30), (2, 21)], Some(21)), "{ttl:?}");
         cache.retain(|_, _| true);
         assert_eq!(cache.pop_lru(), Some((3, 30)));
         assert!(reports.take().iter().all(|&(.., cause)| cause == Cause::Capacity));
@@ -275,21 +275,21 @@ fn a_life_that_is_too_long_for_the_clock_never_ends() {
 }
 
 #[test]
-fn a_long_life_and_a_short_one_are_lives_like_others() {
-    for life in [INSTANT, Duration::from_micros(1), 1_000 * MINUTE, 1_000_000 * MINUTE] {
-        let (cache, reports, clock) = living(2, life, |builder| builder);
+fn very_short_and_very_long_times_to_live_are_exact() {
+    for ttl in [INSTANT, Duration::from_micros(1), 1_000 * MINUTE, 1_000_000 * MINUTE] {
+        let (cache, reports, clock) = expiring(2, ttl, |builder| builder);
         for _ in 0..3 {
             fill(&cache, [1]);
-            clock.advance(life - INSTANT);
-            assert_eq!(cache.get(&1), Some(10), "{life:?}");
+            clock.advance(ttl - INSTANT);
+            assert_eq!(cache.get(&1), Some(10), "{ttl:?}");
             clock.advance(INSTANT);
-            assert_eq!((cache.get(&1), reports.take()), (None, expired([1])), "{life:?}");
+            assert_eq!((cache.get(&1), reports.take()), (None, expired([1])), "{ttl:?}");
         }
     }
 }
 
 #[test]
-fn the_time_comes_from_the_system_if_nobody_gives_it() {
+fn the_clock_defaults_to_that_of_the_system() {
     let builder: Builder = LruCache::builder(3).time_to_live(INSTANT);
     let cache = builder.build();
     cache.insert(1, 10);
@@ -302,10 +302,10 @@ fn the_time_comes_from_the_system_if_nobody_gives_it() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Idle entries, and times to live of their own
+// Idle entries, and times to live of single entries
 // ---------------------------------------------------------------------------------------------------------------------
 
-/// What uses key 1, which is there, or does not.
+/// Calls for key 1, and whether they are uses.
 const USES: [(bool, Act); 10] = [
     (true, ("get", |cache, key| ignore(cache.get(&key)))),
     (true, ("insert", |cache, key| ignore(cache.insert(key, 10)))),
@@ -340,7 +340,7 @@ fn the_earliest_of_all_limits_counts() {
     for (own, to_live, to_idle) in [(30, 40, 50), (50, 40, 30), (40, 30, 50), (0, 30, 50), (0, 50, 30)] {
         let clock = Clock::new();
         let (cache, reports) = reporting(3, |builder| {
-            let own = |_: &u32, &value: &u32| Some(value * SECOND).filter(|life| !life.is_zero());
+            let own = |_: &u32, &value: &u32| Some(value * SECOND).filter(|ttl| !ttl.is_zero());
             let builder = builder.expire_after(own).time_to_live(to_live * SECOND);
             builder.time_to_idle(to_idle * SECOND).clock(clock.source())
         });
@@ -353,7 +353,7 @@ fn the_earliest_of_all_limits_counts() {
 }
 
 #[test]
-fn an_entry_lives_as_long_as_was_said_when_it_was_stored() {
+fn expire_after_is_called_when_a_value_is_stored() {
     let clock = Clock::new();
     let (cache, _) =
         reporting(3, |builder| builder.expire_after(|_, &value| Some(value * SECOND)).clock(clock.source()));
@@ -364,11 +364,11 @@ fn an_entry_lives_as_long_as_was_said_when_it_was_stored() {
     assert_eq!((cache.get(&1), cache.get(&2)), (None, Some(20)));
     cache.insert(2, 5);
     clock.advance(5 * SECOND);
-    assert_eq!(cache.get(&2), None, "a new value has a life of its own");
+    assert_eq!(cache.get(&2), None, "a new value has a new time to live");
 }
 
 #[test]
-fn a_life_of_no_time_is_returned_and_not_stored() {
+fn a_value_that_expires_at_once_is_returned_and_not_stored() {
     let (cache, reports) = reporting(3, |builder| builder.expire_after(|_, &value| Some(value * MINUTE)));
     for (_, load) in LOADS {
         assert_eq!(load(&cache, 1, &|| 0), 0);
@@ -380,21 +380,21 @@ fn a_life_of_no_time_is_returned_and_not_stored() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Whoever is over its time
+// Expired entries
 // ---------------------------------------------------------------------------------------------------------------------
 
 #[test]
-fn whatever_meets_one_that_is_over_its_time_treats_it_as_absent_and_reports_it_once() {
-    for (name, act) in MEETINGS {
-        // What it does to a cache in which the key never was.
-        let (empty, ..) = living(3, MINUTE, |builder| builder);
+fn an_expired_entry_is_a_miss_and_reported_once() {
+    for (name, act) in LOOKUPS {
+        // The same call when the key was never there.
+        let (empty, ..) = expiring(3, MINUTE, |builder| builder);
         act(&empty, 1);
 
-        let (cache, reports, clock) = living(3, MINUTE, |builder| builder);
+        let (cache, reports, clock) = expiring(3, MINUTE, |builder| builder);
         fill(&cache, [1]);
         clock.advance(MINUTE);
         let before = cache.stats();
-        assert_eq!((cache.len(), cache.weight(), cache.is_empty()), (1, 1, false), "nobody has met it");
+        assert_eq!((cache.len(), cache.weight(), cache.is_empty()), (1, 1, false), "it was not looked up yet");
         act(&cache, 1);
         cache.check();
         assert_eq!(reports.take(), expired([1]), "{name}");
@@ -403,14 +403,14 @@ fn whatever_meets_one_that_is_over_its_time_treats_it_as_absent_and_reports_it_o
         assert_eq!((cache.stats(), cache.len(), cache.weight()), (stats, empty.len(), empty.weight()), "{name}");
         assert_eq!(keys(&cache), keys(&empty), "{name}");
         act(&cache, 2);
-        assert_eq!(reports.take(), [], "{name}: once is enough");
+        assert_eq!(reports.take(), [], "{name}: it is reported once");
     }
 }
 
 #[test]
-fn what_does_not_look_at_one_that_is_over_its_time_leaves_it_alone() {
-    for (name, act) in OTHERS {
-        let (cache, reports, clock) = living(3, MINUTE, |builder| builder);
+fn calls_that_do_not_look_an_expired_entry_up_keep_it() {
+    for (name, act) in UNRELATED {
+        let (cache, reports, clock) = expiring(3, MINUTE, |builder| builder);
         fill(&cache, [1]);
         clock.advance(MINUTE);
         act(&cache, 1);
@@ -421,16 +421,16 @@ fn what_does_not_look_at_one_that_is_over_its_time_leaves_it_alone() {
 }
 
 #[test]
-fn one_that_leaves_for_others_when_its_time_is_over_is_reported_as_such() {
+fn an_expired_entry_that_makes_room_is_reported_as_expired() {
     let (cache, reports, clock) =
-        living(4, MINUTE, |builder| builder.weigher(|_, &value| u64::from(value % 10).max(1)));
+        expiring(4, MINUTE, |builder| builder.weigher(|_, &value| u64::from(value % 10).max(1)));
     fill(&cache, [1]);
     clock.advance(SECOND);
     fill(&cache, [2, 3]);
     clock.advance(SECOND);
     fill(&cache, [4]);
     clock.advance(MINUTE - SECOND - INSTANT);
-    // The first is over its time, and the others not yet.
+    // The first has expired, and the others not yet.
     assert_eq!(cache.insert(5, 53), None);
     assert_eq!(reports.take(), [(1, 10, Cause::Expired), (2, 20, Cause::Capacity), (3, 30, Cause::Capacity)]);
     let stats = cache.stats();
@@ -444,8 +444,8 @@ fn one_that_leaves_for_others_when_its_time_is_over_is_reported_as_such() {
 }
 
 #[test]
-fn the_oldest_leaves_for_others_even_if_somebody_else_is_over_its_time() {
-    let (cache, reports, clock) = living(2, MINUTE, |builder| builder);
+fn the_oldest_is_evicted_even_if_another_entry_has_expired() {
+    let (cache, reports, clock) = expiring(2, MINUTE, |builder| builder);
     fill(&cache, [1]);
     clock.advance(SECOND);
     fill(&cache, [2]);
@@ -454,18 +454,18 @@ fn the_oldest_leaves_for_others_even_if_somebody_else_is_over_its_time() {
     fill(&cache, [3]);
     assert_eq!(reports.take(), [(2, 20, Cause::Capacity)]);
     assert_eq!((cache.len(), cache.pop_lru()), (2, Some((3, 30))));
-    assert_eq!(reports.take(), expired([1]), "the next to leave, but over its time");
+    assert_eq!(reports.take(), expired([1]), "the least recently used, which has expired");
 }
 
 #[test]
-fn pop_lru_passes_over_those_who_are_over_their_time_and_no_others() {
-    let (cache, reports, clock) = living(6, MINUTE, |builder| builder);
+fn pop_lru_skips_expired_entries_only() {
+    let (cache, reports, clock) = expiring(6, MINUTE, |builder| builder);
     fill(&cache, [1, 2, 3]);
     clock.advance(SECOND);
     fill(&cache, [4, 5]);
     assert_eq!(cache.get(&3), Some(30));
     clock.advance(MINUTE - SECOND);
-    // From the oldest: 1 and 2, which are over, 4 and 5, and 3, which is over.
+    // From the oldest: 1 and 2, which have expired, 4 and 5, and 3, which has expired.
     assert_eq!((cache.pop_lru(), reports.take()), (Some((4, 40)), expired([1, 2])));
     assert_eq!((cache.pop_lru(), reports.take()), (Some((5, 50)), vec![]));
     assert_eq!((cache.pop_lru(), reports.take()), (None, expired([3])));
@@ -475,7 +475,7 @@ fn pop_lru_passes_over_those_who_are_over_their_time_and_no_others() {
 #[test]
 fn retain_removes_all_that_have_expired() {
     for shards in [1, 2] {
-        let (cache, reports, clock) = living(60, MINUTE, |builder| builder.shards(shards));
+        let (cache, reports, clock) = expiring(60, MINUTE, |builder| builder.shards(shards));
         fill(&cache, [1, 2, 3]);
         clock.advance(SECOND);
         fill(&cache, [4, 5]);
@@ -500,8 +500,8 @@ fn retain_removes_all_that_have_expired() {
 }
 
 #[test]
-fn a_value_that_is_refused_takes_the_place_of_one_that_is_over_its_time() {
-    let (cache, reports, clock) = living(9, MINUTE, |builder| builder.weigher(|_, &value| value.into()));
+fn too_heavy_a_value_still_removes_the_expired_one() {
+    let (cache, reports, clock) = expiring(9, MINUTE, |builder| builder.weigher(|_, &value| value.into()));
     assert_eq!((cache.insert(1, 4), cache.insert(2, 5)), (None, None));
     clock.advance(MINUTE);
     assert_eq!((cache.insert(1, 10), cache.len(), cache.weight()), (None, 1, 5));
@@ -511,8 +511,8 @@ fn a_value_that_is_refused_takes_the_place_of_one_that_is_over_its_time() {
 }
 
 #[test]
-fn the_old_value_is_met_before_room_is_made_for_the_new_one() {
-    let (cache, reports, clock) = living(9, MINUTE, |builder| builder.weigher(|_, &value| value.into()));
+fn an_expired_value_is_removed_before_others_are_evicted() {
+    let (cache, reports, clock) = expiring(9, MINUTE, |builder| builder.weigher(|_, &value| value.into()));
     assert_eq!(cache.insert(1, 4), None);
     clock.advance(SECOND);
     assert_eq!((cache.insert(2, 2), cache.insert(3, 3)), (None, None));
@@ -522,30 +522,31 @@ fn the_old_value_is_met_before_room_is_made_for_the_new_one() {
 }
 
 #[test]
-fn lives_are_kept_apart_whoever_comes_to_whose_place() {
-    let (cache, reports, clock) = living(1_000, MINUTE, |builder| builder);
-    let mut born = HashMap::new();
+fn expiry_is_exact_while_slots_are_reused() {
+    let (cache, reports, clock) = expiring(1_000, MINUTE, |builder| builder);
+    let mut stored = HashMap::new();
     for second in 0..1_000_u32 {
-        // Coming, going and being replaced, out of step with each other.
+        // Insertions, replacements and removals at different paces.
         let key = second * 7 % 97;
-        let was = born.insert(key, second).is_some();
+        let was = stored.insert(key, second).is_some();
         assert_eq!(cache.insert(key, key).is_some(), was);
         let key = second * second % 89;
-        assert_eq!(cache.remove(&key).is_some(), born.remove(&key).is_some());
+        assert_eq!(cache.remove(&key).is_some(), stored.remove(&key).is_some());
         clock.advance(SECOND);
-        let due: Vec<_> = born.iter().filter(|(_, born)| second + 1 - **born >= 60).map(|(&key, _)| key).collect();
+        let due: Vec<_> =
+            stored.iter().filter(|(_, stored)| second + 1 - **stored >= 60).map(|(&key, _)| key).collect();
         for key in due {
-            born.remove(&key);
+            stored.remove(&key);
             assert_eq!((cache.peek(&key), reports.take()), (None, vec![(key, key, Cause::Expired)]));
         }
         let key = second % 97;
-        assert_eq!(cache.get(&key).is_some(), born.contains_key(&key));
+        assert_eq!(cache.get(&key).is_some(), stored.contains_key(&key));
     }
-    assert_eq!((keys(&cache).len(), reports.take()), (born.len(), vec![]));
+    assert_eq!((keys(&cache).len(), reports.take()), (stored.len(), vec![]));
 }
 
 #[test]
-fn a_time_to_live_goes_with_any_number_of_shards_and_types_without_a_default() {
+fn a_time_to_live_works_with_shards_and_types_without_default() {
     let clock = Clock::new();
     let builder: LruCacheBuilder<String, Vec<u8>> = LruCache::builder(1_000).shards(8);
     let cache = builder.time_to_live(MINUTE).clock(clock.source()).build();

@@ -1,5 +1,5 @@
-//! Keys, values, errors, callbacks, loaders and wakers that say when they are called, and panic or re-enter the cache at
-//! the call that a test wants. All of it belongs to the thread.
+//! Keys, values, errors, callbacks, loaders and wakers that record their calls, and panic or re-enter the cache at the call
+//! that a test chooses. The records belong to the thread.
 
 use std::borrow::Borrow;
 use std::cell::{Cell, RefCell};
@@ -17,12 +17,12 @@ use std::time::{Duration, Instant};
 
 use stanchion::{Cause, LruCache};
 
-use crate::common::hostile::Hostile;
+use crate::common::hooks::Hooks;
 use crate::common::poll_with;
 
 pub(crate) type Cache = LruCache<Key, Value, Seed>;
 
-/// A place where foreign code runs.
+/// A call of user code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Call {
     HashKey,
@@ -52,7 +52,7 @@ pub(crate) enum Call {
 use Call::*;
 
 impl Call {
-    /// Whether it may run under the lock, and must not use the cache.
+    /// Returns true if it may run under the lock, and must not use the cache.
     pub(crate) fn is_inside(self) -> bool {
         [BorrowKey, Compare, CloneKey, CloneValue, Predicate, WeighAgain].contains(&self)
     }
@@ -61,7 +61,7 @@ impl Call {
         [DropLoad, DropKey, DropValue, DropError, DropWaker].contains(&self)
     }
 
-    /// Whether it runs when nothing has changed yet, except that a load may have begun.
+    /// Returns true if it runs before anything has changed, except that a load may have begun.
     pub(crate) fn is_before(self) -> bool {
         self < Report || self == CloneWaker
     }
@@ -75,11 +75,11 @@ impl Call {
     }
 }
 
-/// What foreign code does while it is watched.
+/// The behaviour of user code while it is watched.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Plan {
-    /// What it should.
-    Obey,
+    /// It neither panics nor re-enters.
+    Normal,
     /// The call with this number panics.
     PanicAt(usize),
     /// The first of these panics.
@@ -88,28 +88,28 @@ pub(crate) enum Plan {
     PanicFrom(usize),
     /// All of these panic.
     PanicEach(&'static [Call]),
-    /// All of these panic, and the deed is done while its thread panics.
+    /// All of these panic, and the operation runs while its thread unwinds.
     Unwind(&'static [Call]),
-    /// Whatever may use the cache does this with it; the others look at it.
+    /// Calls outside the lock run this, and the others format the cache.
     Reenter(fn(&Cache)),
-    /// The deed is not even done.
+    /// The operation does not run.
     Skip,
 }
 
-/// What a call panics with: its number.
+/// The payload of a call's panic: its number.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Blown(pub(crate) usize);
+pub(crate) struct Panicked(pub(crate) usize);
 
-/// How many of something are alive.
+/// The numbers of keys, values, errors and loaders that exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Alive {
+pub(crate) struct Existing {
     pub(crate) keys: isize,
     pub(crate) values: isize,
     pub(crate) errors: isize,
     pub(crate) loads: isize,
 }
 
-impl Add for Alive {
+impl Add for Existing {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
@@ -122,28 +122,28 @@ impl Add for Alive {
     }
 }
 
-const KEY: Alive = Alive { keys: 1, values: 0, errors: 0, loads: 0 };
-pub(crate) const VALUE: Alive = Alive { keys: 0, values: 1, errors: 0, loads: 0 };
-pub(crate) const ERROR: Alive = Alive { keys: 0, values: 0, errors: 1, loads: 0 };
-const LOAD: Alive = Alive { keys: 0, values: 0, errors: 0, loads: 1 };
+const KEY: Existing = Existing { keys: 1, values: 0, errors: 0, loads: 0 };
+pub(crate) const VALUE: Existing = Existing { keys: 0, values: 1, errors: 0, loads: 0 };
+pub(crate) const ERROR: Existing = Existing { keys: 0, values: 0, errors: 1, loads: 0 };
+const LOAD: Existing = Existing { keys: 0, values: 0, errors: 0, loads: 1 };
 
 type Meanwhile = (Call, fn(&Cache));
 
 thread_local! {
-    static PLAN: Cell<Plan> = const { Cell::new(Plan::Obey) };
+    static PLAN: Cell<Plan> = const { Cell::new(Plan::Normal) };
     static WATCHED: Cell<bool> = const { Cell::new(false) };
     static TRACE: RefCell<Vec<Call>> = const { RefCell::new(Vec::new()) };
     static CACHE: RefCell<Option<Arc<Cache>>> = const { RefCell::new(None) };
-    static ALIVE: Cell<Alive> = const { Cell::new(Alive { keys: 0, values: 0, errors: 0, loads: 0 }) };
+    static EXISTING: Cell<Existing> = const { Cell::new(Existing { keys: 0, values: 0, errors: 0, loads: 0 }) };
     static MEANWHILE: Cell<Option<Meanwhile>> = const { Cell::new(None) };
     static IS_UPDATED: Cell<bool> = const { Cell::new(false) };
     static COLLIDES: Cell<bool> = const { Cell::new(false) };
     static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static REPORTS: RefCell<Vec<(u32, u32, Cause)>> = const { RefCell::new(Vec::new()) };
-    static GRAVE: RefCell<Vec<(Key, Value)>> = const { RefCell::new(Vec::new()) };
+    static EVICTED: RefCell<Vec<(Key, Value)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Foreign code says that it runs.
+/// Records a call of user code, and panics or re-enters if the plan says so.
 pub(crate) fn called(call: Call) {
     if !WATCHED.get() {
         return;
@@ -168,24 +168,24 @@ pub(crate) fn called(call: Call) {
             quietly(|| act(&watched_cache()));
             false
         }
-        Plan::Obey | Plan::Skip => false,
+        Plan::Normal | Plan::Skip => false,
     };
     if panics {
-        // Not `panic!`: this is no accident, and needs no report.
-        resume_unwind(Box::new(Blown(number)));
+        // Not `panic!`: it needs no report.
+        resume_unwind(Box::new(Panicked(number)));
     }
 }
 
 fn watched_cache() -> Arc<Cache> {
-    CACHE.with_borrow(Clone::clone).expect("somebody watches")
+    CACHE.with_borrow(Clone::clone).expect("a cache is watched")
 }
 
-/// Does something with the cache at the next call of this kind, before that does anything.
+/// Runs `act` at the beginning of the next call of this kind.
 pub(crate) fn meanwhile(call: Call, act: fn(&Cache)) {
     MEANWHILE.set(Some((call, act)));
 }
 
-/// Runs `body` as if it were none of the foreign code's business.
+/// Runs `body` without recording its calls.
 pub(crate) fn quietly<R>(body: impl FnOnce() -> R) -> R {
     struct Back(bool);
     impl Drop for Back {
@@ -197,7 +197,7 @@ pub(crate) fn quietly<R>(body: impl FnOnce() -> R) -> R {
     body()
 }
 
-/// Runs `body` while foreign code follows `plan`, which may concern `cache`; returns what calls there were, too.
+/// Runs `body` while user code follows `plan`, which may use `cache`; returns its calls, too.
 pub(crate) fn watched<R>(plan: Plan, cache: &Arc<Cache>, body: impl FnOnce() -> R) -> (R, Vec<Call>) {
     TRACE.take();
     PLAN.set(plan);
@@ -210,48 +210,48 @@ pub(crate) fn watched<R>(plan: Plan, cache: &Arc<Cache>, body: impl FnOnce() -> 
     (outcome, TRACE.take())
 }
 
-/// A closure of an update runs, and the value weighs so much then.
+/// The closure of an update, which gives the value this weight.
 pub(crate) fn update(value: &mut Value, weight: u64) {
     called(Predicate);
     IS_UPDATED.set(true);
     value.weight = weight;
 }
 
-/// As if nothing had been there.
+/// Resets all records.
 pub(crate) fn reset() {
-    drop(GRAVE.take());
+    drop(EVICTED.take());
     REPORTS.take();
     IS_UPDATED.set(false);
-    ALIVE.set(Alive::default());
+    EXISTING.set(Existing::default());
 }
 
-pub(crate) fn alive() -> Alive {
-    drop(GRAVE.take());
-    ALIVE.get()
+pub(crate) fn existing() -> Existing {
+    drop(EVICTED.take());
+    EXISTING.get()
 }
 
-fn born(who: Alive) {
-    ALIVE.set(ALIVE.get() + who);
+fn add(created: Existing) {
+    EXISTING.set(EXISTING.get() + created);
 }
 
-fn dies(Alive { keys, values, errors, loads }: Alive) {
-    born(Alive { keys: -keys, values: -values, errors: -errors, loads: -loads });
+fn subtract(Existing { keys, values, errors, loads }: Existing) {
+    add(Existing { keys: -keys, values: -values, errors: -errors, loads: -loads });
 }
 
 pub(crate) fn set_now(now: Duration) {
     NOW.set(now);
 }
 
-/// What the listener was told since the last call.
+/// The reports of the listener since the last call.
 pub(crate) fn reports() -> Vec<(u32, u32, Cause)> {
     REPORTS.take()
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// What a cache keeps
+// Keys, values and errors
 // ---------------------------------------------------------------------------------------------------------------------
 
-/// What a key is looked up by.
+/// The borrowed form of a key.
 #[derive(Debug)]
 pub(crate) struct Probe(pub(crate) u32);
 
@@ -268,7 +268,7 @@ pub(crate) struct Failure(u32);
 
 impl Key {
     pub(crate) fn new(id: u32) -> Self {
-        born(KEY);
+        add(KEY);
         Self(Probe(id))
     }
 
@@ -279,14 +279,14 @@ impl Key {
 
 impl Value {
     pub(crate) fn new(id: u32, weight: u64) -> Self {
-        born(VALUE);
+        add(VALUE);
         Self { id, weight }
     }
 }
 
 impl Failure {
     fn new(id: u32) -> Self {
-        born(ERROR);
+        add(ERROR);
         Self(id)
     }
 }
@@ -361,26 +361,26 @@ impl Clone for Value {
 
 impl Drop for Key {
     fn drop(&mut self) {
-        dies(KEY);
+        subtract(KEY);
         called(DropKey);
     }
 }
 
 impl Drop for Value {
     fn drop(&mut self) {
-        dies(VALUE);
+        subtract(VALUE);
         called(DropValue);
     }
 }
 
 impl Drop for Failure {
     fn drop(&mut self) {
-        dies(ERROR);
+        subtract(ERROR);
         called(DropError);
     }
 }
 
-/// Hashes as all of its kind do, so that what is called in one cache is called in another.
+/// A hasher without a random seed, so that all caches make the same calls.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seed;
 
@@ -394,25 +394,25 @@ impl BuildHasher for Seed {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// What a cache calls
+// Callbacks and loaders
 // ---------------------------------------------------------------------------------------------------------------------
 
-/// Which callbacks a cache has.
+/// The settings of a cache.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
-    pub(crate) lives: bool,
+    pub(crate) expires: bool,
     pub(crate) weigher: bool,
     pub(crate) listener: bool,
     pub(crate) shards: usize,
-    /// Whether all keys have the same hash.
+    /// All keys have the same hash.
     pub(crate) collides: bool,
 }
 
 impl Config {
-    pub(crate) const FULL: Self = Self { lives: true, weigher: true, listener: true, shards: 1, collides: false };
+    pub(crate) const FULL: Self = Self { expires: true, weigher: true, listener: true, shards: 1, collides: false };
 
     pub(crate) const FEW: [Self; 4] = [
-        Self { lives: false, weigher: false, listener: false, ..Self::FULL },
+        Self { expires: false, weigher: false, listener: false, ..Self::FULL },
         Self { listener: false, ..Self::FULL },
         Self::FULL,
         Self { shards: 3, ..Self::FULL },
@@ -420,8 +420,8 @@ impl Config {
 
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let plain = (0..16).map(|bits| {
-            let [lives, weigher, listener, sharded] = [1, 2, 4, 8].map(|bit| bits & bit > 0);
-            Self { lives, weigher, listener, shards: if sharded { 3 } else { 1 }, collides: false }
+            let [expires, weigher, listener, sharded] = [1, 2, 4, 8].map(|bit| bits & bit > 0);
+            Self { expires, weigher, listener, shards: if sharded { 3 } else { 1 }, collides: false }
         });
         plain.chain([Self { collides: true, ..Self::FULL }])
     }
@@ -430,7 +430,7 @@ impl Config {
         COLLIDES.set(self.collides);
         let capacity = self.entries() as usize * if self.weigher { 2 } else { 1 };
         let mut builder = LruCache::<Key, Value>::builder(capacity).shards(self.shards).hasher(Seed);
-        if self.lives {
+        if self.expires {
             let base = Instant::now();
             builder = builder.time_to_live(Duration::from_secs(10)).clock(move || {
                 called(Clock);
@@ -450,8 +450,8 @@ impl Config {
         if self.listener {
             builder = builder.on_evict(|key: Key, value: Value, cause| {
                 REPORTS.with_borrow_mut(|reports| reports.push((key.id(), value.id, cause)));
-                // Kept, so that a listener that panics does not drop what panics, too.
-                GRAVE.with_borrow_mut(|grave| grave.push((key, value)));
+                // Kept, so that a listener that panics does not drop a value that panics, too.
+                EVICTED.with_borrow_mut(|evicted| evicted.push((key, value)));
                 called(Report);
             });
         }
@@ -466,7 +466,7 @@ impl Config {
         Arc::new(self.build())
     }
 
-    /// A full cache of values of weight 2, the oldest of which, with key 1, has expired if it can.
+    /// A full cache of values of weight 2. The least recently used, with key 1, has expired if entries expire.
     pub(crate) fn filled(self) -> Arc<Cache> {
         let cache = self.empty();
         for id in 1..=self.entries() {
@@ -478,15 +478,15 @@ impl Config {
     }
 }
 
-/// How a load goes.
+/// The course of a load.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
     pub(crate) value: u32,
     pub(crate) weight: u64,
     pub(crate) fails: bool,
-    /// Whether it loads by a function that cannot fail.
+    /// It loads by a function that cannot fail.
     pub(crate) infallible: bool,
-    /// Whether it may go on.
+    /// It may end.
     pub(crate) open: Rc<Cell<bool>>,
 }
 
@@ -516,7 +516,7 @@ impl Script {
         if self.fails { Err(Failure::new(self.value)) } else { Ok(Value::new(self.value, self.weight)) }
     }
 
-    /// Loads, or gets, on this thread.
+    /// Loads on this thread.
     pub(crate) fn run(self, cache: &Cache, key: u32, inside: impl FnOnce()) -> Result<Value, Arc<Failure>> {
         let token = Token::new();
         let infallible = self.infallible;
@@ -552,15 +552,15 @@ impl Script {
     }
 }
 
-/// What a loader owns.
+/// A capture of a loader.
 struct Token {
-    /// Its drop is called while the loader's own code unwinds, which is none of the cache's business.
+    /// Its drop is not recorded: it runs while the loader's own code unwinds.
     is_quiet: Cell<bool>,
 }
 
 impl Token {
     fn new() -> Self {
-        born(LOAD);
+        add(LOAD);
         Self { is_quiet: Cell::new(false) }
     }
 
@@ -573,7 +573,7 @@ impl Token {
 
 impl Drop for Token {
     fn drop(&mut self) {
-        dies(LOAD);
+        subtract(LOAD);
         if !self.is_quiet.get() {
             called(DropLoad);
         }
@@ -607,12 +607,12 @@ impl Future for Loading {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Who waits
+// Callers
 // ---------------------------------------------------------------------------------------------------------------------
 
 type Load<'c> = Pin<Box<dyn Future<Output = Result<Value, Arc<Failure>>> + 'c>>;
 
-/// A load in the hands of a test, with a waker that is foreign code.
+/// A load that a test polls, with a waker that records its calls.
 pub(crate) struct Caller<'c> {
     load: Option<Load<'c>>,
     open: Rc<Cell<bool>>,
@@ -633,17 +633,17 @@ impl<'c> Caller<'c> {
     }
 
     pub(crate) fn poll(&mut self) -> Poll<Result<Value, Arc<Failure>>> {
-        poll_with(self.load.as_mut().expect("it has not left"), &self.waker)
+        poll_with(self.load.as_mut().expect("it is not cancelled"), &self.waker)
     }
 
-    /// Drops the load, and nothing else.
-    pub(crate) fn leave(&mut self) {
+    /// Drops the load only.
+    pub(crate) fn cancel(&mut self) {
         drop(self.load.take());
     }
 
     #[track_caller]
-    pub(crate) fn waiting(mut self) -> Self {
-        assert!(self.poll().is_pending(), "there is nothing to wait for");
+    pub(crate) fn following(mut self) -> Self {
+        assert!(self.poll().is_pending(), "it should wait");
         self
     }
 
@@ -652,8 +652,8 @@ impl<'c> Caller<'c> {
         self.open.set(true);
     }
 
-    /// From now on it is another task's. The old waker is kept by the cache alone.
-    pub(crate) fn moves(&mut self) {
+    /// Moves it to another task: only the cache still has the old waker.
+    pub(crate) fn replace_waker(&mut self) {
         (self.waker, self.wakes) = waker();
     }
 
@@ -665,7 +665,7 @@ impl<'c> Caller<'c> {
 fn waker() -> (Waker, Arc<AtomicUsize>) {
     let wakes = Arc::new(AtomicUsize::new(0));
     let count = wakes.clone();
-    let waker = Hostile::new().on_clone(|| called(CloneWaker)).on_drop(|| called(DropWaker)).on_wake(move || {
+    let waker = Hooks::new().on_clone(|| called(CloneWaker)).on_drop(|| called(DropWaker)).on_wake(move || {
         count.fetch_add(1, Ordering::Relaxed);
         called(Wake);
     });
