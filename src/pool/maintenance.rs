@@ -61,23 +61,26 @@ impl<M: Manager> Creations<M> {
         Self { running: Vec::new(), stuck: Vec::new() }
     }
 
-    /// Drives all of them.
+    /// Drives all of them, and returns the first failure of this poll.
     fn drive(&mut self, pool: &Pool<M>, cx: &mut Context<'_>) -> Result<(), Failure<M::Error>> {
         let now = pool.now(); // May panic, but not when there is something to lose.
+        let mut first = None;
         for (jobs, are_stuck) in [(&mut self.running, false), (&mut self.stuck, true)] {
             let mut index = 0;
+            // Also after a failure: the wake that led here may be the only one of the others, too.
             while let Some(job) = jobs.get_mut(index) {
                 match job.poll(pool, cx) {
                     Poll::Pending => index += 1,
                     Poll::Ready(end) => {
                         drop_quietly([jobs.remove(index)]);
                         pool.state.lock().stuck -= usize::from(are_stuck);
-                        finish_creation(pool, end, now)?;
+                        let failure = finish_creation(pool, end, now).err();
+                        drop_quietly(if first.is_none() { std::mem::replace(&mut first, failure) } else { failure });
                     }
                 }
             }
         }
-        Ok(())
+        first.map_or(Ok(()), Err)
     }
 
     /// Counts those that run no longer as objects to come.

@@ -22,6 +22,8 @@ struct Server {
     is_down: AtomicBool,
     panics: AtomicBool,
     hangs: AtomicUsize,
+    /// So many creations fail at the end of a second, and all take one.
+    slow_failures: AtomicUsize,
     recycle_hangs: AtomicBool,
 }
 
@@ -36,6 +38,13 @@ impl Manager for Server {
         assert!(!self.panics.load(Relaxed), "the server");
         if self.hangs.fetch_update(Relaxed, Relaxed, |hangs| hangs.checked_sub(1)).is_ok() {
             pending::<()>().await;
+        }
+        if self.slow_failures.load(Relaxed) > 0 {
+            let fails = self.attempts.load(Relaxed) <= self.slow_failures.load(Relaxed);
+            sleep(SECOND).await;
+            if fails {
+                return Err(());
+            }
         }
         if self.is_down.load(Relaxed) {
             return Err(());
@@ -101,6 +110,17 @@ async fn failures_are_retried_with_backoff() {
     pool.manager().is_down.store(false, Relaxed);
     sleep(SECOND / 10).await;
     assert_eq!(pool.status().idle, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_does_not_delay_creations_that_end_with_it() {
+    let pool = maintained(|builder| builder.max_size(3));
+    pool.manager().slow_failures.store(1, Relaxed);
+    tokio::task::yield_now().await;
+    let getters = [(); 2].map(|()| tokio::spawn(pool.clone().get_owned()));
+    sleep(SECOND + SECOND / 20).await;
+    assert_eq!(pool.stats().create_failures, 1);
+    assert!(getters.iter().all(tokio::task::JoinHandle::is_finished), "{:?}", pool.status());
 }
 
 #[tokio::test(start_paused = true)]
