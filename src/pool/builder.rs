@@ -462,7 +462,7 @@ impl Settings {
     /// Returns when the idle timeout of an object ends.
     #[inline(always)]
     pub(super) fn times_out<M: Manager>(&self, pooled: &Pooled<M>) -> Option<Instant> {
-        // An object that was found created is idle since then, for all that is known.
+        // Without that, it was created in the first poll of a getter that took the creation up, and may be older.
         let since = pooled.idle_since.or(pooled.metrics.created)?;
         since.checked_add(self.idle_timeout?)
     }

@@ -22,8 +22,8 @@
 //! | `Waiting` | nothing | objects, slots, pending work |
 //!
 //! A getter that recycles an object of its own is in no queue: it has been granted that object. An object goes to the head
-//! of the first queue that is not empty, in this order. A getter enters `Creating` or `Adopting` ahead of all that wait, and
-//! those that wait are granted from the head, so the order among getters is that of their first polls. A flag per getter in
+//! of the first queue that is not empty, in this order. A getter enters `Creating` or `Adopting` before all that are queued in
+//! `Waiting`, and those are granted from the head, so the order among getters is that of their first polls. A flag per getter in
 //! one queue would say the same, but a slot would have to search for the first that can use it. One with an object that
 //! proved to be dead re-enters at the front.
 //!
@@ -227,7 +227,25 @@ impl<M: Manager> State<M> {
         self.idle.insert(place, pooled);
     }
 
-    /// Makes the slot of an object that was created one in use, and draws the end of its lifetime.
+    /// A creation has succeeded.
+    pub(super) fn created(&mut self, pooled: &mut Pooled<M>, settings: &Settings) {
+        self.creating -= 1;
+        self.stats.created += 1;
+        self.register(pooled, settings);
+    }
+
+    /// A creation or recycling has failed, and nothing is left of it: its slot is free.
+    pub(super) fn failed(&mut self, is_creation: bool) {
+        if is_creation {
+            self.creating -= 1;
+            self.stats.create_failures += 1;
+        } else {
+            self.in_use -= 1;
+            self.stats.recycle_failures += 1;
+        }
+    }
+
+    /// Takes a slot in use for an object, and draws the end of its lifetime.
     pub(super) fn register(&mut self, pooled: &mut Pooled<M>, settings: &Settings) {
         self.in_use += 1;
         let lifetime = settings.max_lifetime.map(|longest| self.draw_lifetime(longest));
@@ -262,13 +280,13 @@ impl<M: Manager> State<M> {
         job.map(Job::taken_up)
     }
 
-    /// Returns work for a getter that belongs into `queue`. What is pending comes first, unless it has taken up some already,
-    /// or has just met a dead object. One creation of its own is enough; but while it waits, no recycling may be pending.
-    pub(super) fn claim(&mut self, settings: &Settings, queue: Queue, met_dead: bool) -> Option<Box<Job<M>>> {
+    /// Returns work for a getter that will be queued in `queue`: pending work, or else a new creation. The other way round if
+    /// it has taken up work before or has just found a dead object. In `Creating` it has a creation, and takes up recyclings only.
+    pub(super) fn claim(&mut self, settings: &Settings, queue: Queue, has_found_dead: bool) -> Option<Box<Job<M>>> {
         if queue == Queue::Creating {
             return self.pending_recyclings.pop_front().map(Job::taken_up);
         }
-        if (met_dead || queue == Queue::Adopting) && self.may_create(settings) {
+        if (has_found_dead || queue == Queue::Adopting) && self.may_create(settings) {
             return Some(self.create());
         }
         self.take_pending().or_else(|| self.may_create(settings).then(|| self.create()))
@@ -316,7 +334,7 @@ impl<M: Manager> State<M> {
         !self.closed && !may_go_on && self.may_wait(settings)
     }
 
-    /// Returns `true` if one more getter may wait. Those that wait for the limit on creations do not count.
+    /// Returns `true` if one more getter may wait. Those that only wait because of the limit on creations do not count.
     pub(super) fn may_wait(&self, settings: &Settings) -> bool {
         let room = self.max_size.saturating_sub(self.size());
         self.queues[Queue::Waiting as usize].len() < settings.max_waiting.saturating_add(room)
@@ -326,7 +344,7 @@ impl<M: Manager> State<M> {
         &mut self.queues[queue as usize]
     }
 
-    /// Removes a getter that was granted something, or refused since the pool was closed. The queue of a getter follows its grant.
+    /// Removes a getter that was granted something, and any getter once the pool is closed.
     pub(super) fn collect(&mut self, queued: Queued) -> Option<Removed<(), Grant<M>>> {
         let closed = self.closed;
         let list = self.queue(queued.queue);
@@ -342,7 +360,7 @@ impl<M: Manager> State<M> {
         } else if job.is_creation() {
             self.pending_creations.push_back(job);
         } else {
-            // Those that have taken up work come last: it may hang, but another recycling may as well.
+            // `Adopting` last: its getters drive work already, even if that may hang.
             let queues = [Queue::Creating, Queue::Waiting, Queue::Adopting];
             match queues.into_iter().find(|&queue| !self.is_empty(queue)) {
                 Some(queue) => {

@@ -182,20 +182,16 @@ impl<M: Manager> Getter<M> {
                         if pool.settings.hands_out(&mut pooled, fitness, now) {
                             return Poll::Ready(Ok(pooled));
                         }
-                        self.recycle(Turn::resume, pool, now, (pooled, fitness), cx)
+                        self.recycle(pool, now, (pooled, fitness), cx, false)
                     }
                     Some(grant) => {
-                        let mut turn = Turn::resume(pool, now);
+                        let mut turn = Turn::new(pool, now, false);
                         turn.accept(grant);
                         turn.run(self, None, cx)
                     }
                 }
             }
-            Self::Driving(..) => {
-                let mut turn = Turn::resume(pool, now);
-                turn.take_over(self);
-                turn.run(self, None, cx)
-            }
+            Self::Driving(..) => Turn::resume(pool, now, self).run(self, None, cx),
         }
     }
 
@@ -208,35 +204,33 @@ impl<M: Manager> Getter<M> {
         idle: Option<Given<M>>,
         cx: &mut Context<'_>,
     ) -> Poll<Served<M>> {
-        let Some(idle) = idle else {
-            let key = TaskWaker::cloned(cx.waker()).poll_with(|waker| {
-                let mut state = pool.state.lock();
-                if !state.must_wait(&pool.settings) {
-                    return Ok(None);
-                }
-                state.stats.waits += 1;
-                Ok(Some(state.queue(Queue::Waiting).enqueue((), waker.take()?)))
-            });
-            if let Some(key) = key {
-                *self = Self::Waiting(key);
-                return Poll::Pending;
+        if let Some(idle) = idle {
+            return self.recycle(pool, now, idle, cx, true);
+        }
+        let key = TaskWaker::cloned(cx.waker()).poll_with(|waker| {
+            let mut state = pool.state.lock();
+            if !state.must_wait(&pool.settings) {
+                return Ok(None);
             }
-            return Turn::new(pool, now).run(self, None, cx);
-        };
-        self.recycle(Turn::new, pool, now, idle, cx)
+            state.stats.waits += 1;
+            Ok(Some(state.queue(Queue::Waiting).enqueue((), waker.take()?)))
+        });
+        let Some(key) = key else { return Turn::new(pool, now, true).run(self, None, cx) };
+        *self = Self::Waiting(key);
+        Poll::Pending
     }
 
     /// Has an object that is to be recycled. Most often that is done at once.
-    fn recycle<'p>(
+    fn recycle(
         &mut self,
-        turn: fn(&'p Pool<M>, Option<Instant>) -> Turn<'p, M>,
-        pool: &'p Pool<M>,
+        pool: &Pool<M>,
         now: Option<Instant>,
         (pooled, fitness): Given<M>,
         cx: &mut Context<'_>,
+        is_first: bool,
     ) -> Poll<Served<M>> {
         if fitness != Fitness::Unchecked {
-            return turn(pool, now).run(self, Some((pooled, fitness)), cx);
+            return Turn::new(pool, now, is_first).run(self, Some((pooled, fitness)), cx);
         }
         match begin_recycling(pooled, pool, cx) {
             Ok(End::Recycled(mut pooled)) => {
@@ -244,7 +238,7 @@ impl<M: Manager> Getter<M> {
                 Poll::Ready(Ok(pooled))
             }
             recycling => {
-                let mut turn = turn(pool, now);
+                let mut turn = Turn::new(pool, now, is_first);
                 turn.follow(recycling)?;
                 turn.run(self, None, cx)
             }
@@ -264,9 +258,7 @@ impl<M: Manager> Getter<M> {
                 return Panics::of_drops(removed).resume();
             }
         }
-        let mut turn = Turn::resume(pool, None);
-        turn.take_over(self);
-        turn.leave(|state| state.stats.abandoned += 1).resume();
+        Turn::resume(pool, None, self).leave(|state| state.stats.abandoned += 1).resume();
     }
 }
 

@@ -9,16 +9,17 @@
 //! | not begun (a creation that was granted) | no one | begun by its getter; its slot is freed |
 //! | own | the getter that began it | ends; pending |
 //! | pending | no one | taken up; discarded by `clear`, `close`, `resize`, expiry |
-//! | found | a getter that has taken it up and not polled it yet | ends; adopted; begun afresh |
-//! | adopted | a getter that has polled it at least once | ends; pending; begun afresh |
+//! | taken up | a getter that has not polled it yet | ends; adopted; begun afresh |
+//! | adopted | another getter than the one that began it, which has polled it | ends; pending; begun afresh |
 //!
-//! How a job ends is the affair of its driver, with one exception: the remains of another runtime. Its timers and sockets
-//! fail or panic once that runtime has ended, and no one reported it when it happened. So a found job that fails or panics
-//! is *begun afresh*, and so is an adopted one that panics, since its runtime may have ended meanwhile. An adopted job that
-//! returns an error has failed: otherwise a dead object could be checked by one impatient getter after the other for ever.
-//! What is begun afresh is the driver's own.
+//! Its driver reports how a job ends, with one exception: a job that another runtime has ruined. Its timers and sockets
+//! fail or panic once that runtime has ended, which is seen at the next poll. So a job that fails or panics in the first poll
+//! after it was taken up is *begun afresh*, and so is an adopted one that panics, since its runtime may have ended meanwhile.
+//! An adopted job that returns an error has failed: otherwise each of many impatient getters would check the same dead object
+//! again. What is begun afresh is the driver's own.
 //!
-//! An object that a found creation yields may be old, for all that is known: it is recycled before it is handed out.
+//! If a creation is ready in that first poll, its object may have been ready for a long time, unused: it is recycled before it
+//! is handed out.
 //!
 //! **Memory.** The future of `recycle` borrows the object and the manager, so its box owns both. That box would be an
 //! allocation per use; instead it stays with the object, and only the future in it is replaced.
@@ -38,8 +39,6 @@ use super::{Manager, Pool};
 use crate::panic::{Guarded, drop_quietly};
 use crate::sync::Exclusive;
 
-type Payload = Box<dyn Any + Send>;
-
 pub(super) struct Job<M: Manager> {
     work: Work<M>,
     driver: Driver,
@@ -57,27 +56,30 @@ enum Work<M: Manager> {
 
 type Creation<M> = dyn Future<Output = Result<<M as Manager>::Object, <M as Manager>::Error>> + Send;
 
-/// How the driver of a job came by it.
+/// The relation of a job to its driver: see the table above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Driver {
     Own,
-    Found,
+    TakenUp,
     Adopted,
 }
 
 /// The end of a job. Its slot is still counted as it was.
 pub(super) enum End<M: Manager> {
-    /// `found`: perhaps a long time ago.
     Created {
         object: M::Object,
         generation: u64,
-        found: bool,
+        /// It was ready when it was taken up.
+        may_be_old: bool,
     },
-    NotCreated(M::Error),
     Recycled(Box<Pooled<M>>),
-    Unfit(Box<Pooled<M>>, M::Error),
-    /// With the object, unless it was lost in the panic.
-    Panicked(Payload, Option<Box<Pooled<M>>>),
+    /// With the object of a recycling, unless it was lost in a panic.
+    Failed(Failure<M::Error>, Option<Box<Pooled<M>>>),
+}
+
+pub(super) enum Failure<E> {
+    Error(E),
+    Panic(Box<dyn Any + Send>),
 }
 
 impl<M: Manager> Job<M> {
@@ -102,83 +104,70 @@ impl<M: Manager> Job<M> {
     /// Makes another getter its driver.
     pub(super) fn taken_up(mut self: Box<Self>) -> Box<Self> {
         if self.has_begun() {
-            self.driver = Driver::Found;
+            self.driver = Driver::TakenUp;
         }
         if self.is_creation() {
-            self.expires_at = None; // It counts from when no getter wants it.
+            self.expires_at = None; // Counted from the time when it is pending again.
         }
         self
     }
 
-    /// Drives it on. User code that panics is an [`End`], too.
+    /// Drives it on. A panic of user code is an [`End`], too.
     pub(super) fn poll(&mut self, pool: &Pool<M>, cx: &mut Context<'_>) -> Poll<End<M>> {
         loop {
-            if !self.has_begun() {
-                // Only now: the pool may have been cleared since this was granted.
-                self.generation = pool.state.lock().generation;
-            }
-            let polled = catch(|| self.work.poll(pool, cx));
-            let end = match polled.unwrap_or_else(|payload| Poll::Ready(End::Panicked(payload, None))) {
-                Poll::Ready(end) => end,
+            match catch(|| self.poll_work(pool, cx)).unwrap_or_else(|panic| Poll::Ready(End::Failed(panic, None))) {
                 Poll::Pending => {
-                    if self.driver == Driver::Found {
+                    if self.driver == Driver::TakenUp {
                         self.driver = Driver::Adopted;
                     }
                     return Poll::Pending;
                 }
-            };
-            match (self.driver, end) {
-                (driver, End::Created { object, .. }) => {
-                    let found = driver == Driver::Found;
-                    return Poll::Ready(End::Created { object, generation: self.generation, found });
-                }
-                (Driver::Found, End::NotCreated(error)) => {
-                    drop_quietly([error]);
-                    self.begin_afresh(pool, None);
-                }
-                (Driver::Found, End::Unfit(pooled, error)) => {
-                    drop_quietly([error]);
-                    self.begin_afresh(pool, Some(pooled));
-                }
-                (Driver::Found | Driver::Adopted, End::Panicked(payload, pooled))
-                    if pooled.is_some() || self.is_creation() =>
-                {
-                    drop_quietly([payload]);
+                Poll::Ready(End::Failed(failure, pooled)) if self.is_retried(&failure, pooled.is_some()) => {
+                    drop_quietly([failure]);
                     self.begin_afresh(pool, pooled);
                 }
-                (_, End::Recycled(mut pooled)) => {
+                Poll::Ready(End::Recycled(mut pooled)) => {
                     if let Work::Recycle(memory) = std::mem::replace(&mut self.work, Work::Create(None)) {
                         pooled.memory = Some(memory);
                     }
                     return Poll::Ready(End::Recycled(pooled));
                 }
-                (_, end) => return Poll::Ready(end),
+                end => return end,
             }
         }
+    }
+
+    fn poll_work(&mut self, pool: &Pool<M>, cx: &mut Context<'_>) -> Poll<End<M>> {
+        let creation = match &mut self.work {
+            Work::Create(creation) => creation,
+            Work::Recycle(memory) => return memory.poll(cx),
+        };
+        let creation = creation.get_or_insert_with(|| {
+            // Only now: the pool may have been cleared since this was granted.
+            self.generation = pool.state.lock().generation;
+            let manager = Arc::clone(&pool.manager);
+            Exclusive::new(Box::pin(async move { manager.create().await }))
+        });
+        let (generation, may_be_old) = (self.generation, self.driver == Driver::TakenUp);
+        Poll::Ready(match ready!(creation.get_mut().as_mut().poll(cx)) {
+            Ok(object) => End::Created { object, generation, may_be_old },
+            Err(error) => End::Failed(Failure::Error(error), None),
+        })
+    }
+
+    /// Returns `true` if another runtime may be the cause of a failure, and there is something to begin afresh.
+    fn is_retried(&self, failure: &Failure<M::Error>, has_object: bool) -> bool {
+        let is_suspect = match failure {
+            Failure::Error(_) => self.driver == Driver::TakenUp,
+            Failure::Panic(_) => self.driver != Driver::Own,
+        };
+        is_suspect && (has_object || self.is_creation())
     }
 
     fn begin_afresh(&mut self, pool: &Pool<M>, pooled: Option<Box<Pooled<M>>>) {
         self.driver = Driver::Own;
         let work = pooled.map_or(Work::Create(None), |pooled| Work::Recycle(Memory::with(pooled, pool)));
         drop_quietly([std::mem::replace(&mut self.work, work)]);
-    }
-}
-
-impl<M: Manager> Work<M> {
-    fn poll(&mut self, pool: &Pool<M>, cx: &mut Context<'_>) -> Poll<End<M>> {
-        match self {
-            Self::Create(creation) => {
-                let creation = creation.get_or_insert_with(|| {
-                    let manager = Arc::clone(&pool.manager);
-                    Exclusive::new(Box::pin(async move { manager.create().await }))
-                });
-                Poll::Ready(match ready!(creation.get_mut().as_mut().poll(cx)) {
-                    Ok(object) => End::Created { object, generation: 0, found: false },
-                    Err(error) => End::NotCreated(error),
-                })
-            }
-            Self::Recycle(memory) => memory.poll(cx),
-        }
     }
 }
 
@@ -201,9 +190,8 @@ impl<M: Manager> Memory<M> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End<M>> {
         let Recycled { pooled, verdict } = ready!(self.0.get_mut().as_mut().poll(cx));
         Poll::Ready(match verdict {
-            Ok(Ok(())) => End::Recycled(pooled),
-            Ok(Err(error)) => End::Unfit(pooled, error),
-            Err(payload) => End::Panicked(payload, Some(pooled)),
+            Ok(()) => End::Recycled(pooled),
+            Err(failure) => End::Failed(failure, Some(pooled)),
         })
     }
 }
@@ -226,18 +214,18 @@ pub(super) fn begin_recycling<M: Manager>(
         Ok(Poll::Pending) => {
             Err(Box::new(Job { work: Work::Recycle(memory), driver: Driver::Own, generation, expires_at }))
         }
-        Err(payload) => Ok(End::Panicked(payload, None)),
+        Err(panic) => Ok(End::Failed(panic, None)),
     }
 }
 
-fn catch<R>(user_code: impl FnOnce() -> R) -> Result<R, Payload> {
-    catch_unwind(AssertUnwindSafe(user_code))
+fn catch<R, E>(user_code: impl FnOnce() -> R) -> Result<R, Failure<E>> {
+    catch_unwind(AssertUnwindSafe(user_code)).map_err(Failure::Panic)
 }
 
 /// The object, and how its recycling ended.
 struct Recycled<M: Manager> {
     pooled: Box<Pooled<M>>,
-    verdict: Result<Result<(), M::Error>, Payload>,
+    verdict: Result<(), Failure<M::Error>>,
 }
 
 async fn recycle<M: Manager>(manager: Arc<M>, pooled: Box<Pooled<M>>) -> (Arc<M>, Recycled<M>) {
@@ -247,13 +235,13 @@ async fn recycle<M: Manager>(manager: Arc<M>, pooled: Box<Pooled<M>>) -> (Arc<M>
     let verdict = {
         let manager: &M = &manager;
         match catch(move || manager.recycle(object, metrics)) {
-            Err(payload) => Err(payload),
+            Err(panic) => Err(panic),
             Ok(future) => {
                 let mut future = pin!(future);
                 // Caught here, where the object outlives it.
-                poll_fn(|cx| {
-                    let polled = catch(|| future.as_mut().poll(cx));
-                    polled.map_or_else(|payload| Poll::Ready(Err(payload)), |polled| polled.map(Ok))
+                poll_fn(|cx| match catch(|| future.as_mut().poll(cx)) {
+                    Ok(polled) => polled.map_err(Failure::Error),
+                    Err(panic) => Poll::Ready(Err(panic)),
                 })
                 .await
             }

@@ -7,13 +7,12 @@
 //! | pause | begins | until it ends | then |
 //! |---|---|---|---|
 //! | `Failed` | when a creation has failed, for 100 ms, doubling to 30 s | nothing is created | try again |
-//! | `Unfinished` | when a job is not ready, for 3 s, doubling to 30 s | it counts as an idle object to come | it is *stuck*, and counts no more |
+//! | `Unfinished` | when a job is not ready, for 3 s, doubling to 30 s | it counts as an idle object | it is *stuck*, and no longer counts |
 //!
 //! Stuck creations are driven on as long as idle objects are short, beside others. Stuck recyclings are left to the getters.
 //!
 //! It holds the pool weakly between its polls, so it does not keep the pool alive, and the drop of the pool notifies it to end.
 
-use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
@@ -23,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
-use super::job::{End, Job, begin_recycling};
+use super::job::{End, Failure, Job, begin_recycling};
 use super::object::Pooled;
 use super::{Manager, Pool};
 use crate::panic::{Panics, drop_quietly};
@@ -45,15 +44,10 @@ pub(super) struct Replenishing<'a, M: Manager> {
 /// Creations for the sake of `min_idle`. They move between getters and maintenance in their boxes.
 #[allow(clippy::vec_box)]
 struct Creations<M: Manager> {
-    /// Each counts as an idle object to come.
+    /// Each counts as an idle object.
     running: Vec<Box<Job<M>>>,
     /// Taken up and not ready, or out of patience.
     stuck: Vec<Box<Job<M>>>,
-}
-
-enum Failure<E> {
-    Error(E),
-    Panic(Box<dyn Any + Send>),
 }
 
 impl<M: Manager> Creations<M> {
@@ -83,7 +77,7 @@ impl<M: Manager> Creations<M> {
         first.map_or(Ok(()), Err)
     }
 
-    /// Counts those that run no longer as objects to come.
+    /// Counts those that run as stuck from now on.
     fn lose_patience(&mut self, pool: &Pool<M>) {
         pool.change_quietly(|state, _| state.stuck += self.running.len());
         self.stuck.append(&mut self.running);
@@ -124,28 +118,22 @@ fn leave<M: Manager>(pool: &Pool<M>, jobs: impl IntoIterator<Item = Box<Job<M>>>
 }
 
 fn finish_creation<M: Manager>(pool: &Pool<M>, end: End<M>, now: Option<Instant>) -> Result<(), Failure<M::Error>> {
-    let failure = match end {
-        End::Created { object, generation, found } => {
+    match end {
+        End::Created { object, generation, may_be_old } => {
             let mut pooled = Box::new(Pooled::new(object, generation, now));
-            // An object that was found may be old.
-            (pooled.idle_since, pooled.is_new) = if found { (None, false) } else { (now, true) };
+            (pooled.idle_since, pooled.is_new) = if may_be_old { (None, false) } else { (now, true) };
             pool.change_quietly(|state, deferred| {
-                state.creating -= 1;
-                state.stats.created += 1;
-                state.register(&mut pooled, &pool.settings);
+                state.created(&mut pooled, &pool.settings);
                 state.deliver(pooled, deferred);
             });
-            return Ok(());
+            Ok(())
         }
-        End::NotCreated(error) => Failure::Error(error),
-        End::Panicked(payload, _) => Failure::Panic(payload),
-        End::Recycled(_) | End::Unfit(..) => unreachable!("a creation recycles nothing"),
-    };
-    pool.change_quietly(|state, _| {
-        state.creating -= 1;
-        state.stats.create_failures += 1;
-    });
-    Err(failure)
+        End::Failed(failure, _) => {
+            pool.change_quietly(|state, _| state.failed(true));
+            Err(failure)
+        }
+        End::Recycled(_) => unreachable!("a creation recycles nothing"),
+    }
 }
 
 impl<'a, M: Manager> Replenishing<'a, M> {
@@ -387,14 +375,11 @@ fn finish_check<M: Manager>(pool: &Pool<M>, end: End<M>, now: Instant) {
                 state.put_back(pooled, deferred);
             });
         }
-        End::Unfit(..) | End::Panicked(..) => {
+        End::Failed(..) => {
             drop_quietly([end]);
-            pool.change_quietly(|state, _| {
-                state.in_use -= 1;
-                state.stats.recycle_failures += 1;
-            });
+            pool.change_quietly(|state, _| state.failed(false));
         }
-        End::Created { .. } | End::NotCreated(_) => unreachable!("a recycling creates nothing"),
+        End::Created { .. } => unreachable!("a recycling creates nothing"),
     }
 }
 

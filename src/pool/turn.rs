@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::core::{Fitness, Grant, Queue, Queued, State};
 use super::deferred::{Deferred, Garbage};
 use super::get::{GetError, Getter};
-use super::job::{End, Job, begin_recycling};
+use super::job::{End, Failure, Job, begin_recycling};
 use super::object::Pooled;
 use super::{Manager, Pool};
 use crate::panic::{Guarded, Panics, drop_quietly};
@@ -33,11 +33,9 @@ enum Driven<M: Manager> {
 #[allow(clippy::vec_box)]
 pub(super) struct Hand<M: Manager> {
     jobs: Vec<Box<Job<M>>>,
-    failure: Option<Failure<M::Error>>,
+    /// The error of its creation: an object that it recycles or was granted may serve it all the same.
+    error: Option<Box<Exclusive<M::Error>>>,
 }
-
-/// The creation of a getter has failed, but an object that it was given may serve it all the same.
-type Failure<E> = Box<Exclusive<Option<E>>>;
 
 /// One poll of a getter. It owns what the getter has, and leaves it to the pool if it is dropped.
 pub(super) struct Turn<'a, M: Manager> {
@@ -50,22 +48,22 @@ pub(super) struct Turn<'a, M: Manager> {
     undriven: usize,
     /// Slots in use without an object, since that was dropped; to be freed under the next lock.
     dead: usize,
-    /// It was given an object of no use, and goes on ahead of the others.
-    came_back: bool,
-    /// That object could not be recycled: rather create one than take up more work that may be as bad.
-    met_dead: bool,
+    /// It was given an object that could not be used, so it is queued at the front.
+    is_ahead: bool,
+    /// That object could not be recycled. Another pending recycling may fail as well, so it creates if there is room.
+    has_found_dead: bool,
 }
 
 impl<M: Manager> Hand<M> {
     fn new() -> Self {
-        Self { jobs: Vec::new(), failure: None }
+        Self { jobs: Vec::new(), error: None }
     }
 
     fn take(&mut self) -> Self {
         std::mem::replace(self, Self::new())
     }
 
-    /// Returns the queue in which a getter that drives this waits, if it does.
+    /// Returns the queue for a getter that drives this. One that recycles an object of its own is in none.
     fn queue(&self) -> Option<Queue> {
         let owns = |creation| self.jobs.iter().any(|job| job.is_own() && job.is_creation() == creation);
         match () {
@@ -78,33 +76,29 @@ impl<M: Manager> Hand<M> {
 }
 
 impl<'a, M: Manager> Turn<'a, M> {
-    pub(super) fn new(pool: &'a Pool<M>, now: Option<Instant>) -> Self {
+    pub(super) fn new(pool: &'a Pool<M>, now: Option<Instant>, is_first: bool) -> Self {
         Self {
             pool,
             now,
-            is_first: true,
+            is_first,
             queued: None,
             hand: Hand::new(),
             undriven: 0,
             dead: 0,
-            came_back: false,
-            met_dead: false,
+            is_ahead: false,
+            has_found_dead: false,
         }
     }
 
-    /// Begins another poll of a getter.
-    pub(super) fn resume(pool: &'a Pool<M>, now: Option<Instant>) -> Self {
-        let mut turn = Self::new(pool, now);
-        turn.is_first = false;
-        turn
-    }
-
-    pub(super) fn take_over(&mut self, getter: &mut Getter<M>) {
+    /// Begins another poll of a getter, with all that it has.
+    pub(super) fn resume(pool: &'a Pool<M>, now: Option<Instant>, getter: &mut Getter<M>) -> Self {
+        let mut turn = Self::new(pool, now, false);
         match std::mem::replace(getter, Getter::New) {
             Getter::New => {}
-            Getter::Waiting(key) => self.queued = Some(Queued { queue: Queue::Waiting, key }),
-            Getter::Driving(queued, hand) => (self.queued, self.hand) = (queued, hand),
+            Getter::Waiting(key) => turn.queued = Some(Queued { queue: Queue::Waiting, key }),
+            Getter::Driving(queued, hand) => (turn.queued, turn.hand) = (queued, hand),
         }
+        turn
     }
 
     /// Goes on until there is an object to hand out, or nothing left to do but wait.
@@ -130,7 +124,7 @@ impl<'a, M: Manager> Turn<'a, M> {
                 Driven::Nothing => return self.suspend(getter),
                 // There may be more to claim beside it.
                 Driven::Pending => {}
-                Driven::Ended(found) => given = found,
+                Driven::Ended(object) => given = object,
                 Driven::Served(pooled) => return Poll::Ready(Ok(self.serve(pooled))),
             }
         }
@@ -172,18 +166,15 @@ impl<'a, M: Manager> Turn<'a, M> {
         &mut self,
         recycling: Result<End<M>, Box<Job<M>>>,
     ) -> Result<Option<Box<Pooled<M>>>, GetError<M::Error>> {
+        if let Ok(End::Recycled(mut pooled)) = recycling {
+            pooled.metrics.recycled = self.now;
+            return Ok(Some(pooled));
+        }
+        // It was counted as recycled when it was given.
+        self.pool.state.lock().stats.recycled -= 1;
         match recycling {
-            Ok(End::Recycled(mut pooled)) => {
-                pooled.metrics.recycled = self.now;
-                Ok(Some(pooled))
-            }
-            // It was counted as recycled when it was given.
-            Ok(end) => {
-                self.pool.state.lock().stats.recycled -= 1;
-                self.end(end, false).map(|_| None)
-            }
+            Ok(end) => self.end(end, false).map(|_| None),
             Err(job) => {
-                self.pool.state.lock().stats.recycled -= 1;
                 self.undriven += 1;
                 self.hand.jobs.insert(0, job);
                 Ok(None)
@@ -204,12 +195,13 @@ impl<'a, M: Manager> Turn<'a, M> {
             let mut guard = pool.state.lock();
             let state = &mut *guard;
             state.in_use -= std::mem::take(&mut self.dead);
-            let outcome = match self.collect(state, &mut deferred) {
-                Ok(None) => self.claim_or_wait(state, waker, &mut deferred)?,
-                collected => collected,
-            };
-            if self.is_first && matches!(outcome, Ok(None)) && self.undriven == self.hand.jobs.len() {
-                (self.is_first, state.stats.waits) = (false, state.stats.waits + 1);
+            let mut outcome = self.collect(state, &mut deferred);
+            if matches!(outcome, Ok(None)) {
+                outcome = self.claim(state);
+            }
+            if matches!(outcome, Ok(None)) && self.has_driven_all() {
+                self.wait(state, waker, &mut deferred)?;
+                state.stats.waits += u64::from(std::mem::take(&mut self.is_first));
             }
             state.settle(&pool.settings, &mut deferred);
             Ok(outcome)
@@ -261,59 +253,65 @@ impl<'a, M: Manager> Turn<'a, M> {
         state.creating -= jobs - self.hand.jobs.len();
     }
 
-    /// Takes an idle object, or claims work, or is queued with its waker, as what it drives demands.
-    #[allow(clippy::type_complexity)] // An outcome of the turn, or a second attempt with a clone of the waker.
-    fn claim_or_wait(
+    /// Takes an idle object, or claims work. Fails if there is neither and the getter may not wait.
+    fn claim(&mut self, state: &mut State<M>) -> Result<Option<Given<M>>, GetError<M::Error>> {
+        let settings = &self.pool.settings;
+        let Some(queue) = self.hand.queue() else { return Ok(None) };
+        if self.queued.is_none() {
+            if state.closed {
+                return Err(GetError::Closed);
+            }
+            if let Some(given) = state.take_idle(settings, self.now) {
+                if self.has_found_dead && queue != Queue::Creating && state.may_create(settings) {
+                    self.hand.jobs.push(state.create());
+                }
+                return Ok(Some(given));
+            }
+        }
+        // What it has taken up must have been polled before it begins a creation beside that.
+        if !self.has_driven_all() {
+            return Ok(None);
+        }
+        if let Some(job) = state.claim(settings, queue, self.has_found_dead) {
+            self.hand.jobs.push(job);
+            return Ok(None);
+        }
+        let enters = queue == Queue::Waiting && !self.is_queued_in(queue) && !self.is_ahead;
+        if enters && !state.may_wait(settings) { Err(GetError::TooManyWaiting) } else { Ok(None) }
+    }
+
+    /// Enters the queue for what it drives, or registers its waker there.
+    fn wait(
         &mut self,
         state: &mut State<M>,
         waker: &mut TaskWaker<'_>,
         deferred: &mut Deferred<M>,
-    ) -> Result<Result<Option<Given<M>>, GetError<M::Error>>, NeedsClone> {
-        let settings = &self.pool.settings;
-        let Some(queue) = self.hand.queue() else {
-            // It recycles an object of its own again, which it had taken up.
-            self.dequeue(state, deferred);
-            return Ok(Ok(None));
-        };
-        if self.queued.is_none() {
-            if state.closed {
-                return Ok(Err(GetError::Closed));
-            }
-            if let Some(given) = state.take_idle(settings, self.now) {
-                if self.met_dead && queue != Queue::Creating && state.may_create(settings) {
-                    self.hand.jobs.push(state.create());
-                }
-                return Ok(Ok(Some(given)));
-            }
-        }
-        // What it has taken up must have been polled before it begins a creation beside that.
-        if self.undriven < self.hand.jobs.len() {
-            return Ok(Ok(None));
-        }
-        if let Some(job) = state.claim(settings, queue, self.met_dead) {
-            self.hand.jobs.push(job);
-            return Ok(Ok(None));
-        }
-        match self.queued {
-            Some(queued) if queued.queue == queue => {
+    ) -> Result<(), NeedsClone> {
+        match (self.queued, self.hand.queue()) {
+            (Some(queued), Some(queue)) if queued.queue == queue => {
                 let polled = state.queue(queue).poll(queued.key, waker)?;
                 debug_assert!(polled.is_pending(), "what was granted is collected");
             }
-            _ if queue == Queue::Waiting && !self.came_back && !state.may_wait(settings) => {
-                return Ok(Err(GetError::TooManyWaiting));
-            }
-            _ => {
+            (_, Some(queue)) => {
                 let waker = waker.take()?;
                 self.dequeue(state, deferred);
-                let key = if self.came_back {
-                    state.queue(queue).enqueue_front((), waker)
-                } else {
-                    state.queue(queue).enqueue((), waker)
-                };
+                let list = state.queue(queue);
+                let key = if self.is_ahead { list.enqueue_front((), waker) } else { list.enqueue((), waker) };
                 self.queued = Some(Queued { queue, key });
             }
+            // It recycles an object of its own again, which it had taken up.
+            (_, None) => self.dequeue(state, deferred),
         }
-        Ok(Ok(None))
+        Ok(())
+    }
+
+    fn is_queued_in(&self, queue: Queue) -> bool {
+        self.queued.is_some_and(|queued| queued.queue == queue)
+    }
+
+    /// Returns `true` if each job was polled in this turn.
+    fn has_driven_all(&self) -> bool {
+        self.undriven == self.hand.jobs.len()
     }
 
     /// Takes an object that can be had at once, recycling one at most.
@@ -353,7 +351,7 @@ impl<'a, M: Manager> Turn<'a, M> {
 
     /// Polls the jobs that were not polled in this turn, until one ends.
     fn drive(&mut self, cx: &mut Context<'_>) -> Result<Driven<M>, GetError<M::Error>> {
-        if self.undriven == self.hand.jobs.len() {
+        if self.has_driven_all() {
             return Ok(Driven::Nothing);
         }
         while let Some(job) = self.hand.jobs.get_mut(self.undriven) {
@@ -371,99 +369,94 @@ impl<'a, M: Manager> Turn<'a, M> {
 
     /// A job has ended. Its slot is still counted as it was.
     fn end(&mut self, end: End<M>, creates: bool) -> Result<Driven<M>, GetError<M::Error>> {
-        let pool = self.pool;
         match end {
-            End::Created { object, generation, found } => {
-                self.created(Pooled::new(object, generation, self.now), found)
+            End::Created { object, generation, may_be_old } => {
+                self.created(Box::new(Pooled::new(object, generation, self.now)), may_be_old)
             }
-            End::NotCreated(error) => {
-                let queued = self.queued;
-                let has_more = pool.change_quietly(|state, _| {
-                    state.creating -= 1;
-                    state.stats.create_failures += 1;
-                    queued.is_some_and(|Queued { queue, key }| state.queue(queue).is_granted(key))
-                });
-                if has_more || self.hand.queue().is_none() {
-                    let failure = Box::new(Exclusive::new(Some(error)));
-                    drop_quietly(self.hand.failure.replace(failure));
-                    return Ok(Driven::Ended(None));
-                }
-                Err(GetError::Create(error))
-            }
-            End::Recycled(mut pooled) => {
-                pooled.metrics.recycled = self.now;
-                let mut state = pool.state.lock();
-                state.stats.recycled += 1;
-                // `clear` found it in use.
-                if state.closed || pooled.generation == state.generation {
-                    return Ok(Driven::Served(pooled));
-                }
-                state.stats.discarded += 1;
-                drop(state);
-                self.lose(pooled);
-                Ok(Driven::Ended(None))
-            }
-            End::Unfit(pooled, error) => {
-                pool.state.lock().stats.recycle_failures += 1;
-                if let Some(failure) = self.hand.failure.take().and_then(|mut failure| failure.get_mut().take()) {
-                    self.dead += 1;
-                    drop_quietly([pooled]);
-                    drop_quietly([error]);
-                    return Err(GetError::Create(failure));
-                }
-                self.met_dead = true;
-                let _error = Guarded(Some(error));
-                self.lose(pooled);
-                Ok(Driven::Ended(None))
-            }
-            End::Panicked(payload, pooled) => {
+            End::Recycled(pooled) => Ok(self.recycled(pooled)),
+            End::Failed(Failure::Error(error), None) => self.not_created(error),
+            End::Failed(Failure::Error(error), Some(pooled)) => self.unfit(pooled, error),
+            End::Failed(Failure::Panic(payload), pooled) => {
                 drop_quietly(pooled);
-                pool.change_quietly(|state, _| {
-                    if creates {
-                        (state.creating, state.stats.create_failures) =
-                            (state.creating - 1, state.stats.create_failures + 1);
-                    } else {
-                        (state.in_use, state.stats.recycle_failures) =
-                            (state.in_use - 1, state.stats.recycle_failures + 1);
-                    }
-                });
+                self.pool.change_quietly(|state, _| state.failed(creates));
                 resume_unwind(payload)
             }
         }
     }
 
-    /// Its creation has succeeded.
-    fn created(&mut self, pooled: Pooled<M>, found: bool) -> Result<Driven<M>, GetError<M::Error>> {
-        let (pool, now, queued) = (self.pool, self.now, self.queued);
+    fn created(&mut self, mut pooled: Box<Pooled<M>>, may_be_old: bool) -> Result<Driven<M>, GetError<M::Error>> {
+        let (pool, now) = (self.pool, self.now);
         let recycles = self.hand.queue().is_none();
-        let mut pooled = Box::new(pooled);
+        if may_be_old {
+            pooled.idle_since = None;
+        }
         pool.change_quietly(|state, deferred| {
-            state.creating -= 1;
-            state.stats.created += 1;
-            state.register(&mut pooled, &pool.settings);
-            let is_granted = queued.is_some_and(|Queued { queue, key }| state.queue(queue).is_granted(key));
-            if state.closed && !is_granted && !recycles {
+            state.created(&mut pooled, &pool.settings);
+            let has_better = recycles || self.is_granted(state);
+            if state.closed && !has_better {
                 state.doom(Garbage::Object(pooled), deferred);
                 Err(GetError::Closed)
-            } else if found && (is_granted || recycles) {
-                // It may be old, and there is a better one.
-                pooled.idle_since = None;
+            } else if !may_be_old {
+                Ok(Driven::Served(pooled))
+            } else if has_better {
                 state.deliver(pooled, deferred);
                 Ok(Driven::Ended(None))
-            } else if found {
-                pooled.idle_since = None;
+            } else {
                 let fitness = state.judge(&pooled, &pool.settings, now, true);
                 Ok(Driven::Ended(Some((pooled, fitness))))
-            } else {
-                Ok(Driven::Served(pooled))
             }
         })
     }
 
-    /// Drops an object of no use. Its slot is this getter's until the next lock, so that it goes on ahead of the others.
+    fn not_created(&mut self, error: M::Error) -> Result<Driven<M>, GetError<M::Error>> {
+        let is_granted = self.pool.change_quietly(|state, _| {
+            state.failed(true);
+            self.is_granted(state)
+        });
+        if !is_granted && self.hand.queue().is_some() {
+            return Err(GetError::Create(error));
+        }
+        drop_quietly(self.hand.error.replace(Box::new(Exclusive::new(error))));
+        Ok(Driven::Ended(None))
+    }
+
+    fn recycled(&mut self, mut pooled: Box<Pooled<M>>) -> Driven<M> {
+        pooled.metrics.recycled = self.now;
+        let mut state = self.pool.state.lock();
+        state.stats.recycled += 1;
+        // Else it was in use when the pool was cleared.
+        if state.closed || pooled.generation == state.generation {
+            return Driven::Served(pooled);
+        }
+        state.stats.discarded += 1;
+        drop(state);
+        self.lose(pooled);
+        Driven::Ended(None)
+    }
+
+    fn unfit(&mut self, pooled: Box<Pooled<M>>, error: M::Error) -> Result<Driven<M>, GetError<M::Error>> {
+        self.pool.state.lock().stats.recycle_failures += 1;
+        if let Some(create_error) = self.hand.error.take() {
+            self.dead += 1;
+            drop_quietly([pooled]);
+            drop_quietly([error]);
+            return Err(GetError::Create(create_error.into_inner()));
+        }
+        self.has_found_dead = true;
+        let _error = Guarded(Some(error));
+        self.lose(pooled);
+        Ok(Driven::Ended(None))
+    }
+
+    /// Returns `true` if it was granted something that it has not collected.
+    fn is_granted(&self, state: &mut State<M>) -> bool {
+        self.queued.is_some_and(|Queued { queue, key }| state.queue(queue).is_granted(key))
+    }
+
+    /// Drops an object that cannot be used. Its slot stays in use until the next lock, so that no other getter gets it first.
     fn lose(&mut self, pooled: Box<Pooled<M>>) {
         self.dead += 1;
-        self.came_back = true;
+        self.is_ahead = true;
         drop(pooled);
     }
 
@@ -472,7 +465,7 @@ impl<'a, M: Manager> Turn<'a, M> {
         let pool = self.pool;
         let (queued, jobs) = (self.queued.take(), std::mem::take(&mut self.hand.jobs));
         let dead = std::mem::take(&mut self.dead);
-        let mut panics = Panics::of_drops(self.hand.failure.take());
+        let mut panics = Panics::of_drops(self.hand.error.take());
         if queued.is_none() && jobs.is_empty() && dead == 0 {
             return panics;
         }
