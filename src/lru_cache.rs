@@ -45,9 +45,9 @@ use shard::{Part, Shard};
 
 /// A cache of limited capacity, which evicts the least recently used entries and loads each key once.
 ///
-/// [`get`](Self::get) and [`insert`](Self::insert) work as they do on a map, through a shared reference. What is costly to
-/// look up is best asked for by [`get_or_load`](Self::get_or_load): the first caller to miss loads the value, and all
-/// callers that ask for the key meanwhile wait for that one load.
+/// [`get`](Self::get) and [`insert`](Self::insert) work as they do on a map, through a shared reference. Values that are
+/// costly to look up are loaded by [`get_or_load`](Self::get_or_load): the first caller that misses loads the value, and
+/// callers that ask for the same key meanwhile wait for that one load.
 ///
 /// Values are cloned out, under a lock: keep an [`Arc`](std::sync::Arc) if a clone is not cheap. `Eq` and `Borrow` of keys,
 /// `Clone`, and the closures of [`retain`](Self::retain), [`for_each`](Self::for_each), [`update`](Self::update) and
@@ -65,8 +65,8 @@ use shard::{Part, Shard};
 /// It is counted in entries, or in their weights if there is a [weigher](LruCacheBuilder::weigher), and is never exceeded,
 /// not even for a moment. With several shards each has its share.
 ///
-/// Memory is taken as entries come, by doubling but not beyond the capacity: such an insertion takes time in proportion to
-/// the entries of its shard. It is kept for those that come after, until none is left; [`clear`](Self::clear),
+/// Memory is allocated as entries are inserted, by doubling but not beyond the capacity: such an insertion takes time in
+/// proportion to the entries of its shard. It is kept for later entries, until the shard is empty; [`clear`](Self::clear),
 /// [`retain`](Self::retain) and a lower [capacity](Self::set_capacity) give back what is not needed for those that stay. An
 /// empty shard keeps room for a thousand entries, unless it was cleared. An entry takes, beside
 /// key and value, 12 bytes for links and hash (16 with the padding of types that are aligned to 8 bytes), 8 to 16 bytes in

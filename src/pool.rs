@@ -345,7 +345,7 @@ impl<M: Manager> Pool<M> {
         self.change(|state, deferred| state.resize(max_size, deferred));
     }
 
-    /// Takes out the idle objects for which the predicate returns `false`, and returns them. That makes room for others.
+    /// Removes the idle objects for which the predicate returns `false` and returns them, which makes room for others.
     ///
     /// The predicate runs under the lock of the pool and must not use it. Takes time in proportion to the idle objects.
     ///
@@ -469,7 +469,7 @@ impl<M: Manager> Pool<M> {
         poll_fn(move |cx| replenishing.poll(cx))
     }
 
-    /// Returns a future that keeps the pool in order beside its users. Spawn it, with your runtime's `sleep`.
+    /// Returns a future that maintains the pool for as long as it lives. Spawn it, with your runtime's `sleep`.
     ///
     /// - It keeps [`min_idle`](PoolBuilder::min_idle) objects idle: it creates more whenever `get`s or the end of lifetimes
     ///   leave fewer, within [`max_creating`](PoolBuilder::max_creating). A failure is retried after 100 ms, then 200 ms, up to
@@ -650,7 +650,7 @@ impl<M: Manager> Pool<M> {
 }
 
 impl<T: Send + 'static> Pool<Fixed<T>> {
-    /// Makes a pool of these objects, and as large as they are many. It creates none.
+    /// Creates a pool of these objects, with room for as many and no more. It never creates one.
     ///
     /// An object that is discarded or detached leaves room, to be filled by [`add`](Self::add); getters wait for that.
     ///

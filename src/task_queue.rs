@@ -310,7 +310,7 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
         TaskHandle::new(Arc::downgrade(&self.queue), key, outcome)
     }
 
-    /// Makes a worker, which runs tasks until the queue is closed and drained.
+    /// Creates a worker, which runs tasks until the queue is closed and drained.
     ///
     /// A worker runs one task after another; spawn as many as are to run side by side. A worker that waits does not keep
     /// a queue from being idle. It keeps the queue alive and waits until it is closed: dropping all handles does not end
@@ -351,7 +351,7 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
         Run::new(self.queue)
     }
 
-    /// Makes a worker that takes no further task once `shutdown` is ready, and finishes the one that it is running.
+    /// Creates a worker that takes no further task once `shutdown` is ready, and finishes the one that it is running.
     ///
     /// `shutdown` is polled before each task and while the worker waits for one, and not again once it was ready. The
     /// worker ends when the queue is closed and drained, too.
@@ -480,10 +480,10 @@ impl<P> TaskQueue<P> {
         WeakTaskQueue { queue: Arc::downgrade(&self.queue), activity: self.activity.clone() }
     }
 
-    /// Waits for a moment at which no task is queued, running, or waiting to be admitted.
+    /// Waits until no task is queued, running, or waiting to be admitted.
     ///
-    /// At that moment all of them are settled and their futures dropped; there may be new ones by the time you look. A
-    /// submit that `close` refused counts no longer.
+    /// At that moment all of them are settled and their futures dropped; there may be new ones when this returns. A submit
+    /// that `close` refused counts no longer.
     ///
     /// # Cancel safety
     ///
@@ -491,7 +491,7 @@ impl<P> TaskQueue<P> {
     ///
     /// # Deadlocks
     ///
-    /// All that wait here are woken under the lock of one [`event_listener::Event`]. A waker that, while it is woken or
+    /// All futures that wait here are woken under the lock of one [`event_listener::Event`]. A waker that, while it is woken or
     /// dropped, polls or drops an [`Idle`] of the same queue, or settles the last task of that queue, waits for itself. The
     /// wakers of the usual executors and of [`blocking`](crate::blocking) do neither. A panic of a waker is discarded
     /// there, and the others are woken.

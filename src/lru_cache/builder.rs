@@ -312,13 +312,13 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
         self
     }
 
-    /// Sets the listener that each entry goes to which is removed and not handed to the caller, with the [`Cause`];
-    /// defaults to none.
+    /// Sets the listener that is called with each entry that is removed and not returned to the caller, and with the
+    /// [`Cause`]; defaults to none.
     ///
-    /// It runs without a lock, in the call that removes the entry. It does not hear of what is handed to the caller
-    /// (replaced or removed values, what [`pop_lru`](LruCache::pop_lru) returns), of what was never stored (too heavy, with
-    /// a time to live of zero, loaded for a key that was removed meanwhile), nor of what is in the cache when the cache
-    /// itself is dropped.
+    /// It runs without a lock, in the call that removes the entry. It is not called for what is returned to the caller
+    /// (replaced and removed values, the entry from [`pop_lru`](LruCache::pop_lru)), for what was never stored (too heavy,
+    /// with a time to live of zero, loaded for a key that was removed meanwhile), nor for the entries of a cache that is
+    /// dropped.
     ///
     /// # Examples
     ///

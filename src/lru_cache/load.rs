@@ -120,9 +120,9 @@ where
     /// If this future is dropped while it loads, the longest waiting caller loads in its place, from the beginning and with
     /// its own `load` (see [Fairness](LruCache#fairness)). If it is not polled any more, waiting callers go on waiting.
     ///
-    /// So callers that are less patient than a load takes never fill the cache: each gives its load up, and the next one
-    /// begins again. Where calls have a timeout, spawn the load and put the timeout on the handle, as here with tokio; then
-    /// the load goes on, and a later caller finds its value:
+    /// So if all callers time out before a load ends, the cache is never filled: each drops its load, and the next caller
+    /// begins again. Where calls have a timeout, spawn the load and put the timeout on the handle, as here with tokio. Then
+    /// the load goes on, and a later caller finds its value.
     ///
     /// ```
     /// # use stanchion::LruCache;
@@ -182,12 +182,12 @@ where
 
     /// Returns the value of a key, which is loaded and stored if it is absent and `load` succeeds.
     ///
-    /// What [`get_or_load`](Self::get_or_load) says is true of this, too.
+    /// Otherwise it works as [`get_or_load`](Self::get_or_load) does.
     ///
     /// # Cancel safety
     ///
-    /// As that of [`get_or_load`](Self::get_or_load): callers that are less patient than a load takes never fill the
-    /// cache, unless they spawn it.
+    /// As that of [`get_or_load`](Self::get_or_load): if all callers time out before a load ends, the cache is never
+    /// filled, unless they spawn the load.
     ///
     /// # Errors
     ///

@@ -60,8 +60,8 @@ impl<K, V, S> LruCache<K, V, S> {
     /// least recently used.
     ///
     /// What is being loaded is not asked about, and will not be stored: it may be stale. Entries that have expired are
-    /// removed without being asked about. If `keep` panics, nothing is removed from the shard that was its turn, nor from
-    /// those that come after it. Takes time in proportion to the entries, under the lock.
+    /// removed without being asked about. If `keep` panics, nothing is removed from the current shard, nor from those
+    /// that come after it. Takes time in proportion to the entries, under the lock.
     ///
     /// # Panics
     ///

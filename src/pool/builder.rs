@@ -178,8 +178,8 @@ impl<M: Manager> PoolBuilder<M> {
 
     /// Sets the number of objects that may be created at a time; defaults to as many as there are, but at least 8.
     ///
-    /// So a pool grows by doubling, and a database that has just come back is not met by all at once. A creation that is
-    /// pending, since no getter drives it, does not count.
+    /// So a pool grows by doubling, and does not overrun a database that has just restarted. A creation that is pending,
+    /// since no getter drives it, does not count.
     ///
     /// # Panics
     ///
@@ -210,7 +210,7 @@ impl<M: Manager> PoolBuilder<M> {
         self
     }
 
-    /// Sets how long an object lives at most; defaults to for ever. With zero none is used twice.
+    /// Sets how long an object lives at most; defaults to no limit. With zero none is used twice.
     ///
     /// Each object draws its end once, from 90 to 100 % of this after its creation, so that those created together do not
     /// end together.
@@ -238,7 +238,7 @@ impl<M: Manager> PoolBuilder<M> {
         self
     }
 
-    /// Sets how long an object may be idle before it is discarded; defaults to for ever. With zero none is used twice.
+    /// Sets how long an object may be idle before it is discarded; defaults to no limit. With zero none is used twice.
     ///
     /// # Examples
     ///
