@@ -8,10 +8,6 @@ pub(crate) mod alarm;
 pub(crate) mod arena;
 #[path = "../common/hooks.rs"]
 pub(crate) mod hooks;
-/// The former name of [`hooks`].
-pub(crate) mod hostile {
-    pub(crate) use super::hooks::Hooks as Hostile;
-}
 pub(crate) mod lru_cache;
 pub(crate) mod mutex;
 pub(crate) mod pool;

@@ -1,9 +1,8 @@
-//! The priority queue and foreign code that uses it: wakers as they are cloned, woken or dropped, and items and priorities
+//! The priority queue and user code that uses it: wakers as they are cloned, woken or dropped, and items and priorities
 //! as they are dropped, push, pop, poll, cancel, remove, close, or panic; and comparisons panic too.
 //!
-//! What a sequence comes to is checked by what must hold whatever happened: nobody waits beside what is there for him,
-//! nobody waits without having been woken since, and every item is somewhere. Were foreign code run under the lock, it
-//! would notice.
+//! There is no model. After each step the invariants must hold: no waiter waits beside an item or room that is free for
+//! it, or was granted without a wake, and no item is lost. User code that runs under the lock notices that.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -21,15 +20,15 @@ use arbitrary::{Arbitrary, Unstructured};
 use stanchion::{Closed, Key, PriorityQueue};
 
 use super::alarm::{Alarmed, allow_expected_panics, survive};
-use super::hostile::Hostile;
+use super::hooks::Hooks;
 
 /// Enough for several batches of wakers.
 const CROWD: usize = 40;
 
-/// Held at once, at most.
+/// The most items at once.
 const HEAP: usize = 60;
 
-/// Keys that are remembered, of items that may be gone.
+/// The number of keys that are kept, of items that may be gone.
 const KEYS: usize = 16;
 
 #[derive(Debug, Arbitrary)]
@@ -44,7 +43,7 @@ enum Op {
         alarm: Actions,
         later: u8,
     },
-    /// Several at once, so that what comes next serves more than fit into one batch.
+    /// Several at once, so that the next operation serves more waiters than one batch holds.
     Crowd {
         count: u8,
         push: Option<New>,
@@ -62,13 +61,13 @@ enum Op {
         dropped: Action,
     },
     Act(Action),
-    /// The comparison after so many panics, if the next step gets there.
+    /// In the next step, the comparison after so many others panics.
     Fail {
         after: u8,
     },
 }
 
-/// A priority and an item, and what their drops do.
+/// A priority and an item, and the actions of their drops.
 #[derive(Clone, Copy, Debug, Arbitrary)]
 struct New {
     level: u8,
@@ -76,7 +75,7 @@ struct New {
     item: Action,
 }
 
-/// What a waker does.
+/// The actions of a waker.
 #[derive(Clone, Copy, Debug, Default, Arbitrary)]
 struct Actions {
     cloned: Action,
@@ -95,7 +94,7 @@ enum Action {
     TryPop,
     Poll(u8),
     PollAll,
-    Leave(u8),
+    Cancel(u8),
     Remove(u8),
     SetPriority(u8, u8),
     Drain(u8),
@@ -160,7 +159,7 @@ struct Item {
 
 impl Drop for Item {
     fn drop(&mut self) {
-        if game_is_on() {
+        if is_running() {
             world(|world| world.living -= 1);
         }
         self.dropped.perform_in_drop();
@@ -169,7 +168,7 @@ impl Drop for Item {
 
 type Queue = PriorityQueue<Grade, Item>;
 
-/// What a future resolves to: the key of what has gone in, and what has come out.
+/// The output of a future: the key of the item that it pushed, and the items that it popped.
 type Outcome = (Option<Key>, Vec<(Grade, Item)>);
 
 type Payload = Box<dyn Any + Send>;
@@ -180,14 +179,14 @@ struct Waiter {
     panic: Rc<Cell<Option<Payload>>>,
 }
 
-/// What is known of a waiter while it waits.
+/// The state of a waiter.
 struct Record {
     is_push: bool,
     /// Its waker at the last poll; 0 before the first one.
     waker: usize,
     /// Woken since that poll.
     woken: bool,
-    /// `None` once it is through, or while it is being polled.
+    /// `None` once it is ready or cancelled, and while it is polled.
     waiter: Option<Waiter>,
 }
 
@@ -197,16 +196,16 @@ struct World {
     /// By name.
     records: Vec<Record>,
     keys: Vec<Key>,
-    /// How many items there are.
+    /// The number of items.
     living: usize,
-    /// How many wakers were made.
+    /// The number of wakers that were made.
     alarms: usize,
-    /// Broken promises, for when a panic would be swallowed.
+    /// Faults that were found where a panic would be discarded.
     faults: Vec<&'static str>,
 }
 
 impl World {
-    /// The waiters that are not through, nor being polled.
+    /// The waiters that are neither ready, nor cancelled, nor being polled.
     fn here(&self) -> Vec<usize> {
         (0..self.records.len()).filter(|&name| self.records[name].waiter.is_some()).collect()
     }
@@ -220,21 +219,21 @@ impl World {
 }
 
 thread_local! {
-    /// Where foreign code finds the game. Borrowed for a moment at a time, and never while anything of the queue's runs.
+    /// The state that user code finds. It is never borrowed while a function of the queue runs.
     static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
     static FAILS_AFTER: Cell<Option<u8>> = const { Cell::new(None) };
     static COMPARISON_FAILED: Cell<bool> = const { Cell::new(false) };
 }
 
-fn world<R>(look: impl FnOnce(&mut World) -> R) -> R {
-    WORLD.with_borrow_mut(|world| look(world.as_mut().expect("a game is on")))
+fn world<R>(access: impl FnOnce(&mut World) -> R) -> R {
+    WORLD.with_borrow_mut(|world| access(world.as_mut().expect("a test is running")))
 }
 
-fn game_is_on() -> bool {
+fn is_running() -> bool {
     WORLD.try_with(|world| world.borrow().is_some()).unwrap_or(false)
 }
 
-/// Plays the sequence that `data` stands for.
+/// Runs the operations that `data` encodes.
 pub(crate) fn run(data: &[u8]) {
     allow_expected_panics();
     let mut data = Unstructured::new(data);
@@ -248,7 +247,7 @@ pub(crate) fn run(data: &[u8]) {
         alarms: 0,
         faults: Vec::new(),
     };
-    // What a failed game has left behind is not to be dropped by this one.
+    // The remains of a failed test are not dropped by this one.
     mem::forget(WORLD.replace(Some(new)));
     FAILS_AFTER.set(None);
     while !data.is_empty() {
@@ -262,49 +261,49 @@ pub(crate) fn run(data: &[u8]) {
         settled();
     }
     while world(|world| !world.here().is_empty()) {
-        survive(|| Action::Leave(0).perform());
+        survive(|| Action::Cancel(0).perform());
         settled();
     }
-    // What is left in the queue finds the game over as it is dropped, but for the one panic that there may be.
+    // The remaining items find no queue when they are dropped, so that they do nothing, or panic.
     drop(world(|world| world.queue.take()));
-    let queue = Arc::into_inner(queue).expect("everything that waited has let go");
+    let queue = Arc::into_inner(queue).expect("no future is left");
     survive(|| drop(queue));
-    let World { living, .. } = WORLD.take().expect("the game is still on");
+    let World { living, .. } = WORLD.take().expect("a test is running");
     assert_eq!(living, 0, "items outlive the queue");
 }
 
-/// Between operations nothing is left to be done.
+/// Between operations every grant was made and every wake was done.
 fn settled() {
     check();
     world(|world| {
-        let queue = world.queue.as_ref().expect("the game is on");
+        let queue = world.queue.as_ref().expect("a test is running");
         let polled = world.records.iter().filter(|record| record.waiter.is_some() && record.waker != 0);
         let (pushes, pops): (Vec<_>, Vec<_>) = polled.partition(|record| record.is_push);
         let fresh = world.records.iter().filter(|record| record.waiter.is_some() && record.waker == 0);
         let fresh = fresh.filter(|record| record.is_push).count();
         let asleep = |records: &[&Record]| records.iter().filter(|record| !record.woken).count();
         let (len, parked, waiting) = (queue.len(), queue.waiting_pushes(), queue.waiting_pops());
-        let reserved = pops.len().checked_sub(waiting).expect("a pop waits that is gone");
+        let reserved = pops.len().checked_sub(waiting).expect("a waiting pop that was dropped");
 
-        assert!(asleep(&pops) <= waiting, "a pop sleeps though its turn has come");
-        assert!(asleep(&pushes) <= parked && parked <= pushes.len(), "a push sleeps though it is through");
+        assert!(asleep(&pops) <= waiting, "a pop was granted without a wake");
+        assert!(asleep(&pushes) <= parked && parked <= pushes.len(), "a push was granted without a wake");
         if queue.is_closed() {
             let held = world.living.checked_sub(len + fresh).expect("items are lost");
-            assert!(held <= pushes.len(), "items are kept for nobody");
+            assert!(held <= pushes.len(), "dropped items are kept");
             assert!(len == 0 || reserved <= len, "a pop has a reservation for nothing");
         } else {
-            assert_eq!(world.living, len + parked + fresh, "items are lost, or kept for nobody");
+            assert_eq!(world.living, len + parked + fresh, "items are lost, or dropped ones are kept");
             assert!(reserved <= len + parked, "a pop has a reservation for nothing");
         }
-        assert!(waiting == 0 || reserved == len + parked, "a pop waits beside an item that is there for it");
+        assert!(waiting == 0 || reserved == len + parked, "a pop waits beside an unreserved item");
     });
 }
 
-/// At any moment: nothing is in between.
+/// Invariants that hold at any moment.
 fn check() {
     let queue = world(|world| {
         assert_eq!(world.faults, [""; 0]);
-        world.queue.clone().expect("the game is on")
+        world.queue.clone().expect("a test is running")
     });
     {
         let fails_after = FAILS_AFTER.take();
@@ -313,10 +312,10 @@ fn check() {
     }
     let len = queue.len();
     assert_eq!(queue.is_empty(), len == 0);
-    assert!(queue.waiting_pushes() == 0 || Some(len) == queue.capacity(), "a push is parked beside a free place");
+    assert!(queue.waiting_pushes() == 0 || Some(len) == queue.capacity(), "a push is parked though there is room");
     if queue.is_closed() {
         assert_eq!(queue.waiting_pushes(), 0, "a push is parked in a closed queue");
-        assert!(len > 0 || queue.waiting_pops() == 0, "a pop waits for what will never come");
+        assert!(len > 0 || queue.waiting_pops() == 0, "a pop waits on a drained queue");
     }
 }
 
@@ -344,10 +343,10 @@ impl Op {
 }
 
 impl Action {
-    /// As foreign code, at a moment that the queue has chosen.
+    /// Performs it in a drop that the queue runs.
     fn perform_in_drop(self) {
-        // During a panic another one would end the process; and what the others do could lead to one.
-        if game_is_on() && notice() && !panicking() {
+        // During a panic another one would end the process, and any action may lead to one.
+        if is_running() && notice() && !panicking() {
             self.perform();
         }
     }
@@ -371,7 +370,7 @@ impl Action {
                 }
             }
             Self::PollAll => world(|world| world.here()).into_iter().for_each(|name| poll(name, Actions::default())),
-            Self::Leave(which) => {
+            Self::Cancel(which) => {
                 if let Some(name) = pick(which) {
                     drop(world(|world| world.records[name].waiter.take()));
                 }
@@ -379,11 +378,11 @@ impl Action {
             Self::Remove(which) => {
                 if let Some(key) = pick_key(which) {
                     drop(unless_incomparable(|| queue.remove(key)));
-                    assert!(queue.remove(key).is_none(), "a dead key answers");
+                    assert!(queue.remove(key).is_none(), "a stale key finds an item");
                 }
             }
             Self::SetPriority(which, level) => set_priority(which, level, Self::Nothing),
-            // Rarely, since not much is left afterwards.
+            // Rarely, since few items are left afterwards.
             Self::Drain(sure) if sure % 4 == 0 => drop(unless_incomparable(|| queue.drain())),
             Self::Close(sure) if sure % 16 == 0 => queue.close(),
             Self::Drain(_) | Self::Close(_) => {}
@@ -394,26 +393,26 @@ impl Action {
     }
 }
 
-/// Runs what has items in hand: panics of wakers must not get in its way.
+/// Takes items out, which only the panic of a comparison may prevent: those of wakers are discarded.
 fn unless_incomparable<R>(take: impl FnOnce() -> R) -> R {
     COMPARISON_FAILED.set(false);
     catch_unwind(AssertUnwindSafe(take)).unwrap_or_else(|payload| {
-        assert!(COMPARISON_FAILED.get(), "what was taken out is lost");
+        assert!(COMPARISON_FAILED.get(), "the items are lost");
         resume_unwind(payload)
     })
 }
 
-/// Whether foreign code may go on: not where it would hang.
+/// Returns true if user code may call the queue, and records a fault if it runs under the lock.
 fn notice() -> bool {
     let locked = world(|world| world.queue.as_ref().is_some_and(|queue| format!("{queue:?}").contains("..")));
     if locked {
-        world(|world| world.faults.push("foreign code runs under the lock"));
+        world(|world| world.faults.push("user code runs under the lock"));
     }
     !locked
 }
 
 fn queue() -> Arc<Queue> {
-    world(|world| world.queue.clone()).expect("the game is on")
+    world(|world| world.queue.clone()).expect("a test is running")
 }
 
 fn try_push(new: New) {
@@ -472,7 +471,7 @@ fn pop(limit: u8, alarm: Option<Actions>) {
     });
 }
 
-/// Keeps a panic from reaching the block around, which could not be dropped in peace then.
+/// Keeps a panic from the `async` block around, so that this stays usable.
 async fn guarded<F: Future + Unpin>(mut future: F, panic: Rc<Cell<Option<Payload>>>) -> F::Output {
     poll_fn(|cx| {
         catch_unwind(AssertUnwindSafe(|| Pin::new(&mut future).poll(cx))).unwrap_or_else(|payload| {
@@ -517,10 +516,10 @@ fn alarm(name: usize, actions: Actions) -> Waker {
         }
     };
     let (woken, dropped) = (at(actions.woken), actions.dropped);
-    Hostile::new()
+    Hooks::new()
         .on_clone(at(actions.cloned))
         .on_wake(move || {
-            if !game_is_on() {
+            if !is_running() {
                 return;
             }
             world(|world| world.records[name].woken |= world.records[name].waker == number);
@@ -535,7 +534,7 @@ fn poll(name: usize, actions: Actions) {
     let waker = alarm(name, actions);
     let polled = waiter.future.as_mut().poll(&mut Context::from_waker(&waker));
     if let Some(payload) = waiter.panic.take() {
-        // It has not lost anything, nor kept anybody from being served; whether it goes on is nobody's business.
+        // The panic has cost no item and no wake. The future is dropped.
         drop(waiter);
         resume_unwind(payload);
     }
@@ -546,10 +545,10 @@ fn poll(name: usize, actions: Actions) {
             drop(out);
         }
     }
-    // The waker goes last: all is in its place again when it acts.
+    // The waker is dropped last, when the state is complete.
 }
 
-/// Some waiter that is not through.
+/// A waiter that is neither ready nor cancelled.
 fn pick(which: u8) -> Option<usize> {
     world(|world| {
         let here = world.here();
@@ -557,7 +556,7 @@ fn pick(which: u8) -> Option<usize> {
     })
 }
 
-/// Some key that somebody has learnt.
+/// A key that was returned.
 fn pick_key(which: u8) -> Option<Key> {
     world(|world| (!world.keys.is_empty()).then(|| world.keys[usize::from(which) % world.keys.len()]))
 }
