@@ -1,4 +1,4 @@
-//! The end of a pool: who is served still, and when the last object is gone.
+//! Closing a pool: which getters are still served, and when the last object was dropped.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as StdMutex};
@@ -12,12 +12,12 @@ use crate::recycling::creating_beside_a_dead_object;
 use crate::{Getter, MANY, all_is_dropped, counts, filled, served, take, waiting, woken};
 
 #[track_caller]
-fn is_turned_away<T>(outcome: Result<T, GetError<Failed>>) {
+fn is_refused<T>(outcome: Result<T, GetError<Failed>>) {
     assert!(matches!(outcome.map(drop), Err(GetError::Closed)));
 }
 
 #[test]
-fn close_turns_everybody_away() {
+fn close_fails_all_getters() {
     let factory = Factory::default();
     let pool = filled(&factory, 4, 4);
     let objects = [take(&pool), take(&pool)];
@@ -27,9 +27,9 @@ fn close_turns_everybody_away() {
     assert_eq!(
         (factory.dropped(), counts(&pool)),
         (vec![0, 1], (0, 2, 0, 0)),
-        "what was idle is dropped, the oldest first"
+        "idle objects are dropped, the oldest first"
     );
-    is_turned_away(ready(&mut pool.get()));
+    is_refused(ready(&mut pool.get()));
     assert!(pool.try_get().is_none());
     assert_eq!(pool.add(factory.thing(100)).map_err(|thing| thing.id), Err(100));
     assert!(pool.retain(|_, _| panic!("nothing is idle")).is_empty());
@@ -46,7 +46,7 @@ fn close_turns_everybody_away() {
 }
 
 #[test]
-fn close_wakes_all_who_wait_and_all_who_create() {
+fn close_wakes_waiting_and_creating_getters() {
     let factory = Factory::default();
     let pool = filled(&factory, 3, 1);
     factory.creates.hold(1);
@@ -56,19 +56,19 @@ fn close_wakes_all_who_wait_and_all_who_create() {
     pool.close();
     assert!(getters.iter().all(|getter| getter.wakes() == 1));
     assert_eq!(counts(&pool), (0, 1, 2, 0), "creations are their getters' to drop");
-    // One learns of it, the other is dropped.
-    is_turned_away(getters[0].ready());
+    // One is polled, the other is dropped.
+    is_refused(getters[0].ready());
     assert_eq!((counts(&pool), factory.creates.cancelled()), ((0, 1, 1, 0), 1));
     drop(getters.swap_remove(1));
-    assert_eq!((counts(&pool), factory.creates.cancelled()), ((0, 1, 0, 0), 2), "nothing is left behind");
-    getters.drain(1..).for_each(|mut getter| is_turned_away(getter.ready()));
+    assert_eq!((counts(&pool), factory.creates.cancelled()), ((0, 1, 0, 0), 2), "no creation is pending");
+    getters.drain(1..).for_each(|mut getter| is_refused(getter.ready()));
     drop((object, getters));
     assert_eq!(counts(&pool), (0, 0, 0, 0));
     all_is_dropped(pool, &factory);
 }
 
 #[test]
-fn a_creation_that_ends_after_close_serves_nobody() {
+fn a_creation_that_ends_after_close_serves_no_getter() {
     let factory = Factory::default();
     factory.creates.hold(1);
     let pool = factory.pool(2);
@@ -77,8 +77,8 @@ fn a_creation_that_ends_after_close_serves_nobody() {
     pool.close();
     factory.creates.finish(1);
     let closed = Task::waiting(pool.closed());
-    getters.iter_mut().for_each(|getter| is_turned_away(getter.ready()));
-    assert_eq!([factory.creates.polls(0), factory.creates.polls(1)], [1, 1], "nobody asks how it ended");
+    getters.iter_mut().for_each(|getter| is_refused(getter.ready()));
+    assert_eq!([factory.creates.polls(0), factory.creates.polls(1)], [1, 1], "no getter polls it");
     assert_eq!((closed.wakes(), factory.alive()), (1, 0));
     drop((getters, closed));
     all_is_dropped(pool, &factory);
@@ -93,7 +93,7 @@ fn a_right_to_create_ends_with_close() {
     Object::discard(object);
     assert_eq!(counts(&pool), (0, 0, 1, 0));
     pool.close();
-    is_turned_away(getter.ready());
+    is_refused(getter.ready());
     assert_eq!((counts(&pool), factory.creates.begun()), ((0, 0, 0, 0), 1));
     assert!(poll(&mut pool.closed()).is_ready());
     drop(getter);
@@ -101,7 +101,7 @@ fn a_right_to_create_ends_with_close() {
 }
 
 #[test]
-fn who_was_served_before_close_gets_its_object() {
+fn an_object_granted_before_close_is_collected_after_it() {
     let factory = Factory::default();
     let pool = filled(&factory, 3, 2);
     factory.creates.hold(1);
@@ -120,12 +120,12 @@ fn who_was_served_before_close_gets_its_object() {
     factory.recycles.hold(1);
     pool.close();
     woken(&late);
-    is_turned_away(late.ready());
+    is_refused(late.ready());
     assert!(recycles.is_pending() && waits.is_pending(), "they make their objects fit for use");
     let closed = Task::waiting(pool.closed());
     factory.recycles.open();
     let objects = [served(&mut recycles), served(&mut waits)];
-    assert_eq!(counts(&pool), (0, 2, 0, 0), "nobody will want its creation");
+    assert_eq!(counts(&pool), (0, 2, 0, 0), "no getter will use its creation");
     assert_eq!(closed.wakes(), 0);
     drop(objects);
     assert_eq!((closed.wakes(), factory.alive()), (1, 0));
@@ -142,27 +142,27 @@ fn a_dead_object_after_close_is_the_end_of_its_getter() {
     let mut getter = waiting(&pool);
     pool.close();
     factory.recycles.finish(0);
-    is_turned_away(getter.ready());
+    is_refused(getter.ready());
     assert_eq!((counts(&pool), factory.creates.begun(), factory.alive()), ((0, 0, 0, 0), 2, 0));
     drop(getter);
     all_is_dropped(pool, &factory);
 }
 
 #[test]
-fn who_creates_beside_a_dead_object_is_turned_away_with_empty_hands() {
+fn close_fails_a_getter_that_creates_beside_a_dead_object() {
     let factory = Factory::default();
     let pool = filled(&factory, 2, 2);
     let mut getter = creating_beside_a_dead_object(&factory, &pool);
     pool.close();
     factory.recycles.finish(1);
-    is_turned_away(getter.ready());
+    is_refused(getter.ready());
     assert_eq!((counts(&pool), factory.live()), ((0, 0, 0, 0), 0), "whether it is dropped or not");
     drop(getter);
     all_is_dropped(pool, &factory);
 }
 
 #[test]
-fn who_recycles_beside_its_creation_is_served_by_it_after_close() {
+fn a_recycling_beside_a_creation_may_serve_after_close() {
     let factory = Factory::default();
     let pool = filled(&factory, 2, 2);
     let mut getter = creating_beside_a_dead_object(&factory, &pool);
@@ -175,7 +175,7 @@ fn who_recycles_beside_its_creation_is_served_by_it_after_close() {
 }
 
 #[test]
-fn close_comes_before_a_creation_that_ends_in_the_same_moment() {
+fn a_creation_that_ends_in_the_poll_after_close_is_dropped() {
     for is_adopted in [false, true] {
         let factory = Factory::default();
         factory.creates.hold(1);
@@ -191,16 +191,16 @@ fn close_comes_before_a_creation_that_ends_in_the_same_moment() {
                 weak.upgrade().unwrap().close();
             }
         });
-        is_turned_away(getter.ready());
+        is_refused(getter.ready());
         assert_eq!((counts(&pool), factory.creates.begun(), factory.dropped()), ((0, 0, 0, 0), 1, vec![0]));
         drop(getter);
         factory.unhook();
-        all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
+        all_is_dropped(Arc::into_inner(pool).expect("this is the only handle"), &factory);
     }
 }
 
 #[test]
-fn who_is_granted_an_object_before_the_close_and_ends_its_creation_then_is_served_by_that() {
+fn a_creation_may_end_beside_an_object_granted_before_close() {
     let factory = Factory::default();
     let pool = Arc::new(factory.pool(2));
     let object = StdMutex::new(ready(&mut pool.clone().get_owned()).ok());
@@ -219,11 +219,11 @@ fn who_is_granted_an_object_before_the_close_and_ends_its_creation_then_is_serve
     factory.unhook();
     assert_eq!((created.id, counts(&pool), factory.dropped()), (1, (0, 1, 0, 0), vec![0]));
     drop((created, getter));
-    all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
+    all_is_dropped(Arc::into_inner(pool).expect("this is the only handle"), &factory);
 }
 
 #[test]
-fn who_was_served_before_close_and_leaves_discards_its_object() {
+fn an_object_granted_before_close_dies_with_its_getter() {
     let factory = Factory::default();
     let pool = filled(&factory, 1, 1);
     let object = take(&pool);
@@ -238,11 +238,11 @@ fn who_was_served_before_close_and_leaves_discards_its_object() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Closed, and all gone
+// Closed and empty
 // ---------------------------------------------------------------------------------------------------------------------
 
 #[test]
-fn closed_is_ready_when_the_last_object_is_back_and_dropped() {
+fn closed_is_ready_when_the_last_object_was_dropped() {
     let factory = Factory::default();
     let pool = Arc::new(filled(&factory, 5, 3));
     let mut objects = [(); 3].map(|()| Some(take(&pool)));
@@ -259,7 +259,7 @@ fn closed_is_ready_when_the_last_object_is_back_and_dropped() {
     factory.hook(move |event| {
         if let Event::Drop(_) = event {
             let pool = weak.upgrade().unwrap();
-            assert!(poll(&mut pool.closed()).is_pending(), "the last one is not gone yet");
+            assert!(poll(&mut pool.closed()).is_pending(), "the last one was not dropped yet");
             assert_eq!(counts(&pool), (0, 1, 0, 0));
             runs.store(true, Ordering::SeqCst);
         }
@@ -271,7 +271,7 @@ fn closed_is_ready_when_the_last_object_is_back_and_dropped() {
     ready(&mut pool.closed());
     factory.unhook();
     drop((closers, objects));
-    all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
+    all_is_dropped(Arc::into_inner(pool).expect("this is the only handle"), &factory);
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn a_pool_that_is_empty_is_not_closed() {
 }
 
 #[test]
-fn closed_waits_for_creations_in_hand_and_not_for_those_left_behind() {
+fn closed_waits_for_driven_creations_and_not_for_pending_ones() {
     let factory = Factory::default();
     factory.creates.hold(1);
     let pool = Arc::new(factory.pool(3));
@@ -305,7 +305,7 @@ fn closed_waits_for_creations_in_hand_and_not_for_those_left_behind() {
     let weak = Arc::downgrade(&pool);
     factory.hook(move |event| {
         if let Event::CreateDropped(_) = event {
-            assert!(poll(&mut weak.upgrade().unwrap().closed()).is_pending(), "it is not gone yet");
+            assert!(poll(&mut weak.upgrade().unwrap().closed()).is_pending(), "it was not dropped yet");
         }
     });
     drop(second);
@@ -313,7 +313,7 @@ fn closed_waits_for_creations_in_hand_and_not_for_those_left_behind() {
     closed.ready();
     factory.unhook();
     drop(closed);
-    all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
+    all_is_dropped(Arc::into_inner(pool).expect("this is the only handle"), &factory);
 }
 
 #[test]
@@ -361,7 +361,7 @@ fn a_pool_that_is_dropped_drops_what_it_has() {
 // Closed in the midst of something
 // ---------------------------------------------------------------------------------------------------------------------
 
-/// Everything that happens in the life of a pool of two. Whoever waits is served, or turned away.
+/// All that happens to a pool of two. Each waiting getter is served, or fails.
 fn live_through<'p>(factory: &Factory, pool: &'p Pool<Factory>) {
     let through = |mut getter: Getter<'p>| {
         for _ in 0..20 {
@@ -402,7 +402,7 @@ fn live_through<'p>(factory: &Factory, pool: &'p Pool<Factory>) {
 }
 
 #[test]
-fn close_may_come_at_any_moment() {
+fn close_may_happen_at_any_moment() {
     let factory = Factory::default();
     let seen: Arc<StdMutex<Vec<Event>>> = Arc::default();
     let events = seen.clone();
@@ -443,6 +443,6 @@ fn close_may_come_at_any_moment() {
         closed.ready();
         factory.unhook();
         drop(closed);
-        all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
+        all_is_dropped(Arc::into_inner(pool).expect("this is the only handle"), &factory);
     }
 }

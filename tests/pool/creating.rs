@@ -1,11 +1,11 @@
-//! Objects that are made: by whom, how many at a time, and what becomes of a creation whose getter has gone.
+//! Creations: which getter begins one, how many run at a time, and what happens to those whose getter is dropped.
 
 use std::sync::{Arc, Mutex as StdMutex};
 use std::task::Poll;
 
-use stanchion::{GetError, Object, Pool};
+use stanchion::{GetError, Object};
 
-use crate::common::{Log, Task, panic_of, poll, poll_with, ready};
+use crate::common::{Log, Task, panic_of, poll_with, ready};
 use crate::manager::{CALL, Event, Factory, Failed};
 use crate::recycling::{End, bad_ends};
 use crate::{FEW, Getter, Held, MANY, all_is_dropped, counts, filled, served, take, waiting, woken};
@@ -20,17 +20,17 @@ pub(crate) fn failed<T>(outcome: Result<T, GetError<Failed>>) -> usize {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Whose creation it is
+// Which getter drives a creation
 // ---------------------------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_getter_creates_what_is_not_there() {
+fn a_getter_creates_if_no_object_is_idle() {
     let factory = Factory::default();
     let pool = factory.pool(2);
     assert_eq!((counts(&pool), factory.creates.begun()), ((0, 0, 0, 0), 0), "nothing is made before it is needed");
     factory.creates.hold(1);
     let [mut first, mut second, mut third] = [(); 3].map(|()| waiting(&pool));
-    assert_eq!(counts(&pool), (0, 0, 2, 1), "who creates is not waiting");
+    assert_eq!(counts(&pool), (0, 0, 2, 1), "a getter that creates is not waiting");
     factory.creates.finish(1);
     assert_eq!([first.wakes(), second.wakes(), third.wakes()], [0, 1, 0]);
     let object = served(&mut second);
@@ -51,23 +51,19 @@ fn a_getter_that_creates_keeps_its_place() {
     let mut object = take(&pool);
     let mut getters = [(); 5].map(|()| waiting(&pool));
     assert_eq!(counts(&pool), (0, 1, 2, 3));
-    // The one object that there is goes from one to the next, whether they create or not.
+    // The one object is granted to one after the other, whether they create or not.
     for getter in 0..5 {
         drop(object);
         object = served(&mut getters[getter]);
         assert_eq!(object.id, 0);
         if getter < 3 {
-            // What it left behind, or was to have begun, goes to the first who had none.
+            // Its pending creation, or the slot for it, is granted to the first getter without one.
             woken(&getters[getter + 2]);
         }
         assert_eq!(counts(&pool), (0, 1, 2, 3_usize.saturating_sub(getter + 1)));
         assert!(getters.iter_mut().skip(getter + 1).all(|getter| getter.is_pending()));
     }
-    assert_eq!(
-        (factory.creates.begun(), factory.creates.in_flight()),
-        (3, 2),
-        "the two are kept for whoever comes next"
-    );
+    assert_eq!((factory.creates.begun(), factory.creates.in_flight()), (3, 2), "the two stay pending");
     factory.creates.open();
     let others = [take(&pool), take(&pool)];
     assert_eq!(others.each_ref().map(|object| object.id), [1, 2], "in the order in which they were left");
@@ -77,7 +73,7 @@ fn a_getter_that_creates_keeps_its_place() {
 }
 
 #[test]
-fn a_creation_wakes_whoever_holds_it() {
+fn a_creation_wakes_its_driver() {
     let factory = Factory::default();
     factory.creates.hold(3);
     let pool = factory.pool(1);
@@ -102,7 +98,7 @@ fn a_creation_wakes_whoever_holds_it() {
 }
 
 #[test]
-fn a_right_that_was_not_used_goes_to_the_next() {
+fn a_granted_creation_that_was_not_begun_goes_to_the_next() {
     let factory = Factory::default();
     let pool = factory.pool(2);
     let [first, second] = [take(&pool), take(&pool)];
@@ -128,7 +124,7 @@ fn a_right_that_was_not_used_goes_to_the_next() {
 }
 
 #[test]
-fn a_right_that_nobody_wants_is_room_again() {
+fn a_granted_creation_that_no_getter_uses_frees_its_slot() {
     let factory = Factory::default();
     let pool = factory.pool(1);
     let object = take(&pool);
@@ -142,14 +138,14 @@ fn a_right_that_nobody_wants_is_room_again() {
 }
 
 #[test]
-fn a_creation_left_behind_is_adopted_by_the_next_who_would_create() {
+fn a_pending_creation_is_taken_up_by_the_next_getter() {
     let factory = Factory::default();
     factory.creates.hold(2);
     let pool = factory.pool(2);
     drop(waiting(&pool));
     assert_eq!((counts(&pool), factory.creates.in_flight()), ((0, 0, 1, 0), 1), "it is kept");
     factory.creates.release(0);
-    assert_eq!(factory.creates.polls(0), 1, "nobody polls it");
+    assert_eq!(factory.creates.polls(0), 1, "no getter polls it");
     let mut first = waiting(&pool);
     assert_eq!((factory.creates.polls(0), factory.creates.begun(), counts(&pool)), (2, 2, (0, 0, 2, 0)));
     let mut second = waiting(&pool);
@@ -162,7 +158,7 @@ fn a_creation_left_behind_is_adopted_by_the_next_who_would_create() {
 }
 
 #[test]
-fn creations_left_behind_are_for_those_who_wait() {
+fn pending_creations_go_to_waiting_getters() {
     let factory = Factory::default();
     factory.creates.hold(1);
     let pool = factory.pool(2);
@@ -182,7 +178,7 @@ fn creations_left_behind_are_for_those_who_wait() {
 }
 
 #[test]
-fn who_is_granted_an_object_and_leaves_gives_back_both_that_and_its_creation() {
+fn a_dropped_getter_gives_back_its_object_and_its_creation() {
     let factory = Factory::default();
     let pool = filled(&factory, 2, 1);
     factory.creates.hold(1);
@@ -204,7 +200,7 @@ fn who_is_granted_an_object_and_leaves_gives_back_both_that_and_its_creation() {
 }
 
 #[test]
-fn callers_without_patience_get_the_pool_filled_all_the_same() {
+fn impatient_getters_fill_the_pool_together() {
     const AWAITS: usize = 10;
     const PATIENCE: usize = 3;
     let factory = Factory::default();
@@ -212,7 +208,7 @@ fn callers_without_patience_get_the_pool_filled_all_the_same() {
     let pool = factory.pool(2);
     let mut rounds = 0;
     let mut got: Vec<Held<'_>> = Vec::new();
-    // Two at a time, each of whom waits for so many awaits and then goes.
+    // Two at a time, each of which is dropped after so many awaits.
     while got.len() < 2 {
         rounds += 1;
         assert!(rounds <= AWAITS, "they never get one");
@@ -240,7 +236,7 @@ fn callers_without_patience_get_the_pool_filled_all_the_same() {
 // ---------------------------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_creation_that_ends_badly_holds_nobody_up() {
+fn a_failed_creation_delays_no_other_getter() {
     const AWAITS: usize = 3;
     for (end, point) in bad_ends(AWAITS) {
         let context = format!("{end:?} at {point}");
@@ -266,21 +262,25 @@ fn a_creation_that_ends_badly_holds_nobody_up() {
             End::Dropped => drop(std::mem::replace(&mut first, Task::new(pool.get()))),
         }
         assert_eq!((second.wakes(), counts(&pool)), (1, (0, 0, 1, 0)), "{context}");
-        // What was dropped is adopted, what is over is begun anew.
+        // A creation that was not ready is adopted, one that has ended is begun afresh.
         let next = if end == End::Dropped { 1 } else { 2 };
         if point < AWAITS || end != End::Dropped {
             assert!(second.is_pending(), "{context}");
             factory.creates.finish(next);
         }
         assert_eq!(served(&mut second).id, next, "{context}");
-        assert_eq!((counts(&pool), factory.max_live()), ((1, 0, 0, 0), 1), "{context}: who panicked is in no line");
+        assert_eq!(
+            (counts(&pool), factory.max_live()),
+            ((1, 0, 0, 0), 1),
+            "{context}: a getter that panicked is in no queue"
+        );
         drop((first, second));
         all_is_dropped(pool, &factory);
     }
 }
 
 #[test]
-fn a_creation_that_ends_badly_with_nobody_waiting_is_room_again() {
+fn a_failed_creation_without_waiters_frees_its_slot() {
     for (end, point) in bad_ends(1).filter(|&(end, _)| end != End::Dropped) {
         let factory = Factory::default();
         let pool = factory.pool(1);
@@ -307,14 +307,14 @@ fn a_creation_that_ends_badly_with_nobody_waiting_is_room_again() {
 }
 
 #[test]
-fn a_creation_that_failed_while_nobody_looked_is_not_the_adopters_failure() {
+fn a_creation_that_failed_while_pending_is_begun_afresh() {
     for (late, waits) in [(false, false), (false, true), (true, false), (true, true)] {
         let factory = Factory::default();
         factory.creates.hold(1);
         factory.creates.fail_at(0, 1);
         let pool = factory.pool(1);
         let first = waiting(&pool);
-        // Who waits is handed it; who comes later finds it.
+        // A waiting getter is granted it; a later one takes it up.
         let mut second = Task::new(pool.get());
         if waits {
             assert!(second.is_pending());
@@ -338,7 +338,7 @@ fn a_creation_that_failed_while_nobody_looked_is_not_the_adopters_failure() {
 }
 
 #[test]
-fn what_was_made_while_nobody_looked_is_recycled_like_what_was_idle() {
+fn an_object_created_while_pending_is_recycled_first() {
     for dead in [false, true] {
         let factory = Factory::default();
         let pool = factory.pool(1);
@@ -360,7 +360,7 @@ fn what_was_made_while_nobody_looked_is_recycled_like_what_was_idle() {
 }
 
 #[test]
-fn what_was_made_while_nobody_looked_is_the_next_ones_if_there_is_another_object() {
+fn an_object_created_while_pending_yields_to_a_granted_one() {
     for waits in [false, true] {
         let factory = Factory::default();
         let pool = filled(&factory, 2, 1);
@@ -387,7 +387,7 @@ fn what_was_made_while_nobody_looked_is_the_next_ones_if_there_is_another_object
 }
 
 #[test]
-fn the_adopters_own_creation_fails_for_the_adopter() {
+fn a_creation_begun_afresh_reports_its_failure() {
     let factory = Factory::default();
     factory.creates.hold(1);
     factory.creates.fail_at(0, 1);
@@ -401,7 +401,7 @@ fn the_adopters_own_creation_fails_for_the_adopter() {
 }
 
 #[test]
-fn a_creation_that_ends_with_an_object_granted_leaves_one_for_the_next() {
+fn a_creation_that_ends_beside_a_grant_leaves_one_object() {
     let factory = Factory::default();
     let pool = filled(&factory, 2, 1);
     factory.creates.hold(1);
@@ -418,7 +418,7 @@ fn a_creation_that_ends_with_an_object_granted_leaves_one_for_the_next() {
 }
 
 #[test]
-fn a_creation_that_fails_with_an_object_granted_fails_nobody() {
+fn a_creation_that_fails_beside_a_grant_is_not_reported() {
     let factory = Factory::default();
     let pool = filled(&factory, 2, 1);
     factory.creates.hold(1);
@@ -429,7 +429,7 @@ fn a_creation_that_fails_with_an_object_granted_fails_nobody() {
     drop(object);
     let object = served(&mut first);
     assert_eq!(object.id, 0);
-    // Its slot, or its creation that nobody has seen fail, is the next one's.
+    // Its slot, or its failed creation that no getter has polled, goes to the next one.
     woken(&second);
     assert!(second.is_pending());
     assert_eq!((factory.creates.begun(), counts(&pool)), (3, (0, 1, 1, 0)));
@@ -440,7 +440,7 @@ fn a_creation_that_fails_with_an_object_granted_fails_nobody() {
 }
 
 #[test]
-fn a_creation_that_fails_beside_a_recycle_is_told_if_that_fails_too() {
+fn a_creation_error_is_reported_if_the_recycling_fails_too() {
     for dead in [false, true] {
         let factory = Factory::default();
         let pool = filled(&factory, 2, 1);
@@ -464,7 +464,7 @@ fn a_creation_that_fails_beside_a_recycle_is_told_if_that_fails_too() {
         } else {
             factory.recycles.open();
             assert_eq!(served(&mut first).id, 0);
-            assert_eq!(served(&mut second).id, 0, "it was returned to who is to create");
+            assert_eq!(served(&mut second).id, 0, "it was granted to the getter that may create");
         }
         drop((first, second));
         assert_eq!(factory.creates.begun(), 2);
@@ -473,7 +473,7 @@ fn a_creation_that_fails_beside_a_recycle_is_told_if_that_fails_too() {
 }
 
 #[test]
-fn an_object_granted_in_the_last_moment_of_a_creation_goes_on_to_the_next() {
+fn an_object_granted_as_a_creation_ends_goes_to_the_next() {
     for fails in [false, true] {
         let factory = Factory::default();
         let pool = Arc::new(filled(&factory, 2, 1));
@@ -502,12 +502,12 @@ fn an_object_granted_in_the_last_moment_of_a_creation_goes_on_to_the_next() {
         assert_eq!(factory.dropped(), []);
         drop((served_first, first, second));
         factory.unhook();
-        all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
+        all_is_dropped(Arc::into_inner(pool).expect("this is the only handle"), &factory);
     }
 }
 
 #[test]
-fn an_object_granted_in_the_last_moment_outweighs_what_was_made_while_nobody_looked() {
+fn an_object_granted_late_is_preferred_to_an_old_creation() {
     let factory = Factory::default();
     let pool = Arc::new(filled(&factory, 2, 1));
     factory.creates.hold(1);
@@ -525,11 +525,11 @@ fn an_object_granted_in_the_last_moment_outweighs_what_was_made_while_nobody_loo
     assert_eq!((object.id, served(&mut third).id), (0, 1));
     drop((object, second, third));
     factory.unhook();
-    all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
+    all_is_dropped(Arc::into_inner(pool).expect("this is the only handle"), &factory);
 }
 
 #[test]
-fn a_creation_goes_on_beside_a_recycle_and_what_ends_first_serves() {
+fn of_a_creation_and_a_recycling_the_first_to_end_serves() {
     for creation_first in [false, true] {
         let factory = Factory::default();
         let pool = filled(&factory, 2, 1);
@@ -559,11 +559,11 @@ fn a_creation_goes_on_beside_a_recycle_and_what_ends_first_serves() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// How many at a time
+// The number of creations at a time
 // ---------------------------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_pool_at_most_doubles_while_an_object_is_made() {
+fn a_pool_at_most_doubles_per_creation() {
     let factory = Factory::default();
     let pool = factory.pool(MANY);
     factory.creates.hold(1);
@@ -571,13 +571,13 @@ fn a_pool_at_most_doubles_while_an_object_is_made() {
     let mut objects = Vec::new();
     assert_eq!(counts(&pool), (0, 0, FEW, MANY - FEW));
     for n in 0..MANY {
-        assert!(getters[n..].iter_mut().all(|getter| getter.is_pending()), "who may create begins");
+        assert!(getters[n..].iter_mut().all(|getter| getter.is_pending()), "each that may create begins");
         factory.creates.finish(n);
         objects.push(served(&mut getters[n]));
         let creating = (n + 1).max(FEW).min(MANY - n - 1);
         assert_eq!(counts(&pool), (0, n + 1, creating, MANY - n - 1 - creating));
         let last = n + creating;
-        assert!(getters[last].wakes() > 0 || last < FEW, "the longest waiting is told that it may create");
+        assert!(getters[last].wakes() > 0 || last < FEW, "the longest waiting is woken to create");
     }
     assert_eq!(factory.creates.max_in_flight(), MANY / 2);
     drop((objects, getters));
@@ -586,7 +586,7 @@ fn a_pool_at_most_doubles_while_an_object_is_made() {
 }
 
 #[test]
-fn who_is_over_the_limit_of_growth_waits_behind_those_who_do() {
+fn a_getter_beyond_the_limit_of_creations_waits_in_order() {
     let factory = Factory::default();
     let pool = factory.pool(MANY);
     factory.creates.hold(1);
@@ -604,7 +604,7 @@ fn who_is_over_the_limit_of_growth_waits_behind_those_who_do() {
     all_is_dropped(pool, &factory);
 }
 
-/// A burst of 50, who each use an object for 2 ms where it takes 150 ms to create one: how many creations it begins,
+/// A burst of 50, each of which uses an object for 2 ms where it takes 150 ms to create one: the creations that it begins,
 /// and when the last one is through.
 fn burst(idle: usize) -> (usize, u64) {
     const GETTERS: usize = 50;
@@ -624,7 +624,7 @@ fn burst(idle: usize) -> (usize, u64) {
             .zip(idle..)
             .filter(|&(&end, _)| end == now)
             .for_each(|(_, creation)| factory.creates.finish(creation));
-        // Nobody is polled who was not woken.
+        // Only getters that were woken are polled.
         let mut quiet = false;
         while !std::mem::replace(&mut quiet, true) {
             for (i, (getter, wakes)) in getters.iter_mut().enumerate() {
@@ -652,251 +652,13 @@ fn burst(idle: usize) -> (usize, u64) {
 
 #[test]
 fn a_burst_opens_few_connections_where_there_are_none() {
-    // Eight at first, and eight more when those are there; two milliseconds later they are back and go round. Two getters
-    // take up creations that those leave, and begin one of their own beside that.
+    // Eight at first, and eight more when those are ready; two milliseconds later they are returned and used by turns. Two
+    // getters take up pending creations, and begin one of their own beside that.
     assert_eq!(burst(0), (2 * FEW + 2, 164));
 }
 
 #[test]
 fn a_burst_opens_few_connections_where_there_are_some() {
-    // Five go round and are done with fifty before the first creation ends.
+    // Five serve fifty getters before the first creation ends.
     assert_eq!(burst(5), (FEW, 20));
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Ahead of need
-// ---------------------------------------------------------------------------------------------------------------------
-
-/// A pool of at most 5 that should have 3 idle, whose creations take one await.
-fn warmed() -> (Factory, Pool<Factory>) {
-    let factory = Factory::default();
-    factory.creates.hold(1);
-    let pool = factory.builder().max_size(5).min_idle(3).build();
-    (factory, pool)
-}
-
-#[test]
-fn replenish_creates_what_is_missing_one_after_another() {
-    let (factory, pool) = warmed();
-    let mut replenish = Task::waiting(Box::pin(pool.replenish()));
-    for n in 0..3 {
-        assert_eq!((counts(&pool), factory.creates.in_flight()), ((n, 0, 1, 0), 1));
-        factory.creates.finish(n);
-        assert_eq!(replenish.wakes(), n + 1);
-        assert_eq!(replenish.poll().is_ready(), n == 2);
-    }
-    drop(replenish);
-    assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
-    assert_eq!((counts(&pool), factory.creates.begun(), factory.creates.max_in_flight()), ((3, 0, 0, 0), 3, 1));
-    // Those in use are no reserve.
-    let objects = [take(&pool), take(&pool)];
-    factory.creates.hold(0);
-    assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
-    assert_eq!(counts(&pool), (3, 2, 0, 0));
-    let more = take(&pool);
-    assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
-    assert_eq!(counts(&pool), (2, 3, 0, 0), "there is no room for more");
-    drop((objects, more));
-    assert_eq!(counts(&pool), (5, 0, 0, 0));
-    all_is_dropped(pool, &factory);
-}
-
-#[test]
-fn replenish_has_nothing_to_do_unless_asked_for() {
-    let factory = Factory::default();
-    let pool = factory.pool(5);
-    assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
-    assert_eq!(factory.creates.begun(), 0);
-    let pool = factory.builder().max_size(2).min_idle(9).build();
-    assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
-    assert_eq!(counts(&pool), (2, 0, 0, 0), "no more than the pool may hold");
-    pool.resize(0);
-    assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
-    assert_eq!(counts(&pool), (0, 0, 0, 0));
-    all_is_dropped(pool, &factory);
-}
-
-#[test]
-fn replenish_leaves_its_creation_behind_and_adopts_what_it_finds() {
-    let (factory, pool) = warmed();
-    drop(Task::waiting(Box::pin(pool.replenish())));
-    assert_eq!((counts(&pool), factory.creates.in_flight()), ((0, 0, 1, 0), 1));
-    let mut replenish = Task::waiting(Box::pin(pool.replenish()));
-    assert_eq!(
-        (counts(&pool), factory.creates.begun()),
-        ((0, 0, 2, 0), 2),
-        "one that makes no progress does not count"
-    );
-    factory.creates.finish(0);
-    assert!(replenish.is_pending());
-    assert_eq!((counts(&pool), factory.creates.begun()), ((1, 0, 1, 0), 2));
-    drop(replenish);
-    // A getter may have it as well.
-    let object = take(&pool);
-    let mut getter = waiting(&pool);
-    factory.creates.finish(1);
-    assert_eq!((served(&mut getter).id, factory.creates.begun()), (1, 3));
-    drop((object, getter));
-    // And replenish that of a getter.
-    pool.clear();
-    drop([(); 3].map(|()| waiting(&pool)));
-    assert_eq!(counts(&pool), (0, 0, 3, 0));
-    factory.creates.open();
-    assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
-    assert_eq!((counts(&pool), factory.creates.begun(), factory.creates.cancelled()), ((3, 0, 0, 0), 6, 1));
-    all_is_dropped(pool, &factory);
-}
-
-#[test]
-fn replenish_serves_those_who_wait_before_the_reserve() {
-    let (factory, pool) = warmed();
-    pool.resize(1);
-    let mut replenish = Task::waiting(Box::pin(pool.replenish()));
-    let mut getter = waiting(&pool);
-    assert_eq!(counts(&pool), (0, 0, 1, 1));
-    factory.creates.finish(0);
-    assert!(replenish.ready().is_ok());
-    assert_eq!((getter.wakes(), counts(&pool)), (1, (0, 1, 0, 0)));
-    let object = served(&mut getter);
-    let other = waiting(&pool);
-    assert!(ready(&mut Box::pin(pool.replenish())).is_ok(), "it is not for it to create while somebody waits");
-    assert_eq!(factory.creates.begun(), 1);
-    drop((object, getter, other, replenish));
-    all_is_dropped(pool, &factory);
-}
-
-#[test]
-fn replenish_makes_nothing_while_somebody_waits_to_create() {
-    let factory = Factory::default();
-    factory.creates.hold(1);
-    let pool = factory.builder().max_size(MANY).min_idle(MANY).build();
-    let mut getters: Vec<_> = (0..FEW + 1).map(|_| waiting(&pool)).collect();
-    assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
-    assert_eq!((counts(&pool), factory.creates.begun()), ((0, 0, FEW, 1), FEW));
-    // The limit on creations is its limit, too.
-    drop(getters.pop());
-    assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
-    assert_eq!((counts(&pool), factory.creates.begun()), ((0, 0, FEW, 0), FEW));
-    drop(getters);
-    all_is_dropped(pool, &factory);
-}
-
-#[test]
-fn replenish_hands_its_creation_to_who_would_wait_for_one_when_it_is_dropped() {
-    let (factory, pool) = warmed();
-    pool.resize(1);
-    let replenish = Task::waiting(Box::pin(pool.replenish()));
-    let mut getter = waiting(&pool);
-    drop(replenish);
-    woken(&getter);
-    assert!(getter.is_pending());
-    factory.creates.finish(0);
-    assert_eq!((served(&mut getter).id, factory.creates.begun()), (0, 1));
-    drop(getter);
-    all_is_dropped(pool, &factory);
-}
-
-#[test]
-fn replenish_ends_with_the_first_failure() {
-    for (end, point) in bad_ends(1).filter(|&(end, _)| end != End::Dropped) {
-        let (factory, pool) = warmed();
-        pool.resize(2);
-        match end {
-            End::Fails => factory.creates.fail_at(1, point),
-            _ => factory.creates.panic_at(1, point),
-        }
-        let mut replenish = Task::waiting(Box::pin(pool.replenish()));
-        factory.creates.finish(0);
-        if point == 1 {
-            assert!(replenish.is_pending());
-            factory.creates.finish(1);
-        }
-        match end {
-            End::Fails => assert_eq!(replenish.ready().unwrap_err().n, 1),
-            _ => assert_eq!(panic_of(|| replenish.poll()), "call 1 panics"),
-        }
-        drop(replenish);
-        assert_eq!((counts(&pool), factory.creates.begun()), ((1, 0, 0, 0), 2), "{end:?} at {point}");
-        factory.creates.hold(0);
-        assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
-        assert_eq!(counts(&pool), (2, 0, 0, 0), "its slot was free");
-        all_is_dropped(pool, &factory);
-    }
-}
-
-#[test]
-fn a_failure_of_replenish_lets_those_who_wait_create() {
-    let (factory, pool) = warmed();
-    pool.resize(1);
-    factory.creates.fail_at(0, 1);
-    let mut replenish = Task::waiting(Box::pin(pool.replenish()));
-    let mut getter = waiting(&pool);
-    factory.creates.finish(0);
-    assert!(replenish.ready().is_err());
-    assert_eq!((getter.wakes(), counts(&pool)), (1, (0, 0, 1, 0)));
-    assert!(getter.is_pending());
-    factory.creates.finish(1);
-    assert_eq!(served(&mut getter).id, 1);
-    drop((getter, replenish));
-    all_is_dropped(pool, &factory);
-}
-
-#[test]
-fn two_who_replenish_make_no_more_than_one() {
-    let (factory, pool) = warmed();
-    let mut both = vec![Box::pin(pool.replenish()), Box::pin(pool.replenish())];
-    while !both.is_empty() {
-        both.retain_mut(|replenish| poll(replenish).is_pending());
-        counts(&pool);
-        factory.step();
-    }
-    assert_eq!((counts(&pool), factory.creates.begun()), ((3, 0, 0, 0), 3));
-    drop(both);
-    all_is_dropped(pool, &factory);
-}
-
-#[test]
-fn close_ends_replenish() {
-    let (factory, pool) = warmed();
-    let mut replenish = Task::waiting(Box::pin(pool.replenish()));
-    factory.creates.finish(0);
-    assert!(replenish.is_pending());
-    assert_eq!(counts(&pool), (1, 0, 1, 0));
-    factory.creates.finish(1);
-    pool.close();
-    assert!(replenish.ready().is_ok());
-    assert_eq!((counts(&pool), factory.live(), factory.creates.begun()), ((0, 0, 0, 0), 0, 2));
-    assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
-    assert!(poll(&mut pool.closed()).is_ready());
-    drop(replenish);
-    all_is_dropped(pool, &factory);
-}
-
-#[test]
-fn an_error_that_nobody_wants_is_dropped_outside_the_lock() {
-    let factory = Factory::default();
-    let pool = Arc::new(filled(&factory, 2, 1));
-    factory.creates.hold(1);
-    factory.creates.fail_at(1, 1);
-    let object = take(&pool);
-    let mut getter = waiting(&pool);
-    factory.creates.finish(1);
-    drop(object);
-    let weak = Arc::downgrade(&pool);
-    let seen = Arc::new(Log::default());
-    let log = seen.clone();
-    factory.hook(move |event| {
-        if let Event::ErrorDropped(n) = event {
-            log.push(n);
-            counts(&weak.upgrade().unwrap());
-        }
-    });
-    assert_eq!(served(&mut getter).id, 0);
-    // Dropped now, or when the creation that failed unseen is adopted.
-    factory.creates.hold(0);
-    drop([take(&pool), take(&pool)]);
-    assert_eq!(seen.take(), [1]);
-    drop(getter);
-    factory.unhook();
-    all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
 }

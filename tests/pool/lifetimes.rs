@@ -14,7 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const INSTANT: Duration = Duration::from_nanos(1);
 
-/// A pool of four with the settings that `set` makes, the one who makes its objects, and its time.
+/// A pool of four with the settings that `set` makes, its manager and its clock.
 fn timed(set: impl FnOnce(PoolBuilder<Factory>) -> PoolBuilder<Factory>) -> (TestPool, Factory, Clock) {
     let (factory, clock) = (Factory::default(), Clock::new());
     let pool = set(factory.builder().max_size(4).clock(clock.source())).build();
@@ -54,7 +54,7 @@ const SETTINGS: [Setting; 3] = [
 fn no_clock_is_read_if_no_setting_needs_one() {
     let factory = Factory::default();
     let builder = factory.builder().max_size(3).min_idle(2).order(Order::Fifo).max_waiting(9);
-    let pool = builder.clock(|| panic!("nobody needs to know the time")).build();
+    let pool = builder.clock(|| panic!("the time is not needed")).build();
     assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
     pool.add(factory.thing(100)).unwrap();
     for uses in 1..4 {
@@ -81,7 +81,7 @@ fn no_clock_is_read_if_no_setting_needs_one() {
 }
 
 #[test]
-fn every_setting_about_time_makes_metrics_tell_it() {
+fn each_setting_about_time_sets_the_instants_of_metrics() {
     for (name, set) in SETTINGS {
         let (pool, factory, clock) = timed(|builder| set(builder, MINUTE));
         let born = clock.now();
@@ -100,7 +100,7 @@ fn every_setting_about_time_makes_metrics_tell_it() {
 }
 
 #[test]
-fn recycled_says_when_the_last_successful_recycle_ended() {
+fn recycled_is_when_the_last_successful_recycling_ended() {
     let (pool, factory, clock) = timed(|builder| builder.idle_timeout(MINUTE));
     drop(take(&pool));
     assert_eq!(Object::metrics(&take(&pool)).recycled, Some(clock.now()));
@@ -196,11 +196,11 @@ fn an_object_that_was_idle_for_too_long_is_replaced_at_the_get() {
     clock.advance(MINUTE);
     assert_eq!(used(&pool), (1, 1));
     assert_eq!((factory.dropped(), counts(&pool)), (vec![0], (1, 0, 0, 0)));
-    assert_eq!(factory.recycles.begun(), 1, "what goes is not recycled");
+    assert_eq!(factory.recycles.begun(), 1, "an expired object is not recycled");
 }
 
 #[test]
-fn nobody_is_idle_while_in_use() {
+fn an_object_in_use_is_not_idle() {
     let (pool, factory, clock) = timed(|builder| builder.idle_timeout(MINUTE));
     let object = take(&pool);
     clock.advance(10 * MINUTE);
@@ -210,7 +210,7 @@ fn nobody_is_idle_while_in_use() {
 }
 
 #[test]
-fn a_get_passes_over_all_that_are_over_their_time_and_creates_only_then() {
+fn a_get_discards_all_expired_objects_before_it_creates() {
     for order in [Order::Lifo, Order::Fifo] {
         let (pool, factory, clock) = timed(|builder| builder.idle_timeout(MINUTE).order(order));
         // The last one is returned at 30 s.
@@ -227,7 +227,7 @@ fn a_get_passes_over_all_that_are_over_their_time_and_creates_only_then() {
 }
 
 #[test]
-fn one_that_is_over_its_time_makes_room_for_a_creation_and_for_those_who_wait() {
+fn an_expired_object_frees_its_slot_for_waiting_getters() {
     let (pool, factory, clock) = timed(|builder| builder.idle_timeout(MINUTE).max_size(2));
     fill(&pool, &clock, 2, Duration::ZERO);
     clock.advance(MINUTE);
@@ -247,7 +247,7 @@ fn one_that_is_over_its_time_makes_room_for_a_creation_and_for_those_who_wait() 
 // ---------------------------------------------------------------------------------------------------------------------
 
 #[test]
-fn an_object_lives_for_nine_tenths_of_the_longest_life_at_least() {
+fn an_object_lives_at_least_nine_tenths_of_max_lifetime() {
     let (pool, factory, clock) = timed(|builder| builder.max_lifetime(100 * SECOND));
     let mut lives = Vec::new();
     for life in 0..50 {
@@ -259,7 +259,7 @@ fn an_object_lives_for_nine_tenths_of_the_longest_life_at_least() {
         assert!(end >= born + 90 * SECOND && end <= born + 100 * SECOND);
         clock.advance(end - clock.now() - INSTANT);
         assert_eq!(used(&pool), (life, 3), "not yet");
-        // Now it is seen in turn at a return, at a get, and by maintenance.
+        // It is noticed at a return, at a get, and by maintenance.
         let object = take(&pool);
         clock.advance(if life % 3 == 0 { INSTANT } else { Duration::ZERO });
         drop(object);
@@ -279,7 +279,7 @@ fn an_object_lives_for_nine_tenths_of_the_longest_life_at_least() {
     assert!(lives.len() > 45, "each has its own: {lives:?}");
 }
 
-/// The ends of all that are idle, in order, as maintenance tells them one by one.
+/// The ends of all idle objects, in order, as `maintain` returns them one by one.
 fn ends(pool: &TestPool, born: Instant) -> Vec<Duration> {
     let mut ends = Vec::new();
     let mut now = born;
@@ -332,13 +332,13 @@ fn each_end_is_drawn_once_whatever_the_object_is_used_for() {
 }
 
 #[test]
-fn one_that_ends_in_use_makes_room_for_the_next_when_it_is_returned() {
+fn an_object_that_expires_in_use_is_discarded_when_returned() {
     let (pool, factory, clock) = timed(|builder| builder.max_lifetime(MINUTE).max_size(1));
     let object = take(&pool);
     let mut next = waiting(&pool);
     clock.advance(MINUTE);
     assert!(pool.maintain(clock.now()).is_some());
-    assert_eq!(counts(&pool), (0, 1, 0, 1), "what is in use stays");
+    assert_eq!(counts(&pool), (0, 1, 0, 1), "the object in use stays");
     drop(object);
     woken(&next);
     assert_eq!((served(&mut next).id, factory.max_live(), factory.recycles.begun()), (1, 1, 0));
@@ -360,7 +360,7 @@ fn an_object_that_was_added_lives_from_then_on() {
 // ---------------------------------------------------------------------------------------------------------------------
 
 #[test]
-fn only_what_was_idle_for_long_is_recycled() {
+fn only_objects_idle_for_long_are_recycled() {
     let (pool, factory, clock) = timed(|builder| builder.recycle_after(MINUTE));
     for uses in 1..4 {
         assert_eq!(used(&pool), (0, uses));
@@ -371,7 +371,7 @@ fn only_what_was_idle_for_long_is_recycled() {
         clock.advance(MINUTE);
         assert_eq!((used(&pool).0, factory.recycles.begun()), (0, recycles));
     }
-    // In use is not idle, whoever is next.
+    // An object in use is not idle.
     let objects = [(); 4].map(|()| take(&pool));
     let mut next = waiting(&pool);
     clock.advance(10 * MINUTE);
@@ -380,7 +380,7 @@ fn only_what_was_idle_for_long_is_recycled() {
 }
 
 #[test]
-fn an_object_is_recycled_at_every_get_if_nothing_else_was_said() {
+fn an_object_is_recycled_at_every_get_by_default() {
     for zero in [false, true] {
         let (pool, factory, _) = timed(|builder| if zero { builder.recycle_after(Duration::ZERO) } else { builder });
         for recycles in 0..3 {
@@ -395,7 +395,7 @@ fn an_object_is_recycled_at_every_get_if_nothing_else_was_said() {
 }
 
 #[test]
-fn what_was_made_or_added_without_being_asked_for_is_idle_from_then_on() {
+fn created_in_advance_or_added_an_object_is_idle_from_then_on() {
     let (pool, factory, clock) = timed(|builder| builder.recycle_after(MINUTE).min_idle(1));
     assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
     assert!(pool.try_get().is_some_and(|object| object.id == 0));
@@ -417,23 +417,23 @@ fn maintenance_says_when_it_is_next_due() {
     assert_eq!(
         pool.maintain(clock.now()),
         Some(clock.now() + 10 * SECOND),
-        "what comes now, ends then at the earliest"
+        "an object created now ends then at the earliest"
     );
     fill(&pool, &clock, 3, SECOND);
     let now = clock.now();
     assert_eq!(pool.maintain(now), Some(now + 8 * SECOND), "the first has been idle for 2 s");
     assert_eq!(pool.maintain(now + 8 * SECOND), Some(now + 9 * SECOND));
     assert_eq!(counts(&pool), (2, 0, 0, 0));
-    assert_eq!(pool.maintain(now + 10 * SECOND), Some(now + 20 * SECOND), "both have gone");
+    assert_eq!(pool.maintain(now + 10 * SECOND), Some(now + 20 * SECOND), "both were discarded");
     assert_eq!(counts(&pool), (0, 0, 0, 0));
 
     let object = take(&pool);
     clock.advance(MINUTE - 7 * SECOND);
-    assert_eq!(pool.maintain(clock.now()), Some(clock.now() + 10 * SECOND), "what is in use has no time to be over");
+    assert_eq!(pool.maintain(clock.now()), Some(clock.now() + 10 * SECOND), "an object in use does not expire");
     let born = Object::metrics(&object).created.unwrap();
     drop(object);
     let due = pool.maintain(clock.now()).unwrap();
-    assert!(due >= born + 54 * SECOND && due <= born + MINUTE, "its life is over before it was idle for long");
+    assert!(due >= born + 54 * SECOND && due <= born + MINUTE, "its lifetime ends before the idle timeout");
 }
 
 #[test]
@@ -493,7 +493,7 @@ fn maintenance_and_replenishing_keep_some_ready() {
 }
 
 #[test]
-fn a_creation_that_nobody_wants_for_long_is_given_up() {
+fn a_creation_pending_for_an_idle_timeout_is_dropped() {
     let (pool, factory, clock) = timed(|builder| builder.idle_timeout(MINUTE));
     factory.creates.hold(1);
     drop(waiting(&pool));
@@ -519,7 +519,7 @@ fn a_creation_that_nobody_wants_for_long_is_given_up() {
 }
 
 #[test]
-fn what_was_made_while_nobody_looked_is_recycled_however_short_a_time_that_was() {
+fn recycle_after_does_not_spare_a_creation_that_was_pending() {
     for looked in [false, true] {
         let (pool, factory, _) = timed(|builder| builder.recycle_after(MINUTE));
         factory.creates.hold(1);
@@ -536,7 +536,7 @@ fn what_was_made_while_nobody_looked_is_recycled_however_short_a_time_that_was()
 // ---------------------------------------------------------------------------------------------------------------------
 
 #[test]
-fn clear_ends_a_generation_and_what_is_in_use_goes_when_it_is_returned() {
+fn clear_discards_objects_in_use_when_they_are_returned() {
     let (pool, factory, clock) = timed(|builder| builder.recycle_after(MINUTE));
     fill(&pool, &clock, 3, Duration::ZERO);
     let old = take(&pool);
@@ -549,7 +549,7 @@ fn clear_ends_a_generation_and_what_is_in_use_goes_when_it_is_returned() {
 }
 
 #[test]
-fn an_object_of_a_former_generation_makes_room_for_those_who_wait() {
+fn a_cleared_object_frees_its_slot_for_waiting_getters() {
     let (pool, factory, _) = timed(|builder| builder.max_size(1));
     let old = take(&pool);
     let mut next = waiting(&pool);
@@ -561,7 +561,7 @@ fn an_object_of_a_former_generation_makes_room_for_those_who_wait() {
 }
 
 #[test]
-fn an_object_that_was_begun_before_a_clear_serves_its_getter_and_goes() {
+fn an_object_begun_before_a_clear_is_used_once() {
     let (pool, factory, _) = timed(|builder| builder);
     factory.creates.hold(1);
     let mut getter = waiting(&pool);
@@ -575,7 +575,7 @@ fn an_object_that_was_begun_before_a_clear_serves_its_getter_and_goes() {
 }
 
 #[test]
-fn a_creation_that_was_begun_before_a_clear_is_left_to_nobody() {
+fn a_creation_begun_before_a_clear_does_not_stay_pending() {
     for overtaken in [false, true] {
         let (pool, factory, _) = timed(|builder| builder);
         let object = take(&pool);
@@ -592,7 +592,7 @@ fn a_creation_that_was_begun_before_a_clear_is_left_to_nobody() {
 }
 
 #[test]
-fn a_clear_drops_what_was_left_behind_and_what_replenishing_leaves_behind_after_it() {
+fn a_clear_drops_pending_creations_and_those_of_replenish() {
     let (pool, factory, _) = timed(|builder| builder.min_idle(1));
     factory.creates.hold(1);
     drop(waiting(&pool));
@@ -610,11 +610,11 @@ fn a_clear_drops_what_was_left_behind_and_what_replenishing_leaves_behind_after_
     pool.clear();
     factory.creates.open();
     assert!(replenish.ready().is_ok());
-    assert_eq!(counts(&pool), (1, 0, 0, 0), "it made another one in the place of the one that was too old");
+    assert_eq!(counts(&pool), (1, 0, 0, 0), "it created another one instead of the expired one");
 }
 
 #[test]
-fn a_right_to_create_that_was_given_before_a_clear_and_used_after_it_makes_a_new_object() {
+fn a_creation_granted_before_a_clear_and_begun_after_it_stays() {
     let (pool, _, _) = timed(|builder| builder.max_size(1));
     let object = take(&pool);
     let mut next = waiting(&pool);
@@ -626,7 +626,7 @@ fn a_right_to_create_that_was_given_before_a_clear_and_used_after_it_makes_a_new
 }
 
 #[test]
-fn clear_discards_what_is_being_recycled() {
+fn clear_discards_objects_that_are_recycled() {
     let (pool, factory, _) = timed(|builder| builder);
     drop(take(&pool));
     factory.recycles.hold(1);

@@ -1,5 +1,5 @@
-//! How a pool behaves: who gets which object and when, and what becomes of objects and creations, whatever futures,
-//! wakers and the manager do.
+//! The behaviour of a pool: which getter gets which object and when, and what happens to objects and creations, whatever
+//! futures, wakers and the manager do.
 
 #![cfg(not(loom))]
 
@@ -7,16 +7,18 @@ mod closing;
 #[path = "../common/mod.rs"]
 mod common;
 mod creating;
-mod foreign_code;
 mod lifetimes;
 mod maintenance;
 mod manager;
 mod overload;
+mod panics;
 mod pending;
 mod recycling;
+mod replenishing;
 mod resizing;
 mod scripts;
 mod serving;
+mod user_code;
 
 use std::fmt;
 
@@ -79,7 +81,7 @@ fn served<'p>(getter: &mut Getter<'p>) -> Held<'p> {
 /// Asserts that it was woken, and did not have to be polled before.
 #[track_caller]
 fn woken(getter: &Getter<'_>) {
-    assert!(getter.wakes() > 0, "nobody told it");
+    assert!(getter.wakes() > 0, "it was not woken");
 }
 
 /// Drops the pool, after which nothing may be left.

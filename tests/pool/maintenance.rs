@@ -176,7 +176,7 @@ impl std::task::Wake for Wakes {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_idle_timeout_spares_the_reserve() {
+async fn the_idle_timeout_spares_min_idle() {
     let pool = maintained(|builder| builder.idle_timeout(MINUTE));
     let held = [pool.get().await, pool.get().await, pool.get().await, pool.get().await];
     sleep(SECOND).await;
@@ -186,7 +186,7 @@ async fn the_idle_timeout_spares_the_reserve() {
     assert_eq!((pool.status().idle, created(&pool)), (3, 7));
     assert_eq!(pool.stats().expired, 4);
     drop(pool.get().await.unwrap());
-    assert_eq!(created(&pool), 7, "what is spared is used");
+    assert_eq!(created(&pool), 7, "objects that the timeout spares are used");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! A manager in the hands of the test: its objects are numbered and counted, and its futures are held, released, failed
+//! A manager that the test controls: its objects are numbered and counted, and its futures are held, released, failed
 //! and made to panic wherever the test wants it.
 
 use std::collections::HashMap;
@@ -14,16 +14,16 @@ use stanchion::{Manager, Metrics, Pool, PoolBuilder};
 /// on.
 pub(crate) const CALL: usize = usize::MAX;
 
-/// Foreign code that runs right now: a hook may do anything here, but what it does runs no hook.
+/// User code that runs right now: a hook may do anything here, but the user code that it causes runs no hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// The creation with this number is at this point.
     Create(usize, usize),
     /// The recycle with this number is at this point.
     Recycle(usize, usize),
-    /// The creation with this number is over, or dropped.
+    /// The creation with this number has ended or was dropped.
     CreateDropped(usize),
-    /// The recycle with this number is over, or dropped.
+    /// The recycling with this number has ended or was dropped.
     RecycleDropped(usize),
     /// `is_broken` is asked about the object with this number.
     IsBroken(usize),
@@ -55,7 +55,7 @@ struct World {
 }
 
 thread_local! {
-    /// Whether a hook runs.
+    /// `true` while a hook runs.
     static INSIDE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
@@ -77,7 +77,7 @@ impl World {
     }
 }
 
-/// A connection, or the right to one: creations count from when they begin.
+/// A connection, or the slot for one: creations count from when they begin.
 struct Live(Arc<World>);
 
 impl Live {
@@ -166,7 +166,7 @@ struct Call {
     /// The number of the object that it is for.
     object: usize,
     awaits: usize,
-    /// How many of its awaits it may pass.
+    /// The number of its awaits that it may pass.
     released: usize,
     polls: usize,
     waker: Option<Waker>,
@@ -220,12 +220,12 @@ impl Calls {
         self.with(|inner| inner.faults.insert((call, point), Fault::Panic));
     }
 
-    /// How many calls there were. The next one has this number.
+    /// The number of calls so far, which is the number of the next one.
     pub(crate) fn begun(&self) -> usize {
         self.with(|inner| inner.calls.len())
     }
 
-    /// How many calls have neither ended nor been dropped.
+    /// The number of calls that have neither ended nor been dropped.
     pub(crate) fn in_flight(&self) -> usize {
         self.with(|inner| inner.in_flight)
     }
@@ -235,17 +235,17 @@ impl Calls {
         self.with(|inner| inner.max_in_flight)
     }
 
-    /// How many were dropped before their end.
+    /// The number of calls that were dropped before their end.
     pub(crate) fn cancelled(&self) -> usize {
         self.with(|inner| inner.cancelled)
     }
 
-    /// Whether this call has ended or has been dropped.
+    /// Returns `true` if this call has ended or was dropped.
     pub(crate) fn is_over(&self, call: usize) -> bool {
         self.with(|inner| inner.calls[call].over)
     }
 
-    /// How often this call was polled.
+    /// The number of polls of this call.
     pub(crate) fn polls(&self, call: usize) -> usize {
         self.with(|inner| inner.calls[call].polls)
     }
@@ -260,9 +260,9 @@ impl Calls {
         self.with(|inner| inner.faults.get(&(call, point)).copied())
     }
 
-    /// Counts a poll, and tells whether the call may pass this await.
+    /// Counts a poll, and returns `true` if the call may pass this await.
     fn gate(&self, call: usize, point: usize, cx: &Context<'_>) -> Poll<()> {
-        // Cloned and dropped outside the lock: it is foreign.
+        // Cloned and dropped outside the lock: it is user code.
         let mut waker = Some(cx.waker().clone());
         self.with(|inner| {
             let call = &mut inner.calls[call];
@@ -305,7 +305,7 @@ impl Run {
         run
     }
 
-    /// Does what is to happen at this point.
+    /// Runs the hook and the fault of this point.
     fn at(&self, point: usize) -> Result<(), Failed> {
         self.world.happens((self.event)(self.n, point));
         match self.calls.fault(self.n, point) {
@@ -353,7 +353,7 @@ impl Drop for Run {
     }
 }
 
-/// A manager, and the handle by which the test has a hand in it: clones are the same.
+/// A manager, and the handle by which the test controls it: clones are the same.
 #[derive(Clone, Default)]
 pub(crate) struct Factory {
     world: Arc<World>,
@@ -389,7 +389,7 @@ impl Factory {
         Thing::new(id, Live::new(&self.world))
     }
 
-    /// Runs whenever foreign code does, instead of what ran before.
+    /// Runs whenever user code does, instead of the hook before.
     pub(crate) fn hook(&self, hook: impl Fn(Event) + Send + Sync + 'static) {
         self.set_hook(Some(Arc::new(hook)));
     }
@@ -414,12 +414,12 @@ impl Factory {
         self.world.broken.lock().unwrap().push(id);
     }
 
-    /// How many objects have not been dropped.
+    /// The number of objects that were not dropped.
     pub(crate) fn alive(&self) -> usize {
         Arc::strong_count(&self.world.alive) - 1
     }
 
-    /// How many connections there are: objects, and creations from their call on.
+    /// The number of connections: objects, and creations from their call on.
     pub(crate) fn live(&self) -> usize {
         self.world.live.load(Ordering::SeqCst)
     }

@@ -91,7 +91,7 @@ fn idle_objects_come_before_pending_recyclings() {
     assert_eq!(served(&mut getter).id, 0);
     factory.recycles.open();
     let object = take(&pool);
-    assert_eq!((take(&pool).id, factory.recycles.begun()), (1, 3), "it was taken up, and not begun again");
+    assert_eq!((take(&pool).id, factory.recycles.begun()), (1, 3), "it was taken up, and not begun a second time");
     drop((object, getter));
     all_is_dropped(pool, &factory);
 }
@@ -111,7 +111,7 @@ fn clear_close_and_resize_discard_pending_recyclings() {
 }
 
 #[test]
-fn try_get_takes_what_is_recycled_at_once() {
+fn try_get_takes_an_object_recycled_at_once() {
     let factory = Factory::default();
     let pool = filled(&factory, 2, 2);
     assert_eq!(pool.try_get().map(|object| object.id), Some(1));
@@ -131,7 +131,7 @@ fn try_get_takes_what_is_recycled_at_once() {
 }
 
 #[test]
-fn a_found_recycling_that_fails_is_begun_afresh_once() {
+fn a_taken_up_recycling_that_fails_is_begun_afresh_once() {
     for panics in [false, true] {
         let factory = Factory::default();
         let pool = filled(&factory, 1, 1);
@@ -227,7 +227,7 @@ fn max_creating_limits_creations_that_are_driven() {
     factory.creates.hold(1);
     let mut getters: Vec<_> = (0..4).map(|_| waiting(&pool)).collect();
     assert_eq!(counts(&pool), (0, 0, 2, 2));
-    drop(getters.remove(0)); // Its creation goes to the third.
+    drop(getters.remove(0)); // Its creation is granted to the third.
     assert_eq!(counts(&pool), (0, 0, 2, 1));
     factory.creates.open();
     let objects: Vec<_> = getters.iter_mut().map(served).collect();

@@ -22,7 +22,7 @@ pub(crate) enum End {
 /// All ways in which a call with this many awaits may end badly: how, and at which point.
 pub(crate) fn bad_ends(awaits: usize) -> impl Iterator<Item = (End, usize)> {
     let points = move || (0..=awaits).chain([CALL]);
-    // The call itself makes a future and nothing else; and who is dropped before its first poll had no call.
+    // The call only makes a future; and a getter that is dropped before its first poll makes no call.
     let all = move |end| points().map(move |point| (end, point));
     all(End::Panics).chain(all(End::Fails)).chain(all(End::Dropped)).filter(|&(end, point)| match end {
         End::Panics => true,
@@ -32,7 +32,7 @@ pub(crate) fn bad_ends(awaits: usize) -> impl Iterator<Item = (End, usize)> {
 }
 
 #[test]
-fn what_was_used_is_recycled_before_it_is_handed_out() {
+fn a_used_object_is_recycled_before_it_is_handed_out() {
     let factory = Factory::default();
     let pool = factory.builder().max_size(3).min_idle(1).build();
     let first = take(&pool);
@@ -55,7 +55,7 @@ fn what_was_used_is_recycled_before_it_is_handed_out() {
     pool.clear();
     ready(&mut Box::pin(pool.replenish())).unwrap();
     drop(take(&pool));
-    assert_eq!(factory.recycles.objects(), [0, 0, 100, 3], "it was made for nobody");
+    assert_eq!(factory.recycles.objects(), [0, 0, 100, 3], "it was created for no getter");
     drop(getter);
     all_is_dropped(pool, &factory);
 }
@@ -82,7 +82,7 @@ fn an_object_that_is_being_recycled_is_in_use() {
 }
 
 #[test]
-fn a_recycle_that_ends_badly_discards_the_object_and_holds_nobody_up() {
+fn a_failed_recycling_costs_its_object_and_no_getter() {
     const AWAITS: usize = 3;
     for (end, point) in bad_ends(AWAITS) {
         let context = format!("{end:?} at {point}");
@@ -105,7 +105,7 @@ fn a_recycle_that_ends_badly_discards_the_object_and_holds_nobody_up() {
         match end {
             End::Fails => {
                 let object = served(&mut first);
-                assert_eq!(object.id, 1, "{context}: it was its turn, so it is its creation");
+                assert_eq!(object.id, 1, "{context}: it was queued first, so it creates");
                 assert_eq!((second.wakes(), counts(&pool)), (0, (0, 1, 0, 1)), "{context}");
                 Object::discard(object);
             }
@@ -117,14 +117,14 @@ fn a_recycle_that_ends_badly_discards_the_object_and_holds_nobody_up() {
         let created = factory.creates.begun();
         assert_eq!(served(&mut second).id, created, "{context}");
         assert_eq!(factory.recycles.begun(), 1, "{context}");
-        assert_eq!(counts(&pool), (1, 0, 0, 0), "{context}: who panicked is in no line");
+        assert_eq!(counts(&pool), (1, 0, 0, 0), "{context}: a getter that panicked is in no queue");
         drop((first, second));
         all_is_dropped(pool, &factory);
     }
 }
 
 #[test]
-fn a_getter_whose_object_is_dead_is_the_first_in_the_line() {
+fn a_getter_whose_object_is_dead_is_queued_at_the_front() {
     let factory = Factory::default();
     let pool = filled(&factory, 3, 2);
     let object = take(&pool);
@@ -135,14 +135,14 @@ fn a_getter_whose_object_is_dead_is_the_first_in_the_line() {
     assert_eq!(counts(&pool), (0, 2, 1, 1), "it recycles, it creates, it waits");
     factory.recycles.finish(1);
     assert!(first.is_pending());
-    assert_eq!((counts(&pool), factory.creates.begun()), ((0, 1, 2, 1), 4), "it creates in the place of the dead one");
-    // What comes back is the first one's, though the second began to create before.
+    assert_eq!((counts(&pool), factory.creates.begun()), ((0, 1, 2, 1), 4), "it creates instead of the dead one");
+    // A returned object is granted to the first one, though the second began to create before.
     factory.recycles.open();
     drop(object);
     assert_eq!((first.wakes(), second.wakes(), third.wakes()), (2, 0, 0));
     let object = served(&mut first);
     assert_eq!(object.id, 1);
-    // What it leaves behind is the third one's.
+    // Its pending creation is granted to the third one.
     woken(&third);
     assert!(third.is_pending());
     factory.creates.finish(3);
@@ -153,7 +153,7 @@ fn a_getter_whose_object_is_dead_is_the_first_in_the_line() {
 }
 
 #[test]
-fn a_getter_whose_object_is_dead_keeps_to_the_limit_of_growth_and_its_place() {
+fn a_getter_of_a_dead_object_keeps_to_the_limit_and_its_order() {
     let size = FEW + 1;
     let factory = Factory::default();
     let pool = filled(&factory, size, size);
@@ -190,7 +190,7 @@ fn restarted(idle: usize) -> (Factory, Pool<Factory>) {
 }
 
 #[test]
-fn a_getter_waits_for_one_dead_object_and_one_creation_however_many_are_dead() {
+fn a_getter_waits_for_one_dead_object_and_one_creation() {
     const IDLE: usize = 5;
     for found_dead in 1..=IDLE {
         let (factory, pool) = restarted(IDLE);
@@ -221,7 +221,7 @@ fn a_getter_waits_for_one_dead_object_and_one_creation_however_many_are_dead() {
 }
 
 #[test]
-fn all_getters_of_a_restarted_database_wait_for_one_dead_object_and_one_creation_each() {
+fn each_getter_waits_for_one_dead_object_and_one_creation() {
     const IDLE: usize = 5;
     let (factory, pool) = restarted(IDLE);
     let mut getters: Vec<_> = (0..IDLE).map(|_| waiting(&pool)).collect();
@@ -236,7 +236,7 @@ fn all_getters_of_a_restarted_database_wait_for_one_dead_object_and_one_creation
 }
 
 #[test]
-fn a_live_object_behind_a_dead_one_is_taken_before_the_creation_ends() {
+fn a_live_object_after_a_dead_one_serves_before_the_creation() {
     let factory = Factory::default();
     let pool = filled(&factory, 3, 3);
     factory.kill(2);
@@ -249,7 +249,7 @@ fn a_live_object_behind_a_dead_one_is_taken_before_the_creation_ends() {
     let object = served(&mut getter);
     assert_eq!((object.id, counts(&pool)), (1, (1, 1, 1, 0)), "its creation is left in the pool");
     factory.recycles.open();
-    assert_eq!(take(&pool).id, 0, "nobody needs it as long as others are idle");
+    assert_eq!(take(&pool).id, 0, "it is not needed as long as others are idle");
     let kept = take(&pool);
     let mut second = waiting(&pool);
     factory.creates.finish(3);
@@ -259,7 +259,7 @@ fn a_live_object_behind_a_dead_one_is_taken_before_the_creation_ends() {
 }
 
 #[test]
-fn a_creation_left_behind_is_not_for_who_has_another_object_to_try() {
+fn a_getter_with_an_object_to_try_takes_no_pending_creation() {
     let factory = Factory::default();
     let pool = filled(&factory, 3, 2);
     let objects = [take(&pool), take(&pool)];
@@ -281,7 +281,7 @@ fn a_creation_left_behind_is_not_for_who_has_another_object_to_try() {
 }
 
 #[test]
-fn an_object_over_its_time_starts_no_creation_while_others_are_idle() {
+fn an_expired_object_starts_no_creation_while_others_are_idle() {
     let factory = Factory::default();
     let clock = Clock::new();
     let second = Duration::from_secs(1);
@@ -303,7 +303,7 @@ fn an_object_over_its_time_starts_no_creation_while_others_are_idle() {
 }
 
 #[test]
-fn a_database_that_is_gone_fails_a_getter_after_two_dead_objects_at_most() {
+fn a_stopped_database_fails_a_getter_after_two_dead_objects() {
     let (factory, pool) = restarted(5);
     let mut getter = waiting(&pool);
     factory.recycles.finish(0);
@@ -313,14 +313,14 @@ fn a_database_that_is_gone_fails_a_getter_after_two_dead_objects_at_most() {
     assert!(getter.is_pending());
     assert_eq!(counts(&pool), (3, 1, 0, 0), "the next one might be of use");
     factory.recycles.finish(1);
-    assert_eq!(failed(getter.ready()), 5, "it is told why nothing was created");
+    assert_eq!(failed(getter.ready()), 5, "its error says why nothing was created");
     assert_eq!((counts(&pool), factory.recycles.begun(), factory.creates.begun()), ((3, 0, 0, 0), 2, 6));
     drop(getter);
     all_is_dropped(pool, &factory);
 }
 
 #[test]
-fn the_room_of_each_dead_object_is_for_those_who_wait() {
+fn the_slot_of_each_dead_object_is_for_waiting_getters() {
     let factory = Factory::default();
     let pool = filled(&factory, 2, 2);
     [0, 1].into_iter().for_each(|id| factory.kill(id));
@@ -342,7 +342,7 @@ fn the_room_of_each_dead_object_is_for_those_who_wait() {
 }
 
 #[test]
-fn a_recycle_that_panics_beside_a_creation_leaves_that_behind() {
+fn a_recycling_that_panics_leaves_its_getters_creation_pending() {
     let (factory, pool) = restarted(2);
     factory.recycles.panic_at(1, 1);
     let mut first = waiting(&pool);
@@ -354,28 +354,28 @@ fn a_recycle_that_panics_beside_a_creation_leaves_that_behind() {
     assert_eq!((factory.dropped(), second.wakes(), counts(&pool)), (vec![1, 0], 1, (0, 0, 2, 0)));
     factory.creates.open();
     drop(served(&mut second));
-    assert_eq!(counts(&pool), (1, 0, 1, 0), "who panicked is in no line, and its creation is the next one's");
+    assert_eq!(counts(&pool), (1, 0, 1, 0), "it is in no queue, and its creation is granted to the next one");
     drop((first, second));
     all_is_dropped(pool, &factory);
 }
 
 #[test]
-fn clear_spares_the_others_the_first_ones_failure() {
+fn clear_spares_other_getters_the_dead_objects() {
     const IDLE: usize = 5;
     let (factory, pool) = restarted(IDLE);
     let pool = Arc::new(pool);
     factory.recycles.fail_at(0, 1);
     let weak = Arc::downgrade(&pool);
-    // The manager knows a failure that is fatal to all when it meets one.
+    // The manager recognises a failure that is fatal to all objects.
     factory.hook(move |event| {
         if let Event::Recycle(_, 1) = event {
-            weak.upgrade().expect("somebody recycles").clear();
+            weak.upgrade().expect("a getter recycles").clear();
         }
     });
     let mut first = Task::waiting(pool.clone().get_owned());
     factory.recycles.finish(0);
     assert!(first.is_pending());
-    assert_eq!((counts(&pool), factory.alive()), ((0, 0, 1, 0), 0), "all are gone");
+    assert_eq!((counts(&pool), factory.alive()), ((0, 0, 1, 0), 0), "all were dropped");
     let mut others: Vec<_> = (1..IDLE).map(|_| waiting(&pool)).collect();
     assert_eq!((counts(&pool), factory.recycles.begun()), ((0, 0, IDLE, 0), 1));
     factory.creates.open();
@@ -387,12 +387,12 @@ fn clear_spares_the_others_the_first_ones_failure() {
     assert_eq!(object.id, IDLE);
     OwnedObject::discard(object);
     drop((first, others));
-    all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
+    all_is_dropped(Arc::into_inner(pool).expect("this is the only handle"), &factory);
     assert_eq!(factory.max_live(), IDLE);
 }
 
 #[test]
-fn a_broken_object_is_discarded_when_it_comes_back() {
+fn a_broken_object_is_discarded_when_it_is_returned() {
     let factory = Factory::default();
     let pool = factory.pool(1);
     let object = take(&pool);
@@ -406,7 +406,7 @@ fn a_broken_object_is_discarded_when_it_comes_back() {
     all_is_dropped(pool, &factory);
 }
 
-/// A getter that has met the one dead object of two, and creates while it recycles the other one, which is dead, too.
+/// A getter that has found the first of two objects dead, and creates while it recycles the second, which is dead, too.
 pub(crate) fn creating_beside_a_dead_object<'p>(factory: &Factory, pool: &'p TestPool) -> Getter<'p> {
     factory.recycles.hold(1);
     factory.creates.hold(1);
@@ -419,7 +419,7 @@ pub(crate) fn creating_beside_a_dead_object<'p>(factory: &Factory, pool: &'p Tes
 }
 
 #[test]
-fn a_dead_object_that_panics_when_dropped_leaves_the_creation_beside_it_to_the_next() {
+fn a_dead_object_that_panics_leaves_the_creation_pending() {
     let factory = Factory::default();
     let pool = filled(&factory, 2, 2);
     let mut getter = creating_beside_a_dead_object(&factory, &pool);
@@ -437,8 +437,8 @@ fn a_dead_object_that_panics_when_dropped_leaves_the_creation_beside_it_to_the_n
 }
 
 #[test]
-fn a_dead_object_and_its_error_that_panic_when_dropped_do_not_cost_the_error_of_the_creation() {
-    let name = "recycling::a_dead_object_and_its_error_that_panic_when_dropped_do_not_cost_the_error_of_the_creation";
+fn a_dead_object_and_its_error_that_panic_keep_the_create_error() {
+    let name = "recycling::a_dead_object_and_its_error_that_panic_keep_the_create_error";
     survives(name, || {
         let factory = Factory::default();
         let pool = filled(&factory, 2, 2);
@@ -457,8 +457,8 @@ fn a_dead_object_and_its_error_that_panic_when_dropped_do_not_cost_the_error_of_
 }
 
 #[test]
-fn a_dead_object_and_its_error_that_panic_when_dropped_do_not_abort() {
-    survives("recycling::a_dead_object_and_its_error_that_panic_when_dropped_do_not_abort", || {
+fn a_dead_object_and_its_error_that_panic_do_not_abort() {
+    survives("recycling::a_dead_object_and_its_error_that_panic_do_not_abort", || {
         let factory = Factory::default();
         let pool = filled(&factory, 1, 1);
         factory.kill(0);
@@ -476,7 +476,7 @@ fn a_dead_object_and_its_error_that_panic_when_dropped_do_not_abort() {
 }
 
 #[test]
-fn creations_that_nobody_works_on_hold_up_nobody_who_has_met_a_dead_object() {
+fn pending_creations_do_not_delay_a_getter_of_a_dead_object() {
     const IDLE: usize = 5;
     let factory = Factory::default();
     let pool = factory.pool(4 * FEW);
@@ -498,20 +498,20 @@ fn creations_that_nobody_works_on_hold_up_nobody_who_has_met_a_dead_object() {
 }
 
 #[test]
-fn what_is_created_after_a_clear_stays_though_the_right_to_it_was_given_before() {
+fn an_object_begun_after_a_clear_stays_though_granted_before() {
     let factory = Factory::default();
     let pool = Arc::new(filled(&factory, 2, 2));
     (0..2).for_each(|id| factory.kill(id));
     let weak = Arc::downgrade(&pool);
-    // The first dead one gives the right; the second one, tried in the same poll, shows that all are dead.
+    // After the first dead one it may create; the second one, tried in the same poll, shows that all are dead.
     factory.hook(move |event| {
         if let Event::Recycle(1, 0) = event {
-            weak.upgrade().expect("somebody recycles").clear();
+            weak.upgrade().expect("a getter recycles").clear();
         }
     });
     drop(take(&pool));
     factory.unhook();
     assert_eq!((counts(&pool), factory.dropped()), ((1, 0, 0, 0), vec![1, 0]));
     assert_eq!(take(&pool).id, 2);
-    all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
+    all_is_dropped(Arc::into_inner(pool).expect("this is the only handle"), &factory);
 }

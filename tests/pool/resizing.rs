@@ -20,7 +20,7 @@ fn a_pool_has_room_for_something() {
 }
 
 #[test]
-fn shrinking_before_anything_was_made_makes_less() {
+fn shrinking_an_empty_pool_limits_its_creations() {
     let factory = Factory::default();
     let pool = factory.pool(5);
     pool.resize(2);
@@ -37,7 +37,7 @@ fn shrinking_before_anything_was_made_makes_less() {
 }
 
 #[test]
-fn shrinking_with_all_out_retires_what_comes_back() {
+fn shrinking_discards_objects_in_use_when_they_are_returned() {
     let factory = Factory::default();
     let pool = factory.pool(4);
     let mut objects: Vec<_> = (0..4).map(|_| take(&pool)).collect();
@@ -57,7 +57,7 @@ fn shrinking_with_all_out_retires_what_comes_back() {
 }
 
 #[test]
-fn a_pool_of_nothing_serves_nobody_until_it_grows() {
+fn a_pool_of_size_zero_serves_no_getter_until_it_grows() {
     let factory = Factory::default();
     let pool = filled(&factory, 2, 2);
     let object = take(&pool);
@@ -71,7 +71,7 @@ fn a_pool_of_nothing_serves_nobody_until_it_grows() {
     pool.resize(2);
     assert_eq!((getters.iter().map(Task::wakes).collect::<Vec<_>>(), counts(&pool)), (vec![1, 1, 0], (0, 0, 2, 1)));
     let object = served(&mut getters[0]);
-    // Rights that were not used yet are no more than what the pool may hold.
+    // Granted creations that have not begun count, too.
     let second = served(&mut getters[1]);
     assert!(getters[2].is_pending());
     drop((object, second));
@@ -82,7 +82,7 @@ fn a_pool_of_nothing_serves_nobody_until_it_grows() {
 }
 
 #[test]
-fn growing_serves_all_for_whom_there_is_room() {
+fn growing_serves_as_many_getters_as_there_is_room_for() {
     let factory = Factory::default();
     let pool = factory.pool(1);
     pool.resize(0);
@@ -97,7 +97,7 @@ fn growing_serves_all_for_whom_there_is_room() {
 }
 
 #[test]
-fn shrinking_drops_what_was_left_behind_and_then_what_is_idle_longest() {
+fn shrinking_drops_pending_creations_and_then_idle_objects() {
     for order in [Order::Lifo, Order::Fifo] {
         let factory = Factory::default();
         let pool = factory.builder().max_size(5).order(order).build();
@@ -120,7 +120,7 @@ fn shrinking_drops_what_was_left_behind_and_then_what_is_idle_longest() {
 }
 
 #[test]
-fn what_is_on_its_way_out_takes_nobody_elses_place() {
+fn doomed_objects_count_once_when_a_pool_shrinks_again() {
     let factory = Factory::default();
     let pool = Arc::new(factory.pool(3));
     let [first, second, third] = [(); 3].map(|()| ready(&mut pool.clone().get_owned()).unwrap());
@@ -139,11 +139,11 @@ fn what_is_on_its_way_out_takes_nobody_elses_place() {
     factory.unhook();
     assert_eq!((factory.dropped(), counts(&pool)), (vec![2], (1, 1, 0, 0)));
     drop(first);
-    all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
+    all_is_dropped(Arc::into_inner(pool).expect("this is the only handle"), &factory);
 }
 
 #[test]
-fn creations_in_hand_are_finished_when_a_pool_shrinks() {
+fn driven_creations_are_finished_when_a_pool_shrinks() {
     let factory = Factory::default();
     factory.creates.hold(1);
     let pool = factory.pool(2);
@@ -162,7 +162,7 @@ fn creations_in_hand_are_finished_when_a_pool_shrinks() {
 }
 
 #[test]
-fn a_creation_that_is_left_behind_in_a_pool_too_small_is_dropped() {
+fn an_abandoned_creation_is_dropped_if_the_pool_is_too_small() {
     let factory = Factory::default();
     factory.creates.hold(1);
     let pool = factory.pool(2);
@@ -178,7 +178,7 @@ fn a_creation_that_is_left_behind_in_a_pool_too_small_is_dropped() {
 }
 
 #[test]
-fn whatever_sizes_a_pool_has_it_never_holds_more_and_loses_no_room() {
+fn a_resized_pool_never_holds_more_and_loses_no_slot() {
     for seed in 0..40 {
         let random = &mut StdRng::seed_from_u64(seed);
         let factory = Factory::default();
@@ -236,22 +236,22 @@ fn an_object_is_added_where_there_is_room() {
     assert_eq!((object.id, Object::metrics(&object).uses), (100, 2));
     factory.creates.hold(1);
     let creates = waiting(&pool);
-    assert_eq!(pool.add(factory.thing(101)).map_err(|thing| thing.id), Err(101), "what is being made has its place");
+    assert_eq!(pool.add(factory.thing(101)).map_err(|thing| thing.id), Err(101), "a creation has its slot");
     drop(creates);
-    assert_eq!(pool.add(factory.thing(102)).map_err(|thing| thing.id), Err(102), "so has what was left behind");
+    assert_eq!(pool.add(factory.thing(102)).map_err(|thing| thing.id), Err(102), "so has a pending one");
     drop(object);
     all_is_dropped(pool, &factory);
 }
 
 #[test]
-fn an_added_object_is_for_the_first_in_the_line() {
+fn an_added_object_is_for_the_first_getter() {
     let factory = Factory::default();
     factory.creates.hold(1);
     let pool = factory.pool(MANY);
     let mut getters: Vec<_> = (0..FEW + 2).map(|_| waiting(&pool)).collect();
     assert_eq!(counts(&pool), (0, 0, FEW, 2));
     for (n, getter) in getters.iter_mut().enumerate() {
-        assert_eq!(getter.wakes(), usize::from(n >= FEW), "what the first ones left behind is theirs");
+        assert_eq!(getter.wakes(), usize::from(n >= FEW), "they are granted the pending creations of the first ones");
         pool.add(factory.thing(100 + n)).unwrap();
         woken(getter);
         let object = served(getter);
@@ -264,7 +264,7 @@ fn an_added_object_is_for_the_first_in_the_line() {
 }
 
 #[test]
-fn retain_gives_back_what_is_not_kept() {
+fn retain_returns_objects_that_are_not_kept() {
     let factory = Factory::default();
     let pool = filled(&factory, 4, 4);
     let object = take(&pool);
@@ -309,8 +309,8 @@ fn a_detached_object_makes_room_at_once() {
 }
 
 #[test]
-fn the_place_of_a_discarded_object_is_free_when_it_is_dropped() {
-    // Discarded by its user, found broken, and come back to a pool that was cleared.
+fn the_slot_of_a_discarded_object_is_free_when_it_is_dropped() {
+    // Discarded by its user, found broken, and returned to a pool that was cleared.
     for how in 0..3 {
         let factory = Factory::default();
         let pool = Arc::new(factory.pool(1));
@@ -340,12 +340,12 @@ fn the_place_of_a_discarded_object_is_free_when_it_is_dropped() {
         assert_eq!((factory.max_live(), factory.dropped()), (1, vec![0]));
         factory.unhook();
         drop(getter);
-        all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
+        all_is_dropped(Arc::into_inner(pool).expect("this is the only handle"), &factory);
     }
 }
 
 #[test]
-fn clear_discards_what_was_made_before() {
+fn clear_discards_objects_created_before() {
     let factory = Factory::default();
     let pool = filled(&factory, 5, 4);
     let out = take(&pool);
@@ -361,7 +361,7 @@ fn clear_discards_what_was_made_before() {
     assert_eq!(
         (factory.dropped(), factory.creates.cancelled()),
         (vec![1, 0], 1),
-        "what was idle, what was left behind"
+        "the idle object and the pending creation"
     );
     assert_eq!(counts(&pool), (0, 2, 0, 0));
     factory.recycles.finish(1);
@@ -377,7 +377,7 @@ fn clear_discards_what_was_made_before() {
 }
 
 #[test]
-fn clear_discards_what_was_begun_before() {
+fn clear_discards_creations_begun_before() {
     let factory = Factory::default();
     let pool = factory.pool(2);
     let object = take(&pool);
@@ -395,7 +395,7 @@ fn clear_discards_what_was_begun_before() {
 }
 
 #[test]
-fn clear_lets_who_was_served_have_it_and_nobody_after() {
+fn clear_leaves_a_granted_object_to_its_getter_alone() {
     for collects in [true, false] {
         let factory = Factory::default();
         let pool = factory.pool(1);

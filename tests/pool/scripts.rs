@@ -1,5 +1,5 @@
-//! Scripts of what can happen to a pool, played again and again: each time foreign code panics, or uses the pool, at
-//! another call of it. Whatever it was, no slot is lost, and nobody waits in vain.
+//! Scripts of operations on a pool, run again and again: each time user code panics, or uses the pool, at another call of
+//! it. Whatever it was, no slot and no wake-up is lost.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -15,10 +15,10 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use stanchion::{Manager, OwnedObject, Pool, Status};
 
-use crate::common::hostile::Hostile;
+use crate::common::hooks::Hooks;
 use crate::common::{self, Check, Clock, Counter, ends};
-use crate::foreign_code::is_locked_inside;
 use crate::manager::{Event, Factory, Thing};
+use crate::user_code::is_locked_inside;
 
 /// Checks the invariants of a snapshot, and returns it.
 #[track_caller]
@@ -29,7 +29,7 @@ fn status<M: Manager>(pool: &Pool<M>) -> Status {
     status
 }
 
-/// Foreign code.
+/// User code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Site {
     Create,
@@ -78,7 +78,7 @@ impl From<Event> for Site {
 
 type Shared = Arc<Pool<Factory>>;
 
-/// What foreign code does when its time has come.
+/// What user code does at the planned call.
 #[derive(Clone, Copy)]
 enum Deed {
     Panic,
@@ -88,13 +88,13 @@ enum Deed {
 /// The panic that was planned.
 struct Planned;
 
-/// What all foreign code of one pool shares.
+/// What all user code of one pool shares.
 #[derive(Default)]
 struct Stage {
     pool: StdMutex<Weak<Pool<Factory>>>,
     /// What happens where, after so many calls that nothing happens in.
     plan: StdMutex<Option<(Site, usize, Deed)>>,
-    /// Foreign code was called under the lock.
+    /// User code was called under the lock.
     locked: AtomicBool,
 }
 
@@ -103,12 +103,12 @@ impl Stage {
         *self.plan.lock().unwrap() = Some((site, after, deed));
     }
 
-    /// Drops what was planned, and says whether it is too late for that.
+    /// Drops the plan. Returns `true` if it was carried out.
     fn is_over(&self) -> bool {
         self.plan.lock().unwrap().take().is_none()
     }
 
-    /// Foreign code runs.
+    /// User code runs.
     fn at(&self, site: Site) {
         let Some(deed) = self.due(site) else { return };
         let pool = self.pool.lock().unwrap().upgrade();
@@ -148,7 +148,7 @@ enum Op {
     PollAnew(usize),
     /// Drops a getter.
     Leave(usize),
-    /// Each creation and recycle may pass one await; who is woken is polled, until nobody is.
+    /// Each creation and recycling may pass one await; getters that are woken are polled, until none is.
     Tick,
     /// Ticks until nothing moves.
     Finish,
@@ -174,84 +174,38 @@ enum Op {
 
 use Op::*;
 
+#[rustfmt::skip] // As few lines as possible.
 const SCRIPTS: &[&[Op]] = &[
-    // Objects go round; getters leave when they create, when they recycle, and when they have been polled but once.
+    // Objects are used by turns; getters are dropped when they create, when they recycle, and after a single poll.
     &[Ask, Leave(0), Ask, Tick, Leave(1), Ask, Finish, Return(2), Ask, Leave(3), Ask, Tick, Leave(4), Ask, Finish],
     // Some wait, and leave before and after they were granted an object.
     &[Ask, Ask, Finish, Ask, Ask, Ask, PollAnew(3), Leave(2), Return(0), Leave(3), Return(1), Finish, Ask, Return(4)],
-    // A returned object overtakes a creation, which is left behind and adopted.
+    // A returned object overtakes a creation, which stays pending and is adopted.
     &[Ask, Finish, Ask, Tick, Return(0), Poll(1), Ask, Finish, Return(1), Ask, Ask, Return(2), Finish],
     // The same, but the creation ends, or its getter leaves, before the getter sees the object.
     &[Ask, Finish, Ask, Ask, Tick, Tick, Return(0), Finish, Return(2), Ask, Ask, Return(1), Leave(4), Leave(3), Finish],
-    // Creations fail, with others waiting; some while nobody looks.
+    // Creations fail, with others waiting; some while they are pending.
     &[Fail, Ask, Fail, Ask, Ask, Ask, Finish, Return(2), Return(3), Clear, Fail, Ask, Leave(4), Ask, Finish],
     // Recycles fail, with others waiting.
     &[Ask, Ask, Finish, Kill(0), Kill(1), Return(0), Return(1), Ask, Ask, Ask, Finish, Kill(2), Return(2), Finish],
-    // A recycle fails, and the creation that takes its place is overtaken, or fails too.
-    &[
-        Ask,
-        Ask,
-        Finish,
-        Kill(0),
-        Return(0),
-        Ask,
-        Tick,
-        Tick,
-        Tick,
-        Return(1),
-        Finish,
-        Kill(2),
-        Return(2),
-        Fail,
-        Ask,
-        Finish,
-    ],
+    // A recycling fails, and the creation that follows it is overtaken, or fails too.
+    &[Ask, Ask, Finish, Kill(0), Return(0), Ask, Tick, Tick, Tick, Return(1), Finish, Kill(2), Return(2), Fail, Ask, Finish],
     // A creation fails while an object is recycled, which is left to others, serves, or fails too.
     &[Ask, Finish, Fail, Ask, Tick, Return(0), Tick, Leave(1), Ask, Finish],
     &[Ask, Finish, Fail, Ask, Tick, Return(0), Tick, Finish, Return(1), Ask, Finish],
     &[Ask, Finish, Kill(0), Fail, Ask, Ask, Tick, Return(0), Tick, Finish, Ask, Finish],
     // Objects leave in other ways, with others waiting.
-    &[
-        Ask,
-        Ask,
-        Finish,
-        Ask,
-        Ask,
-        Ask,
-        Break(0),
-        Return(0),
-        Discard(1),
-        Finish,
-        Detach(2),
-        Discard(3),
-        Finish,
-        Break(4),
-    ],
+    &[Ask, Ask, Finish, Ask, Ask, Ask, Break(0), Return(0), Discard(1), Finish, Detach(2), Discard(3), Finish, Break(4)],
     // The pool shrinks and grows.
-    &[
-        Ask,
-        Ask,
-        Finish,
-        Ask,
-        Resize(1),
-        Return(0),
-        Return(1),
-        Finish,
-        Resize(0),
-        Return(2),
-        Ask,
-        Ask,
-        Resize(3),
-        Finish,
-    ],
+    &[Ask, Ask, Finish, Ask, Resize(1), Return(0), Return(1), Finish, Resize(0), Return(2), Ask, Ask, Resize(3), Finish],
     &[Ask, Ask, Finish, Return(0), Return(1), Resize(0), Resize(2), Ask, Leave(2), Resize(0), Resize(1), Ask, Finish],
     // Former generations go.
     &[Ask, Ask, Finish, Return(0), Clear, Ask, Tick, Clear, Return(1), Finish, Return(2), Ask, Leave(3), Clear, Finish],
-    // The pool closes: with some in use, idle, waiting, creating, recycling, left behind.
+    // The pool closes: with some in use, idle, waiting, creating, recycling, pending.
     &[Ask, Ask, Finish, AwaitClosed, Ask, Ask, Return(0), Close, Finish, Ask, Return(1), Return(2), Finish],
     &[Ask, Finish, Return(0), Ask, AwaitClosed, Ask, Tick, Ask, Close, Finish, Return(1), Finish],
     &[Ask, Ask, Leave(0), Close, Poll(1), AwaitClosed, Finish],
-    // Time is over: idle, at a return, at a get.
+    // Objects expire: idle, at a return, at a get.
     &[Ask, Ask, Finish, Return(0), Pass(61), Maintain, Ask, Finish, Pass(600), Return(1), Return(2), Ask, Finish],
     &[Ask, Ask, Finish, Return(0), Return(1), Pass(61), Ask, Ask, Ask, Finish, Return(2), Pass(61), Maintain, Finish],
     // The pool is filled, and filled on by another.
@@ -261,7 +215,7 @@ const SCRIPTS: &[&[Op]] = &[
     &[Add, Ask, Add, Add, Retain, TryGet, Finish, Ask, Ask, Ask, Finish, Add, Resize(4), Add, Finish, Retain],
 ];
 
-/// Something under way, with a waker as foreign as can be.
+/// A future, with a waker that runs user code.
 struct Errand {
     future: Pin<Box<dyn Future<Output = Option<OwnedObject<Factory>>>>>,
     waker: Waker,
@@ -271,7 +225,7 @@ struct Errand {
     awaits_close: bool,
 }
 
-/// A pool of at first two, all that happens around it, and a plan for one thing to happen at one place.
+/// A pool of at first two, all that happens around it, and a plan for one thing to happen at one call.
 struct Scene {
     pool: Shared,
     stage: Arc<Stage>,
@@ -283,7 +237,7 @@ struct Scene {
     polled: Option<usize>,
     /// The most that there may ever have been, by the sizes set.
     bound: usize,
-    /// How many more the test may have had in hand.
+    /// The number of objects that the test may have made itself.
     by_hand: usize,
     /// Whatever is dropped is dropped while the thread panics.
     unwinding: bool,
@@ -415,7 +369,7 @@ impl Scene {
     fn leave(&mut self, number: usize) {
         if let Some(Errand { future, waker, .. }) = self.errands.get_mut(number).and_then(Option::take) {
             drop_it(future, self.unwinding);
-            // The test's own, whose drop the pool cannot catch.
+            // The clone of the test: the pool cannot catch a panic of its drop.
             drop(waker);
         }
     }
@@ -428,7 +382,7 @@ impl Scene {
         self.held.get_mut(number).and_then(Option::take)
     }
 
-    /// Whether anything has moved.
+    /// Returns `true` if anything was polled.
     fn tick(&mut self) -> bool {
         let polls = self.polls;
         self.factory.step();
@@ -438,31 +392,31 @@ impl Scene {
         self.polls > polls
     }
 
-    /// Somebody who was woken, and has not been polled since.
+    /// A future that was woken, and has not been polled since.
     fn woken(&self) -> Option<usize> {
         self.errands.iter().position(|errand| errand.as_ref().is_some_and(|it| it.counter.count() > it.seen))
     }
 
-    /// After whatever has happened: nothing is lost, and nobody waits in vain.
+    /// After whatever has happened: no object, slot or wake-up is lost.
     fn end(mut self) -> usize {
         let closed = self.pool.is_closed();
         self.pool.resize(3);
         self.held.iter_mut().for_each(|held| drop(held.take()));
-        // Whoever is served makes way for the next.
+        // Each that is served returns its object for the next.
         for _ in 0..self.errands.len() {
             self.act(Finish);
             self.held.iter_mut().for_each(|held| drop(held.take()));
         }
         let mut left = self.errands.iter().flatten();
-        assert!(left.all(|errand| errand.awaits_close && !closed), "somebody waits in vain: {:?}", self.pool);
+        assert!(left.all(|errand| errand.awaits_close && !closed), "a getter is not woken: {:?}", self.pool);
         if closed {
-            let max_size = self.pool.status().max_size; // It is what it was when the pool was closed.
+            let max_size = self.pool.status().max_size; // `resize` has no effect on a closed pool.
             assert_eq!(status(&self.pool), Status { max_size, ..Status::default() });
-            self.pool.closed().now_or_never().expect("everything is back");
+            self.pool.closed().now_or_never().expect("all objects were returned");
         } else {
             self.serves(3);
         }
-        self.vanish()
+        self.drop_all()
     }
 
     /// The pool has room for so many, and no more.
@@ -484,12 +438,12 @@ impl Scene {
         drop(self.take(first));
         self.held[first..].iter_mut().find_map(Option::take);
         self.act(Finish);
-        assert!(self.held.last().unwrap().is_some(), "one who waits is not served");
+        assert!(self.held.last().unwrap().is_some(), "a waiting getter is not served");
         assert_eq!(status(&self.pool).waiting, 0);
     }
 
-    /// All go, and the pool last. How many planned panics there were.
-    fn vanish(mut self) -> usize {
+    /// Drops all, and the pool last. Returns the number of planned panics.
+    fn drop_all(mut self) -> usize {
         (0..self.errands.len()).for_each(|number| self.survive(|scene| scene.leave(number)));
         (0..self.held.len()).for_each(|number| self.survive(|scene| scene.act(Return(number))));
         assert_eq!(Arc::strong_count(&self.pool), 1);
@@ -500,7 +454,7 @@ impl Scene {
             assert!(payload.is::<Planned>());
             panics += 1;
         }
-        assert!(!stage.locked.load(Ordering::Relaxed), "foreign code ran under the lock");
+        assert!(!stage.locked.load(Ordering::Relaxed), "user code ran under the lock");
         assert_eq!((factory.alive(), factory.creates.in_flight(), factory.recycles.in_flight()), (0, 0, 0));
         let mut dropped = factory.dropped();
         dropped.retain(|&id| id < 100);
@@ -524,7 +478,7 @@ fn drop_it<T>(value: T, unwinding: bool) {
 fn waker(stage: &Arc<Stage>, counter: &Arc<Counter>) -> Waker {
     let [cloned, woken, dropped] = [stage; 3].map(Arc::clone);
     let counter = counter.clone();
-    let hooks = Hostile::new().on_clone(move || cloned.at(Site::WakerCloned));
+    let hooks = Hooks::new().on_clone(move || cloned.at(Site::WakerCloned));
     let hooks = hooks.on_drop(move || dropped.at(Site::WakerDropped));
     let wake = move || {
         counter.wake_by_ref();
@@ -533,10 +487,10 @@ fn waker(stage: &Arc<Stage>, counter: &Arc<Counter>) -> Waker {
     hooks.on_wake(wake).waker()
 }
 
-/// How a script goes on when it is over.
+/// What follows a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
-    /// Everybody is served who waits, and so are others.
+    /// Each waiting getter is served, and so are others.
     Served,
     /// Everything is dropped.
     Dropped,
@@ -544,7 +498,7 @@ enum Ending {
 
 const ENDINGS: [Ending; 2] = [Ending::Served, Ending::Dropped];
 
-/// Plays one script with one plan. Returns whether the planned came to pass, and whether somebody saw it panic.
+/// Runs one script with one plan. Returns `true` if the plan was carried out, and `true` if a caller saw it panic.
 fn play(script: &[Op], plan: (Site, usize, Deed), unwinding: bool, ending: Ending) -> (bool, bool) {
     let mut scene = Scene::new(unwinding);
     let (site, after, deed) = plan;
@@ -561,16 +515,17 @@ fn play(script: &[Op], plan: (Site, usize, Deed), unwinding: bool, ending: Endin
             (over, scene.end() > 0)
         }
         Ending::Dropped => {
-            let panics = scene.vanish();
+            let panics = scene.drop_all();
             (stage.is_over(), panics > 0)
         }
     }
 }
 
-/// Plays all scripts with all plans for this. Says of each site how often it did it there, and how often somebody saw a panic.
+/// Runs all scripts with all plans of this. Counts, for each site, how often that was carried out, and how often a caller saw
+/// a panic.
 fn play_all(deed: Deed, unwinding: bool) -> Vec<(Site, usize, usize)> {
     let mut tally = Vec::new();
-    // Under the lock nobody can use the pool.
+    // Under the lock the pool cannot be used.
     for site in SITES.into_iter().filter(|&site| site != Site::Keep || matches!(deed, Deed::Panic)) {
         let (mut done, mut seen) = (0, 0);
         let endings = if matches!(deed, Deed::Panic) { &ENDINGS[..] } else { &[Ending::Served] };
@@ -597,9 +552,9 @@ fn play_all(deed: Deed, unwinding: bool) -> Vec<(Site, usize, usize)> {
 }
 
 #[test]
-fn whatever_panics_no_slot_is_lost_and_nobody_waits_in_vain() {
-    common::survives("scripts::whatever_panics_no_slot_is_lost_and_nobody_waits_in_vain", || {
-        // Where a panic would cost somebody an object, it is kept to itself.
+fn whatever_panics_no_slot_and_no_wake_is_lost() {
+    common::survives("scripts::whatever_panics_no_slot_and_no_wake_is_lost", || {
+        // Where a panic would cost a caller its object, it is discarded.
         let quiet = [
             // Work that was taken up is begun afresh.
             Site::Create,
@@ -619,11 +574,10 @@ fn whatever_panics_no_slot_is_lost_and_nobody_waits_in_vain() {
 }
 
 #[test]
-fn whatever_panics_while_the_thread_panics_already_aborts_nothing_and_loses_nothing() {
-    common::survives(
-        "scripts::whatever_panics_while_the_thread_panics_already_aborts_nothing_and_loses_nothing",
-        || assert!(play_all(Deed::Panic, true).iter().all(|&(_, done, _)| done > 0)),
-    );
+fn a_second_panic_at_any_point_does_not_abort() {
+    common::survives("scripts::a_second_panic_at_any_point_does_not_abort", || {
+        assert!(play_all(Deed::Panic, true).iter().all(|&(_, done, _)| done > 0))
+    });
 }
 
 fn poll_once(future: impl Future) {
@@ -650,7 +604,7 @@ fn call_everything(pool: &Shared) {
 }
 
 #[test]
-fn foreign_code_may_use_the_pool_wherever_it_runs() {
+fn user_code_may_use_the_pool_wherever_it_runs() {
     let deeds: [fn(&Shared); 5] = [
         call_everything,
         |pool| pool.clear(),
@@ -710,8 +664,8 @@ fn random_script(random: &mut StdRng) -> Vec<Op> {
 }
 
 #[test]
-fn whatever_comes_in_whatever_order_nothing_is_lost() {
-    common::survives("scripts::whatever_comes_in_whatever_order_nothing_is_lost", || {
+fn operations_in_any_order_lose_nothing() {
+    common::survives("scripts::operations_in_any_order_lose_nothing", || {
         let mut done = 0;
         for seed in 0..3_000 {
             let mut random = StdRng::seed_from_u64(seed);

@@ -1,4 +1,4 @@
-//! Whose turn it is, and what a getter gets.
+//! The order in which getters are served, and what they get.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use stanchion::{GetError, Metrics, Object, Order, OwnedObject, Pool, Status, blocking};
 
-use crate::common::hostile::Hostile;
+use crate::common::hooks::Hooks;
 use crate::common::{Check, Clock, Counter, Log, Task, panic_of, poll, poll_with, ready, until};
-use crate::foreign_code::is_locked_inside;
 use crate::manager::Factory;
+use crate::user_code::is_locked_inside;
 use crate::{FEW, MANY, all_is_dropped, counts, fill, filled, served, take, waiting, woken};
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ fn getters_are_served_in_the_order_of_their_first_polls() {
 }
 
 #[test]
-fn nobody_barges() {
+fn no_getter_barges() {
     let pool = Arc::new(Pool::from_objects([1]));
     let object = take(&pool);
     let mut first = Task::waiting(pool.get());
@@ -76,7 +76,7 @@ fn two_returns_serve_two_waiters() {
     // The second comes before the first: each has its own.
     let second = getters[1].ready().unwrap();
     let first = getters[0].ready().unwrap();
-    assert_eq!([*first, *second], names, "the first that came back is the first getter's");
+    assert_eq!([*first, *second], names, "the first that was returned is granted to the first getter");
     assert!(getters[2].is_pending());
     drop(second);
     assert_eq!(*getters[2].ready().unwrap(), names[1]);
@@ -127,7 +127,7 @@ fn the_last_waiter_that_is_dropped_leaves_its_object_idle() {
 }
 
 #[test]
-fn a_waiter_that_leaves_the_line_holds_nobody_up() {
+fn a_waiter_that_is_dropped_delays_no_other() {
     let pool = Pool::from_objects([1]);
     let object = take(&pool);
     let mut getters: Vec<_> = (0..5).map(|_| Task::waiting(pool.get())).collect();
@@ -171,7 +171,7 @@ fn an_object_granted_while_the_waker_is_cloned_is_not_missed() {
         let mut getter = pool.get();
         (0..polls_before).for_each(|_| assert!(poll(&mut getter).is_pending()));
         let returned = object.clone();
-        let waker = Hostile::new().on_clone(move || drop(returned.lock().unwrap().take())).waker();
+        let waker = Hooks::new().on_clone(move || drop(returned.lock().unwrap().take())).waker();
         let got = poll_with(&mut getter, &waker);
         assert!(got.is_ready(), "after {polls_before} polls");
         drop(got);
@@ -180,7 +180,7 @@ fn an_object_granted_while_the_waker_is_cloned_is_not_missed() {
 }
 
 #[test]
-fn idle_objects_leave_in_the_order_that_was_asked_for() {
+fn idle_objects_are_taken_in_the_order_that_was_set() {
     for (order, wanted) in [(Order::Lifo, [2, 1, 0]), (Order::Fifo, [0, 1, 2])] {
         let factory = Factory::default();
         let pool = factory.builder().max_size(3).order(order).recycle_after(Duration::from_secs(3600)).build();
@@ -198,16 +198,16 @@ fn idle_objects_leave_in_the_order_that_was_asked_for() {
     }
     let factory = Factory::default();
     let pool = filled(&factory, 2, 2);
-    assert_eq!(take(&pool).id, 1, "the last one, unless told otherwise");
+    assert_eq!(take(&pool).id, 1, "the last one by default");
     all_is_dropped(pool, &factory);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// A line that is too long
+// Too many waiting getters
 // ---------------------------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_getter_that_finds_too_many_waiting_is_turned_away() {
+fn a_getter_beyond_max_waiting_fails() {
     let factory = Factory::default();
     let pool = factory.builder().max_size(1).max_waiting(2).build();
     let object = take(&pool);
@@ -217,13 +217,13 @@ fn a_getter_that_finds_too_many_waiting_is_turned_away() {
         assert!(matches!(ready(&mut pool.get()), Err(GetError::TooManyWaiting)));
         assert_eq!(counts(&pool), (0, 1, 0, 2), "it leaves no trace");
     }
-    assert!(first.is_pending(), "who waits is not asked again");
+    assert!(first.is_pending(), "a queued getter does not fail");
     drop(second);
-    assert!(poll(&mut late).is_pending(), "there is room in the line again");
+    assert!(poll(&mut late).is_pending(), "one more may wait again");
     assert!(matches!(ready(&mut pool.get()), Err(GetError::TooManyWaiting)));
     drop(object);
     let mut later = waiting(&pool);
-    assert_eq!(counts(&pool), (0, 1, 0, 2), "who has been served waits no more");
+    assert_eq!(counts(&pool), (0, 1, 0, 2), "a granted getter does not count as waiting");
     drop(served(&mut first));
     drop(ready(&mut late).unwrap());
     drop(served(&mut later));
@@ -232,7 +232,7 @@ fn a_getter_that_finds_too_many_waiting_is_turned_away() {
 }
 
 #[test]
-fn a_pool_that_lets_nobody_wait_still_grows_to_its_size() {
+fn a_pool_that_lets_no_getter_wait_grows_to_its_size() {
     const SIZE: usize = 20;
     let factory = Factory::default();
     factory.creates.hold(1);
@@ -252,7 +252,7 @@ fn a_pool_that_lets_nobody_wait_still_grows_to_its_size() {
 }
 
 #[test]
-fn who_was_in_the_line_before_is_not_turned_away() {
+fn max_waiting_does_not_fail_a_getter_that_was_queued() {
     let factory = Factory::default();
     let pool = factory.builder().max_size(2).max_waiting(0).build();
     let [object, other] = [take(&pool), take(&pool)];
@@ -272,7 +272,7 @@ fn who_was_in_the_line_before_is_not_turned_away() {
 }
 
 #[test]
-fn as_many_wait_as_want_to_unless_told_otherwise() {
+fn any_number_of_getters_may_wait_by_default() {
     let pool = Pool::from_objects([(); 0]);
     let getters: Vec<_> = (0..10_000).map(|_| Task::waiting(pool.get())).collect();
     assert_eq!(counts(&pool), (0, 0, 0, 10_000));
@@ -281,7 +281,7 @@ fn as_many_wait_as_want_to_unless_told_otherwise() {
 }
 
 #[test]
-fn a_closed_pool_says_so_however_long_the_line_was() {
+fn a_closed_pool_fails_with_closed_however_many_wait() {
     let factory = Factory::default();
     let pool = factory.builder().max_size(1).max_waiting(0).build();
     let object = take(&pool);
@@ -311,7 +311,7 @@ fn an_object_knows_how_often_it_was_handed_out() {
     assert_eq!(Object::metrics(&served(&mut getter)).uses, 5, "handed over is handed out");
     pool.retain(|_, metrics| metrics.uses == 5);
     assert_eq!(pool.status().idle, 1);
-    assert_eq!(clock.reads(), 0, "nobody wants to know the time");
+    assert_eq!(clock.reads(), 0, "the time is not needed");
     drop(getter);
     all_is_dropped(pool, &factory);
 }
@@ -351,7 +351,7 @@ fn an_object_knows_when_it_was_created_and_recycled() {
 }
 
 #[test]
-fn an_object_gives_way_to_what_is_inside() {
+fn an_object_dereferences_to_its_value() {
     let pool = Arc::new(Pool::from_objects([String::from("a")]));
     let mut object = take(&pool);
     object.push('b');
@@ -369,7 +369,7 @@ fn an_object_gives_way_to_what_is_inside() {
 }
 
 #[test]
-fn owned_and_borrowed_forms_are_one_line() {
+fn owned_and_borrowed_getters_share_one_queue() {
     let pool = Arc::new(Pool::from_objects([1]));
     let object = ready(&mut pool.clone().get_owned()).unwrap();
     let mut first = Task::waiting(pool.get());
@@ -387,7 +387,7 @@ fn owned_and_borrowed_forms_are_one_line() {
 }
 
 #[test]
-fn an_owned_object_may_be_the_last_that_keeps_the_pool() {
+fn an_owned_object_may_be_the_last_owner_of_the_pool() {
     let factory = Factory::default();
     let pool = Arc::new(factory.pool(2));
     let object = ready(&mut pool.clone().get_owned()).unwrap();
@@ -395,7 +395,7 @@ fn an_owned_object_may_be_the_last_that_keeps_the_pool() {
     let getter = Task::waiting(pool.clone().get_owned());
     drop(pool);
     drop(getter);
-    assert_eq!((factory.alive(), factory.live(), factory.creates.cancelled()), (1, 2, 0), "left behind in the pool");
+    assert_eq!((factory.alive(), factory.live(), factory.creates.cancelled()), (1, 2, 0), "pending in the pool");
     drop(object);
     assert_eq!((factory.alive(), factory.live(), factory.creates.cancelled()), (0, 0, 1));
 }
@@ -476,7 +476,7 @@ fn futures_that_are_never_polled_have_no_effect() {
     drop(served(&mut late));
     assert_eq!(counts(&pool), (2, 0, 0, 0));
     drop(late);
-    all_is_dropped(Arc::into_inner(pool).expect("nobody else has it"), &factory);
+    all_is_dropped(Arc::into_inner(pool).expect("this is the only handle"), &factory);
 }
 
 #[test]
@@ -555,7 +555,7 @@ fn debug_never_waits() {
 }
 
 #[test]
-fn a_pool_may_be_used_by_what_it_is_shown_to() {
+fn a_pool_may_be_used_while_it_is_formatted() {
     struct Looks<'a>(&'a Pool<Factory>, usize);
     impl std::fmt::Write for Looks<'_> {
         fn write_str(&mut self, _: &str) -> std::fmt::Result {
@@ -601,7 +601,7 @@ fn the_manager_can_be_reached() {
 }
 
 #[test]
-fn a_waker_that_is_dropped_with_its_getter_is_let_go() {
+fn a_waker_is_dropped_with_its_getter() {
     let pool = Pool::from_objects([1]);
     let counter = Arc::new(Counter::default());
     let object = take(&pool);
