@@ -53,10 +53,11 @@
 //! - **Cancel-safe.** Every future may be dropped at any point: no permit, object, queued item or wake-up is lost. What it had
 //!   been granted goes to the next waiter.
 //! - **Panic-safe.** No waker, destructor, loader or manager runs under an internal lock, and each may panic. If a waker
-//!   does, the others are woken first; a call that has something to return returns it, and discards that panic.
+//!   panics, the others are woken first. Then the call panics too, unless it has a value to return: it returns that, and
+//!   the panic is discarded.
 //! - **Safe.** Waiters are linked by index. `unsafe` stands in one place: the data cell of the mutex.
-//! - **Model-checked with loom.** [loom](https://docs.rs/loom) explores the code that ships, within the bounds that the
-//!   repository's `tests/loom` states, and, through it, [your own](_guide::loom).
+//! - **Model-checked with loom.** [loom](https://docs.rs/loom) explores the code that ships, within the bounds stated in
+//!   the repository's `tests/loom`. [Models of your own](_guide::loom) can include it.
 //!
 //! # When not to use it
 //!

@@ -76,8 +76,9 @@ use shard::{Part, Shard};
 ///
 /// # Fairness
 ///
-/// All callers that wait for a load are served at once. If a load is given up, the longest waiting caller is the next to
-/// load; if the key was removed or cleared meanwhile, they all start over, and the first to run loads.
+/// All callers that wait for a load are served at once. If the loading future is dropped or panics, the caller that has
+/// waited longest loads next. If the key was removed meanwhile, all waiting callers start again, and the first to be polled
+/// loads.
 ///
 /// # Memory ordering
 ///

@@ -48,18 +48,19 @@ use crate::sync;
 /// # Fairness
 ///
 /// Getters are served in the order of their first polls. An object that is returned is granted to the first getter under
-/// the lock, and no later one can take it. A getter with an object that proves to be dead goes on ahead of those that wait.
+/// the lock, and no later one can take it. A getter whose
+/// object proves to be dead keeps its place ahead of those that wait.
 ///
 /// # Creation
 ///
 /// A getter that creates an object keeps its place: if another object is returned first, it takes that, and its creation
-/// stays pending for the next getter. So a short spike is served by the objects that there are, and callers with a timeout
-/// that is shorter than a creation still get the pool filled, together. A getter that takes up a pending creation which is not ready
+/// stays pending for the next getter. So existing objects serve a short spike. And the pool is filled even if a creation takes longer
+/// than any caller waits: each continues the creation that the last one left pending. A getter that takes up a pending creation which is not ready
 /// begins one of its own beside it, if there is room: one that hangs costs its slot and nothing else.
 ///
-/// A creation that fails is the error of the getter that drives it; its slot goes to the next. Should all idle objects be
-/// dead, because the database was restarted, a getter waits for one failed [`recycle`](Manager::recycle) and for one
-/// creation, beside which it tries the next object, however many are dead. If an error shows that all connections are lost,
+/// A creation that fails is the error of the getter that drives it; its slot goes to the next. After a restart
+/// of the database all idle objects may be dead. However many they are, a getter waits for one failed
+/// [`recycle`](Manager::recycle) and one creation, and tries the next idle object beside it. If an error shows that all connections are lost,
 /// [`clear`](Self::clear) spares the others even that.
 ///
 /// # Time
@@ -398,8 +399,8 @@ impl<M: Manager> Pool<M> {
     /// latest, followed by [`replenish`](Self::replenish). A pending creation is dropped when it was pending for an idle
     /// timeout. Takes time in proportion to the idle objects.
     ///
-    /// Returns `None` when nothing will ever have to be done: the pool has none of these settings, or is closed. If a
-    /// duration is zero, more is always due at once: do not loop then.
+    /// Returns `None` when nothing will ever have to be done: the pool has none of these settings, or is closed. With an
+    /// idle timeout or lifetime of zero the returned instant has always passed: do not call this in a loop then.
     ///
     /// # Panics
     ///

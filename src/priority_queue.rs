@@ -25,8 +25,8 @@ use crate::wait_list::WakeBatch;
 /// a form that does not wait. A [bounded](Self::bounded) queue holds pushes back; their items compete from the start.
 /// An item in the queue can be [removed](Self::remove) and [re-prioritised](Self::set_priority) by its [`Key`].
 ///
-/// A push costs the logarithm of the number of *distinct* priorities. A pop and a removal cost no comparison, unless
-/// pushes wait: then each admits an item. With a fixed set of up to 128 priorities nothing is allocated in the steady
+/// A push costs the logarithm of the number of *distinct* priorities. A pop or a removal costs no
+/// comparison, unless pushes wait: it then admits the next parked item. With a fixed set of up to 128 priorities nothing is allocated in the steady
 /// state.
 ///
 /// # Fairness
@@ -406,7 +406,8 @@ impl<P: Ord, T> PriorityQueue<P, T> {
 
     /// Removes the item that `key` names and returns it; `None` if it has left already.
     ///
-    /// If that leaves fewer items than reservations, the newest reservation is revoked: its pop is at the head again.
+    /// If the item was reserved for a waiting pop and no other is left for it, the pop that was granted last waits again, at
+    /// the head of the queue.
     ///
     /// # Examples
     ///

@@ -19,8 +19,7 @@ use crate::sync::const_fn;
 ///
 /// A semaphore holds permits. [`acquire`](Self::acquire) takes one, or waits for it in a queue; dropping the permit
 /// returns it. Waiting works on any executor and, through [`blocking`](crate::blocking), on a plain thread. It
-/// allocates nothing in the steady state: the queue keeps the memory of its longest time until its last waiter is gone,
-/// and then at most 64 KiB.
+/// allocates only when the queue becomes longer than before. When the last waiter is gone, memory above 64 KiB is freed.
 ///
 /// # Fairness
 ///
@@ -303,8 +302,8 @@ impl Semaphore {
     /// # Panics
     ///
     /// When the free permits would exceed [`MAX_PERMITS`](Self::MAX_PERMITS), or `usize::MAX` before the waiters take
-    /// theirs. Nothing has changed then. If permits were added up to that limit while others were held, dropping one of
-    /// those panics likewise (unless the thread is panicking already), and that permit is lost.
+    /// theirs. Nothing has changed then. A held permit that no
+    /// longer fits below the limit when it is dropped is lost, and the drop panics, unless the thread is panicking already.
     ///
     /// # Examples
     ///
