@@ -310,11 +310,9 @@ where
         V: Clone,
         E: Send + Sync + 'static,
     {
-        let mut is_counted = false;
+        let mut call = Call { cache: self, place, key, errors: TypeId::of::<E>(), thread, is_counted: false };
         loop {
-            let follows = Follows { errors: TypeId::of::<E>(), thread };
-            let joined =
-                poll_fn(|cx| Poll::Ready(self.join(place, key, missing, cx.waker(), follows, &mut is_counted)));
+            let joined = poll_fn(|cx| Poll::Ready(call.join(missing, cx.waker())));
             let mut follower = match joined.await {
                 Joined::Hit(value) => return Err(Ok(value)),
                 Joined::Leads(leader) => return Ok(leader),
@@ -329,40 +327,46 @@ where
             }
         }
     }
+}
 
+/// A call that loads if it misses.
+struct Call<'c, 'k, K, V, S, Q: ?Sized> {
+    cache: &'c LruCache<K, V, S>,
+    place: Place<'c, K, V>,
+    key: &'k Q,
+    /// The type of the errors that it can take.
+    errors: TypeId,
+    /// The thread that it blocks, if it does.
+    thread: Option<ThreadId>,
+    /// Once it has been counted as a hit or a miss.
+    is_counted: bool,
+}
+
+impl<'c, K, V, S, Q> Call<'c, '_, K, V, S, Q>
+where
+    K: Borrow<Q>,
+    Q: Eq + ToOwned<Owned = K> + ?Sized,
+    V: Clone,
+{
     /// Looks the key up, and brings along what is missing, until the caller has a value or a part in a load.
-    fn join<'c, Q>(
-        &'c self,
-        place: Place<'c, K, V>,
-        key: &Q,
-        mut missing: Missing,
-        waker: &Waker,
-        follows: Follows,
-        is_counted: &mut bool,
-    ) -> Joined<'c, K, V, S>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ToOwned<Owned = K> + ?Sized,
-        V: Clone,
-    {
+    fn join(&mut self, mut missing: Missing, waker: &Waker) -> Joined<'c, K, V, S> {
         let mut own_key = Guarded(None);
         loop {
             // What is made without the lock: everything is looked at again then.
             let waker = match missing {
                 Missing::Waker => TaskWaker::cloned(waker),
                 Missing::Key => {
-                    own_key.0 = Some(key.to_owned());
+                    own_key.0 = Some(self.key.to_owned());
                     TaskWaker::new(waker)
                 }
             };
             let mut deferred = Deferred::new();
-            let found = waker
-                .poll_with(|waker| self.look_up(place, key, &mut own_key, waker, follows, is_counted, &mut deferred));
+            let found = waker.poll_with(|waker| self.look_up(&mut own_key, waker, &mut deferred));
             if !deferred.is_empty() || matches!(found, Lookup::Joined(_)) {
                 // Made in vain, or about to be dropped beside the panic of a report.
                 deferred.removed.extend(own_key.0.take().map(Part::Key));
             }
-            match self.finish(deferred, place.0, found) {
+            match self.cache.finish(deferred, self.place.0, found) {
                 Lookup::Joined(joined) => return joined,
                 Lookup::MissingKey => missing = Missing::Key,
                 Lookup::Expired => {}
@@ -372,48 +376,59 @@ where
     }
 
     /// Looks at the shard once, under its lock.
-    #[allow(clippy::too_many_arguments)] // Each is a part of the caller that the next attempt must find as this one left it.
-    fn look_up<'c, Q>(
-        &'c self,
-        (locked, hash): Place<'c, K, V>,
-        key: &Q,
+    fn look_up(
+        &mut self,
         own_key: &mut Guarded<K>,
         waker: &mut TaskWaker<'_>,
-        Follows { errors, thread }: Follows,
-        is_counted: &mut bool,
         deferred: &mut Deferred<K, V>,
-    ) -> Result<Lookup<'c, K, V, S>, NeedsClone>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-        V: Clone,
-    {
-        let now = self.settings.now();
+    ) -> Result<Lookup<'c, K, V, S>, NeedsClone> {
+        let (locked, hash) = self.place;
+        let settings = &self.cache.settings;
+        let now = settings.now();
         let mut state = locked.lock();
-        let State { shard, flights } = &mut *state;
-        let load = flights.find(hash, key);
-        let (joined, count) = if let Some(found) = shard.find(hash, key) {
-            if shard.is_expired(found, now) {
-                // It is reported before anything else: if that panics, the caller has no part in a load.
-                shard.live(Some(found), now, &mut deferred.removed);
-                return Ok(Lookup::Expired);
-            }
-            let value = shard.get(found, self.settings.idle_end(now));
-            (Joined::Hit(value), &mut shard.stats.hits)
-        } else if let Some(load) = load {
+        let load = state.flights.find(hash, self.key);
+        let Some(found) = state.shard.find(hash, self.key) else {
+            return self.join_load(&mut state, load, own_key, waker);
+        };
+        let shard = &mut state.shard;
+        if shard.is_expired(found, now) {
+            // It is reported before anything else: if that panics, the caller has no part in a load.
+            shard.live(Some(found), now, &mut deferred.removed);
+            return Ok(Lookup::Expired);
+        }
+        let value = shard.get(found, settings.idle_end(now));
+        shard.stats.hits += self.count();
+        Ok(Lookup::Joined(Joined::Hit(value)))
+    }
+
+    /// Follows the load in flight, or begins one.
+    fn join_load(
+        &mut self,
+        State { shard, flights }: &mut State<K, V>,
+        load: Option<Key>,
+        own_key: &mut Guarded<K>,
+        waker: &mut TaskWaker<'_>,
+    ) -> Result<Lookup<'c, K, V, S>, NeedsClone> {
+        let &mut Call { cache, place: (locked, hash), errors, thread, .. } = self;
+        let joined = if let Some(load) = load {
             if thread.is_some() && flights.leading_thread(load) == thread {
                 return Ok(Lookup::OwnKey);
             }
             let waiter = flights.follow(load, errors, waker.take()?);
-            (Joined::Follows(Follower { cache: self, locked, load, waiter, is_member: true }), &mut shard.stats.misses)
+            Joined::Follows(Follower { cache, locked, load, waiter, is_member: true })
         } else {
             let Some(key) = own_key.0.take() else { return Ok(Lookup::MissingKey) };
             shard.stats.loads += 1;
             let load = flights.begin(hash, key, thread);
-            (Joined::Leads(Leader { cache: self, locked, load, is_member: true }), &mut shard.stats.misses)
+            Joined::Leads(Leader { cache, locked, load, is_member: true })
         };
-        *count += u64::from(!mem::replace(is_counted, true));
+        shard.stats.misses += self.count();
         Ok(Lookup::Joined(joined))
+    }
+
+    /// Returns one at first and zero later: a call is one hit or one miss, however often it looks.
+    fn count(&mut self) -> u64 {
+        u64::from(!mem::replace(&mut self.is_counted, true))
     }
 }
 
@@ -424,13 +439,6 @@ enum Missing {
     Key,
     /// A load is in flight: a waker, to follow it.
     Waker,
-}
-
-/// How a caller follows: with which errors, and blocking which thread, if any.
-#[derive(Clone, Copy)]
-struct Follows {
-    errors: TypeId,
-    thread: Option<ThreadId>,
 }
 
 /// The outcome of a look at the shard.
