@@ -1,4 +1,4 @@
-//! Expiry: times to live, idle times, and what calls do with expired entries.
+//! Expiry: times to live, idle times, and calls that find expired entries.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! The listener: which removals it hears of, with which cause and when, and what it may do.
+//! The listener: its reports, their causes and times, and calls of the cache by the listener.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};

@@ -1,4 +1,4 @@
-//! The behaviour of `LruCache`: order, capacity, weights, expiry, reports, single-flight loading, and user code of all kinds.
+//! The behaviour of `LruCache`: order, capacity, weights, expiry, reports, single-flight loading, user code of all kinds.
 
 #![cfg(not(loom))]
 

@@ -385,7 +385,7 @@ fn a_load_that_was_never_polled_did_nothing() {
 #[test]
 fn a_load_uses_a_value_that_came_while_its_key_was_made() {
     thread_local! {
-        /// What happens when a key is cloned the next time.
+        /// Runs when a key is cloned the next time.
         static MEANWHILE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
     }
     #[derive(Debug, PartialEq, Eq, Hash)]

@@ -1,4 +1,4 @@
-//! What the documentation recommends.
+//! The recipes of the documentation.
 
 use std::sync::Arc;
 

@@ -402,7 +402,7 @@ fn the_hasher_is_the_one_that_was_given() {
         ignore((cache.get(&3), cache.peek(&4), cache.contains_key(&5), cache.remove(&6), cache.remove_entry(&7)));
         assert_eq!(cache.get_or_insert_with(&8, || unreachable!()), 80);
         let hashed: Vec<_> = (0..20).chain(3..9).collect();
-        assert_eq!(told.take(), hashed, "each key once for what is done");
+        assert_eq!(told.take(), hashed, "each call hashes its key once");
         // Nothing is hashed again when it is removed, or when the table shrinks or grows.
         drop((cache.pop_lru(), cache.entries(), cache.len()));
         cache.set_capacity(6);

@@ -12,7 +12,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const NONE: Stats =
     Stats { hits: 0, misses: 0, insertions: 0, evictions: 0, expirations: 0, loads: 0, load_failures: 0 };
 
-/// Made by `Clone`, of what need not be moved for it.
+/// A copy of a type that is `Copy`, made by `Clone`.
 fn copied<T: Copy>(of: &T) -> T {
     Clone::clone(of)
 }

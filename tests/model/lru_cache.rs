@@ -1,7 +1,7 @@
 //! The cache and its model, step by step, with loaders that end when an operation says so.
 //!
-//! The model is a list of entries for each shard, and for each in-flight load its members, their order, and what they wait
-//! for. All counts are found by counting. The shard of each key is found with another cache, whose small capacity leaves
+//! The model is a list of entries for each shard, and for each in-flight load its members in their order.
+//! All counts are found by counting. The shard of each key is found with another cache, whose small capacity leaves
 //! the last shards without room. Time is in whole seconds; it is turned back to observe expired entries that were not
 //! removed yet.
 

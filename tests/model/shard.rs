@@ -18,7 +18,7 @@ use columns::{Asked, NEVER, Terms, Tick};
 use source::{KEEP, Part, Removed, Shard};
 use stanchion::{Cause, Stats};
 
-/// Enough for the slots to grow, to be moved and to be given back.
+/// The most entries: enough for the slots to grow, to be moved and to be given back.
 const CROWD: u64 = if cfg!(fuzzing) { 300 } else { 1_500 };
 
 /// A key, and which of its equals it is.
@@ -36,7 +36,7 @@ impl PartialEq for Name {
 
 impl Eq for Name {}
 
-/// Without a drop the shard would not pass on what is not to be reported.
+/// Without a drop the shard would not pass on parts that are not reported.
 impl Drop for Name {
     fn drop(&mut self) {}
 }
@@ -53,7 +53,7 @@ struct Entry {
     idle_end: Tick,
 }
 
-/// What is to be removed: reports and other parts, by serial number and value.
+/// The parts that must be removed: reports and others, by serial number and value.
 #[derive(Debug, Default, PartialEq)]
 struct Expected {
     reports: Vec<(u64, u64, Cause)>,
@@ -122,10 +122,10 @@ fn hash_of(key: u32, is_other: bool) -> u32 {
 }
 
 impl Test {
-    fn step(&mut self, what: u8, a: u64, b: u64) {
+    fn step(&mut self, op: u8, a: u64, b: u64) {
         let key = a as u32 % 16;
         let hash = hash_of(key, a >= 224);
-        match what % 36 {
+        match op % 36 {
             0..=8 => {
                 let found = self.find(key, hash);
                 self.insert(found, key, hash, b);
@@ -145,12 +145,12 @@ impl Test {
         }
     }
 
-    /// `None` if nothing expires.
+    /// Returns `None` if nothing expires.
     fn clock(&self) -> Option<Tick> {
         (self.asked.ends || self.asked.idle_ends).then_some(self.now)
     }
 
-    /// When an entry expires that is used now.
+    /// The end of the idle time of an entry that is used now.
     fn idle_end(&self) -> Option<Tick> {
         self.asked.idle_ends.then_some(self.now + 3)
     }
@@ -224,7 +224,7 @@ impl Test {
 
     fn evict(&mut self, room: u128) {
         while self.weight() > room {
-            let oldest = self.model.pop_back().expect("what weighs something is there");
+            let oldest = self.model.pop_back().expect("an empty shard weighs nothing");
             self.report(oldest, Cause::Capacity);
         }
     }
@@ -292,12 +292,12 @@ impl Test {
         assert_eq!(popped, expected.map(|entry| (entry.serial, entry.value)), "the least recently used is popped");
     }
 
-    /// Keeps those whose rank among the live entries is one that `stays`.
-    fn retain(&mut self, stays: impl Fn(u64) -> bool) {
-        let (mut asked, mut ranks) = (Vec::new(), 0..);
+    /// Keeps the entries whose rank among the live ones meets the condition.
+    fn retain(&mut self, condition: impl Fn(u64) -> bool) {
+        let (mut visited, mut ranks) = (Vec::new(), 0..);
         let mut keep = |name: &Name, &value: &u64| {
-            asked.push((name.serial, value));
-            stays(ranks.next().expect("it has no end"))
+            visited.push((name.serial, value));
+            condition(ranks.next().expect("ranks have no end"))
         };
         self.shard.retain(&mut keep, self.clock(), &mut self.removed);
         let (mut expected, mut ranks) = (Vec::new(), 0..);
@@ -307,13 +307,13 @@ impl Test {
                 continue;
             }
             expected.push((entry.serial, entry.value));
-            if stays(ranks.next().expect("it has no end")) {
+            if condition(ranks.next().expect("ranks have no end")) {
                 self.model.push_back(entry);
             } else {
                 self.report(entry, Cause::Removed);
             }
         }
-        assert_eq!(asked, expected, "live entries are asked about in their order");
+        assert_eq!(visited, expected, "live entries are visited in their order");
     }
 
     fn visit(&self) {
@@ -352,7 +352,7 @@ impl Test {
         }
     }
 
-    /// So many new entries, as long as there is no crowd.
+    /// Inserts new entries, as long as there are fewer than `CROWD`.
     fn crowd(&mut self, count: u64) {
         for _ in 0..count {
             if self.model.len() as u64 >= CROWD {
@@ -364,7 +364,7 @@ impl Test {
         }
     }
 
-    /// Asserts that what was removed is what was to be removed.
+    /// Asserts that the expected parts were removed.
     fn account(&mut self) {
         let removed = std::mem::replace(&mut self.removed, Removed::new());
         let expected = std::mem::take(&mut self.expected);
@@ -382,7 +382,7 @@ impl Test {
                 Part::Memory(_) => {}
             }
         }
-        assert_eq!(got, expected, "what was removed");
+        assert_eq!(got, expected, "removed parts");
     }
 
     fn check(&mut self) {
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_retain_keeps_is_the_same_in_less_memory() {
+    fn retain_keeps_the_same_entries_in_less_memory() {
         let mut shard = filled(4_000);
         let before = shard.memory();
         let mut removed = Removed::new();

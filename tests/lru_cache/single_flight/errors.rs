@@ -58,7 +58,7 @@ fn followers_of_another_error_type_load_in_turn() {
     assert_stored(&cache, Some(3));
     assert_wakes([&callers[6], &newcomer], &[1, 1]);
     assert_eq!([callers[6].served(), newcomer.served()], [Got::Value(3), Got::Value(3)]);
-    // A follower keeps the error that it was given, whatever came later.
+    // A follower keeps the error that it was given, in spite of later ones.
     assert_in_flight(&cache, 1);
     assert!(callers[4].served().is(&blue));
     assert_in_flight(&cache, 1);

@@ -11,7 +11,7 @@ use super::{
 use crate::Cache;
 use crate::common::Clock;
 
-/// Caches, and what each stores of the value 100: its weight may exceed the capacity.
+/// Caches, each with 100 if it stores that value: its weight may exceed the capacity.
 fn caches() -> [(Cache, Option<u32>); 3] {
     let weighed = Cache::builder(10).weigher(|_, value| u64::from(*value)).build();
     [(Cache::new(10), Some(100)), (weighed, None), (Cache::new(0), None)]

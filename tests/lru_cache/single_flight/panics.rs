@@ -1,4 +1,4 @@
-//! User code that panics when a load ends, and what is dropped then.
+//! User code that panics when a load ends, and the drops at that time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

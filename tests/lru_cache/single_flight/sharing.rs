@@ -28,7 +28,7 @@ fn a_thousand_callers_share_one_load() {
     assert!(callers.iter().skip(1).all(|caller| caller.wakes() == 1), "each is woken once");
     assert_stored(&cache, Some(5));
     assert_in_flight(&cache, 1);
-    // In whatever order they run.
+    // They may run in any order.
     callers.rotate_left(400);
     for caller in callers.iter_mut().filter(|caller| !caller.leads()) {
         assert_in_flight(&cache, 1);

@@ -1,4 +1,4 @@
-//! Changes of the cache during a load: which of them make it stale, and what its followers get then.
+//! Changes of the cache during a load: some make it stale, and its followers get its value or start over.
 
 use stanchion::LruCache;
 

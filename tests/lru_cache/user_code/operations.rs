@@ -10,7 +10,7 @@ use super::traced::{
     Cache, Call, Caller, Config, Key, Panicked, Plan, Probe, Script, Value, meanwhile, quietly, watched,
 };
 
-/// An operation and its keys. It runs in `Setup::act`; what precedes and follows it is not watched.
+/// An operation and its keys. It runs in `Setup::act`, and only that is watched.
 #[derive(Clone, Copy)]
 pub(crate) struct Operation {
     pub(crate) name: &'static str,

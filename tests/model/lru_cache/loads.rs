@@ -1,4 +1,4 @@
-//! The in-flight loads of the model: for each its members, their order, and what they wait for.
+//! The in-flight loads of the model: the members of each, and their order.
 
 use super::model::{Model, Outcome};
 use super::operations::{Ending, Kind, weight};

@@ -1,4 +1,4 @@
-//! The model of the cache: for each shard a list of entries, the most recently used first. All counts are found by counting.
+//! The model of the cache: for each shard a list of entries, the most recently used first. Counts are found by counting.
 
 use std::collections::BTreeMap;
 use std::mem;
