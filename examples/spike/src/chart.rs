@@ -1,5 +1,5 @@
-//! The chart: the runs side by side, how late what they served was, and what came of the rest. All have the same
-//! scales, so that they can be compared at a glance.
+//! The chart: the runs side by side, with the latency of the requests that were served and the outcome of all. The scales
+//! are the same for all runs.
 
 use std::ops::Range;
 use std::path::Path;
@@ -11,21 +11,23 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::load::{Load, SLICES, Schedule, Slice};
+use crate::load::Load;
+use crate::outcome::{SLICES, Slice};
 use crate::parts::Parts;
 use crate::report::{Run, grouped, percent};
-use crate::service::Class;
+use crate::request::Class;
+use crate::schedule::Schedule;
 
 /// Draws the runs into an SVG file.
 pub fn write(path: &Path, load: &Load, runs: &[Run]) -> anyhow::Result<()> {
     let mut svg = String::new();
-    // A drawing error is a foreign type that borrows: keep what it says.
+    // An error of the drawing borrows, so only its text is kept.
     draw(&mut svg, load, runs).map_err(|error| anyhow!("cannot draw the chart: {error}"))?;
-    let svg = svg.replacen('>', &format!(">\n{}", style_at_night()), 1);
+    let svg = svg.replacen('>', &format!(">\n{}", dark_style()), 1);
     std::fs::write(path, svg).with_context(|| format!("cannot write the chart to {}", path.display()))
 }
 
-/// By day and by night.
+/// On a light page and on a dark one.
 struct Colour(RGBColor, RGBColor);
 
 const PAPER: Colour = Colour(RGBColor(255, 255, 255), RGBColor(13, 17, 23));
@@ -40,12 +42,12 @@ const SHED: Colour = Colour(RGBColor(250, 204, 21), RGBColor(210, 153, 34));
 const FAILED: Colour = Colour(RGBColor(224, 82, 82), RGBColor(200, 60, 62));
 const COLOURS: [Colour; 10] = [PAPER, INK, PALE, FAINT, HEALTH, PAYING, FREE, SERVED, SHED, FAILED];
 
-/// Who reads in the dark is shown other colours.
-fn style_at_night() -> String {
+/// Replaces the colours on a dark page.
+fn dark_style() -> String {
     let hex = |RGBColor(red, green, blue): RGBColor| format!("#{red:02X}{green:02X}{blue:02X}");
-    let rules = COLOURS.map(|Colour(day, night)| {
-        let (day, night) = (hex(day), hex(night));
-        format!("[fill=\"{day}\"]{{fill:{night}}}[stroke=\"{day}\"]{{stroke:{night}}}")
+    let rules = COLOURS.map(|Colour(light, dark)| {
+        let (light, dark) = (hex(light), hex(dark));
+        format!("[fill=\"{light}\"]{{fill:{dark}}}[stroke=\"{light}\"]{{stroke:{dark}}}")
     });
     format!("<style>@media (prefers-color-scheme:dark){{{}}}</style>", rules.concat())
 }
@@ -53,8 +55,8 @@ fn style_at_night() -> String {
 const WIDTH: i32 = 1000;
 /// Title and legend.
 const TOP: i32 = 120;
-/// Room for the numbers beside the panels.
-const LEFT: i32 = 66;
+/// Room for the numbers and titles of the axes beside the panels.
+const LEFT: i32 = 84;
 const RIGHT: i32 = 18;
 /// Between panels.
 const GAP: i32 = 34;
@@ -62,8 +64,8 @@ const GAP: i32 = 34;
 const HEADING: i32 = 60;
 const LATENCY: i32 = 220;
 const OUTCOMES: i32 = 120;
-/// Room for the seconds below the panels.
-const SECONDS: i32 = 24;
+/// Room for the numbers and the title of the axis below the panels.
+const SECONDS: i32 = 42;
 const ROW: i32 = HEADING + LATENCY + GAP + OUTCOMES + SECONDS + GAP;
 
 type Drawing<'a, T = ()> = Result<T, DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>>;
@@ -76,24 +78,7 @@ fn draw<'a>(svg: &'a mut String, load: &Load, runs: &[Run]) -> Drawing<'a> {
     let rows = runs.len().div_ceil(across) as i32;
     let root = SVGBackend::with_string(svg, (WIDTH as u32, (TOP + rows * ROW) as u32)).into_drawing_area();
     root.fill(&PAPER.0)?;
-    let (from, to) = load.schedule.rates();
-    root.draw(&Text::new("A service that meets a spike", (LEFT, 18), bold(22)))?;
-    let subtitle = format!(
-        "{} to {} requests a second and back, over {} connections",
-        grouped(from.into()),
-        grouped(to.into()),
-        grouped(load.connections as u64)
-    );
-    root.draw(&Text::new(subtitle, (LEFT, 47), font(14, &PALE)))?;
-    legend(
-        &root,
-        80,
-        "p99 latency of what was served",
-        3,
-        [("health checks", &HEALTH), ("paying", &PAYING), ("free", &FREE)],
-    )?;
-    legend(&root, 102, "requests a second", 12, [("served", &SERVED), ("shed at once", &SHED), ("failed", &FAILED)])?;
-
+    title(&root, load)?;
     let latencies: Vec<_> = runs.iter().map(|run| p99s(load, run)).collect();
     let all = || latencies.iter().flatten().flatten().map(|point| point.1);
     let latency_range = all().fold(0.0, f64::min)..all().fold(1.0, f64::max).ceil();
@@ -104,7 +89,7 @@ fn draw<'a>(svg: &'a mut String, load: &Load, runs: &[Run]) -> Drawing<'a> {
     for (number, (run, latencies)) in runs.iter().zip(latencies).enumerate() {
         let (row, column) = ((number / across) as i32, (number % across) as i32);
         let (x, y) = (LEFT + column * (width + GAP), TOP + row * ROW);
-        root.draw(&Text::new(heading(run), (x, y + 10), bold(15)))?;
+        root.draw(&Text::new(heading(run, across), (x, y + 10), bold(15)))?;
         root.draw(&Text::new(figures(run), (x, y + 30), font(13, &PALE)))?;
         let beside = if column == 0 { LEFT } else { 0 };
         let area = |y: i32, height: i32| root.clone().shrink((x - beside, y), (width + beside, height));
@@ -116,36 +101,63 @@ fn draw<'a>(svg: &'a mut String, load: &Load, runs: &[Run]) -> Drawing<'a> {
     root.present()
 }
 
-/// What stands above a run.
-fn heading(run: &Run) -> String {
-    let all =
-        if run.name == Parts::ALL.to_string() { format!(": {}", run.parts.names().join(", ")) } else { String::new() };
-    format!("{}{all}", run.name)
+/// Writes the title and the legend.
+fn title<'a>(root: &Area<'a>, load: &Load) -> Drawing<'a> {
+    let (from, to) = load.schedule.rates();
+    root.draw(&Text::new("A service that meets a spike", (LEFT, 18), bold(22)))?;
+    let subtitle = format!(
+        "{} to {} requests a second and back, over {} connections",
+        grouped(from.into()),
+        grouped(to.into()),
+        grouped(load.connections as u64)
+    );
+    root.draw(&Text::new(subtitle, (LEFT, 47), font(14, &PALE)))?;
+    legend(
+        root,
+        80,
+        "p99 latency of the requests that were served; at a gap none was",
+        3,
+        [("health checks", &HEALTH), ("paying", &PAYING), ("free", &FREE)],
+    )?;
+    legend(
+        root,
+        102,
+        "outcome of all requests, by the time at which they were due",
+        12,
+        [("served", &SERVED), ("shed at once", &SHED), ("failed", &FAILED)],
+    )
+}
+
+/// The name of a run, and the parts of the service with all where there is room for them.
+fn heading(run: &Run, across: usize) -> String {
+    if run.name == Parts::ALL.to_string() && across < 3 {
+        return format!("{}: {}", run.name, run.parts.join(", "));
+    }
+    run.name.clone()
 }
 
 fn figures(run: &Run) -> String {
-    let total = &run.outcome.total;
-    let served = percent(total.served as f64 / total.offered.max(1) as f64);
+    let served = percent(run.outcome.total.share_served());
     let connections = if run.connections_opened == 1 { "connection" } else { "connections" };
     format!("{served} served, {} {connections} opened", grouped(run.connections_opened))
 }
 
-/// Tells what the colours mean: of lines, or of areas, as `thick` as they are drawn here.
+/// Names the colours of lines or of areas, as `thick` as they are drawn here.
 fn legend<'a>(root: &Area<'a>, y: i32, title: &str, thick: i32, names: [(&str, &Colour); 3]) -> Drawing<'a> {
     let style = font(14, &INK).pos(Pos::new(HPos::Left, VPos::Center));
     root.draw(&Text::new(title.to_owned(), (LEFT, y), style.clone()))?;
     for (place, (name, colour)) in (0..).zip(names) {
-        let (x, top) = (LEFT + 240 + 130 * place, y - thick / 2);
+        let (x, top) = (LEFT + 440 + 130 * place, y - thick / 2);
         root.draw(&Rectangle::new([(x, top), (x + 14, top + thick)], colour.0.filled()))?;
         root.draw(&Text::new(name.to_owned(), (x + 20, y), style.clone()))?;
     }
     Ok(())
 }
 
-/// A line: where in time, and how high.
+/// A line: seconds, and heights.
 type Points = Vec<(f64, f64)>;
 
-/// For each class, the logarithm of the p99 of what was served.
+/// Returns for each class the logarithm of the p99 latency of the requests that were served.
 fn p99s(load: &Load, run: &Run) -> [Points; Class::ALL.len()] {
     Class::ALL.map(|class| {
         let at = |(number, slice): (usize, &Slice)| {
@@ -170,11 +182,12 @@ fn draw_latency<'a>(
         exponent => format!("{} s", 10_f64.powi(exponent - 3)),
     };
     let labels = (range.end - range.start) as usize + 1;
-    let mut panel = panel(area, [beside, 0], load, range, labels, &name)?;
+    let title = if beside > 0 { "p99 latency" } else { "" };
+    let mut panel = panel(area, [beside, 0], load, (range, title), labels, &name)?;
     let length = load.schedule.duration().as_secs_f64() / SLICES as f64;
-    // The urgent are drawn last, and so above the others.
+    // Urgent classes are drawn last, and so above the others.
     for (points, colour) in lines.into_iter().zip([&FREE, &PAYING, &HEALTH]) {
-        // Where nothing was served for a while is a gap in the line.
+        // Where none was served for a while is a gap in the line.
         for points in points.chunk_by(|a, b| b.0 - a.0 < 5.5 * length) {
             panel.draw_series(LineSeries::new(points.iter().copied(), colour.0.stroke_width(2)))?;
         }
@@ -182,9 +195,11 @@ fn draw_latency<'a>(
     name_phases(area, &panel, load)
 }
 
-/// What came of the requests: areas one upon the other, all of them together what was offered.
+/// Draws the outcome of the requests: areas one upon the other, which together are all that were due.
 fn draw_outcomes<'a>(area: &Area<'a>, beside: i32, load: &Load, range: Range<f64>, slices: &[Slice]) -> Drawing<'a> {
-    let mut panel = panel(area, [beside, SECONDS], load, range, 5, &|rate| grouped(rate.round() as u64))?;
+    let title = if beside > 0 { "requests a second" } else { "" };
+    let number = |rate: &f64| grouped(rate.round() as u64);
+    let mut panel = panel(area, [beside, SECONDS], load, (range, title), 5, &number)?;
     let length = load.schedule.duration().as_secs_f64() / SLICES as f64;
     type Height = fn(&Slice) -> u64;
     let heights: [(&Colour, Height); 3] =
@@ -196,13 +211,12 @@ fn draw_outcomes<'a>(area: &Area<'a>, beside: i32, load: &Load, range: Range<f64
     Ok(())
 }
 
-/// The frame of a panel with so much room for numbers at the left and below: axes, and where the phases of the load
-/// begin.
+/// Draws the frame of a panel with so much room at the left and below: its axes, and where the phases of the load begin.
 fn panel<'a>(
     area: &Area<'a>,
     [beside, below]: [i32; 2],
     load: &Load,
-    y: Range<f64>,
+    (y, title): (Range<f64>, &str),
     y_labels: usize,
     y_label: &dyn Fn(&f64) -> String,
 ) -> Drawing<'a, Panel<'a>> {
@@ -222,6 +236,9 @@ fn panel<'a>(
         .x_label_formatter(&|second| format!("{} s", (second * 10.0).round() / 10.0))
         .y_label_formatter(y_label)
         .label_style(font(12, &PALE))
+        .axis_desc_style(font(12, &PALE))
+        .x_desc(if below > 0 { "time since the start" } else { "" })
+        .y_desc(title)
         .draw()?;
     let mut start = 0.0;
     for (_, share) in &Schedule::PHASES[..3] {
@@ -232,7 +249,7 @@ fn panel<'a>(
     Ok(panel)
 }
 
-/// Writes above a panel what the load does.
+/// Writes the phases of the load above a panel.
 fn name_phases<'a>(area: &Area<'a>, panel: &Panel<'a>, load: &Load) -> Drawing<'a> {
     let (left, top) = area.get_base_pixel();
     let mut start = 0.0;
@@ -250,7 +267,7 @@ fn middle_of_slice(number: usize, load: &Load) -> f64 {
     load.schedule.duration().as_secs_f64() * (number as f64 + 0.5) / SLICES as f64
 }
 
-/// So many pixels high; plotters draws smaller than it is told.
+/// A font of this height in pixels; plotters draws it smaller than its size.
 fn font(pixels: i32, colour: &Colour) -> TextStyle<'static> {
     ("system-ui, sans-serif", f64::from(pixels) * 1.24).into_font().color(&colour.0)
 }
@@ -263,7 +280,7 @@ fn bold(pixels: i32) -> TextStyle<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::Outcome;
+    use crate::outcome::Outcome;
     use crate::report::example;
 
     fn drawn(load: &Load, runs: &[Run]) -> anyhow::Result<String> {
@@ -278,7 +295,9 @@ mod tests {
         let (load, runs) = example::runs()?;
         let svg = drawn(&load, &runs)?;
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
-        for text in ["bare", "full: semaphore, queue, pool, mutex, cache", "health checks", "shed at once"] {
+        for text in
+            ["without", "with: semaphore, queue, pool, mutex, cache", "health checks", "shed at once", "p99 latency"]
+        {
             assert!(svg.lines().any(|line| line == text), "{text}");
         }
         assert_eq!(svg.matches("% served, 4 connections opened").count(), 2);
@@ -286,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn every_colour_has_another_for_the_dark() -> anyhow::Result<()> {
+    fn every_colour_has_one_for_a_dark_page() -> anyhow::Result<()> {
         let (load, runs) = example::runs()?;
         let svg = drawn(&load, &runs)?;
         let (style, drawing) = svg.split_once("</style>").context("no style")?;

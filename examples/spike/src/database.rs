@@ -1,9 +1,8 @@
 //! The database behind the service: a catalogue of products and their reviews in one SQLite file.
 //!
-//! It is made once, from a fixed seed, and then only read. The one question asked of it joins a product
-//! with its reviews over an index: some tens of microseconds of real work, the kind a page view costs.
-//! What the parts of the service change is how often it is *opened*, how often it is *asked*, and how many do so
-//! at once; the first two are counted here.
+//! It is filled once, from a fixed seed, and then only read. The one query joins a product with its reviews over an index:
+//! some tens of microseconds of real work, as much as a page view costs. The parts of the service decide how many
+//! connections are opened and how many queries are made, which is counted here.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ pub const PRODUCTS: u32 = 5_000;
 /// Reviews in the catalogue, spread over the products at random.
 pub const REVIEWS: u32 = 100_000;
 
-/// Written into the file's header, so that a file of somebody else's is neither read nor overwritten.
+/// In the header of the file, so that the file of another program is neither read nor overwritten.
 const APPLICATION_ID: i32 = 0x5370_696B;
 
 const SCHEMA: &str = "
@@ -33,7 +32,7 @@ const SCHEMA: &str = "
     );
 ";
 
-const QUESTION: &str = "
+const QUERY: &str = "
     SELECT name, price_cents, count(stars), ifnull(avg(stars), 0)
     FROM product LEFT JOIN review ON product = product.id
     WHERE product.id = ?1
@@ -50,7 +49,7 @@ pub struct Product {
     pub mean_stars: f64,
 }
 
-/// A database file, and a count of what was asked of it through this handle and its clones.
+/// A database file, and counts of the connections and queries through this handle and its clones.
 #[derive(Clone)]
 pub struct Database {
     path: Arc<Path>,
@@ -59,7 +58,7 @@ pub struct Database {
 
 struct Tally {
     opened: AtomicU64,
-    /// By product. At 0, of which there is none, stand those for what is not in the catalogue.
+    /// By product; at 0, those for products that do not exist.
     queries: Vec<AtomicU64>,
 }
 
@@ -78,28 +77,28 @@ impl Database {
         Self { path: path.into(), tally: Arc::new(Tally { opened: AtomicU64::default(), queries }) }
     }
 
-    /// Opens a connection: a file handle, a page cache, and the schema read and parsed anew.
+    /// Opens a connection: a file handle, a page cache, and the schema, read and parsed.
     pub fn connect(&self) -> rusqlite::Result<Connection> {
         // SQLite's own mutexes are not needed: a connection is never used by two threads at once.
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let sqlite = rusqlite::Connection::open_with_flags(&self.path, flags)?;
-        // Else SQLite plans a prepared query anew whenever it is given another product.
+        // Otherwise SQLite plans a prepared query again for each product.
         sqlite.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         self.tally.opened.fetch_add(1, Ordering::Relaxed);
         Ok(Connection { sqlite, tally: Arc::clone(&self.tally), failed: false })
     }
 
-    /// How many connections have been opened.
+    /// Returns the number of connections that were opened.
     pub fn connections_opened(&self) -> u64 {
         self.tally.opened.load(Ordering::Relaxed)
     }
 
-    /// How many queries have been made.
+    /// Returns the number of queries.
     pub fn queries(&self) -> u64 {
         self.tally.queries.iter().map(|queries| queries.load(Ordering::Relaxed)).sum()
     }
 
-    /// How many of them were for this product of the catalogue.
+    /// Returns the number of queries for this product of the catalogue.
     pub fn queries_for(&self, id: u32) -> u64 {
         self.tally.queries[id as usize].load(Ordering::Relaxed)
     }
@@ -122,14 +121,14 @@ impl Connection {
         product
     }
 
-    /// Whether any query failed: another connection may fare better.
+    /// Returns `true` if a query failed: another connection may succeed.
     pub fn has_failed(&self) -> bool {
         self.failed
     }
 
     fn look_up(&self, id: u32) -> rusqlite::Result<Option<Product>> {
         self.sqlite
-            .prepare_cached(QUESTION)?
+            .prepare_cached(QUERY)?
             .query_row([id], |row| {
                 Ok(Product {
                     id,
@@ -151,7 +150,7 @@ fn create(path: &Path) -> anyhow::Result<()> {
     }
     let tables: u32 = sqlite.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables > 0 {
-        bail!("it holds something else already");
+        bail!("it already holds something else");
     }
 
     // One transaction: the file is either complete or empty.
@@ -169,7 +168,7 @@ fn create(path: &Path) -> anyhow::Result<()> {
             insert.execute(params![random.random_range(1..=PRODUCTS), random.random_range(1..=5), body])?;
         }
     }
-    // Made after the rows: sorting once is quicker than keeping order.
+    // After the rows: sorting once is faster than keeping them in order.
     transaction.execute("CREATE INDEX review_by_product ON review (product, stars)", [])?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.commit()?;
@@ -217,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_somebody_else_is_left_alone() -> anyhow::Result<()> {
+    fn a_file_of_another_program_is_left_alone() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
-        let path = directory.path().join("theirs");
-        std::fs::write(&path, "not a database, but dear to somebody")?;
+        let path = directory.path().join("other");
+        std::fs::write(&path, "not a database, but dear to its owner")?;
         assert!(Database::prepare(&path).is_err());
-        assert_eq!(std::fs::read_to_string(&path)?, "not a database, but dear to somebody");
+        assert_eq!(std::fs::read_to_string(&path)?, "not a database, but dear to its owner");
 
-        let path = directory.path().join("theirs.sqlite");
+        let path = directory.path().join("other.sqlite");
         rusqlite::Connection::open(&path)?.execute("CREATE TABLE dear (id INTEGER)", [])?;
         let error = Database::prepare(&path).err().context("it was taken")?;
         assert!(format!("{error:#}").contains("something else"), "{error:#}");

@@ -1,9 +1,9 @@
-//! HTTP around the service: `GET /product/17` answers with a line of JSON. Who asks stands in the header
-//! `x-class`: `health`, `paying` or `free`.
+//! HTTP around a service: `GET /product/17` answers with a line of JSON. The header `x-class` is `health`, `paying` or
+//! `free`.
 //!
-//! A request that is read late is late, however short its way from there. So the connections of free
-//! customers, who are many, are read by threads of their own: on the others nobody ever waits behind them,
-//! not even to be read. What a connection is for is told by its first request.
+//! A request that is read late is late, however quickly it is served then. So threads of their own read the connections of
+//! free customers, which are many: no urgent request waits behind them to be read. The first request of a connection
+//! decides its class.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -24,12 +24,12 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::database::Product;
-use crate::service::{Class, Refusal, Service};
+use crate::request::{Class, Refusal, Service};
 
-/// The header that says who asks.
+/// The header with the class of a request.
 pub const CLASS: &str = "x-class";
 
-async fn answer(service: &Arc<Service>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer<S: Service>(service: &Arc<S>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let Some(id) = request.uri().path().strip_prefix("/product/").and_then(|id| id.parse().ok()) else {
         return response(StatusCode::NOT_FOUND, None, complaint("ask for /product/NUMBER"));
     };
@@ -43,7 +43,7 @@ async fn answer(service: &Arc<Service>, request: &Request<Incoming>) -> Response
         Ok(None) => response(StatusCode::NOT_FOUND, None, complaint("no such product")),
         Err(Refusal::Busy(_)) => {
             let retry_after = (RETRY_AFTER, HeaderValue::from_static("1"));
-            // Said often and in a hurry, so it is written already.
+            // Sent often, and in a hurry.
             response(StatusCode::SERVICE_UNAVAILABLE, Some(retry_after), r#"{"error":"busy"}"#)
         }
         Err(Refusal::Broken(error)) => response(StatusCode::INTERNAL_SERVER_ERROR, None, complaint(&error)),
@@ -53,7 +53,7 @@ async fn answer(service: &Arc<Service>, request: &Request<Incoming>) -> Response
 fn page(product: &Product) -> String {
     let Product { id, name, price_cents, reviews, mean_stars } = product;
     let name = json!(name);
-    // Written for almost every request: it need not be built first.
+    // Almost every request is answered with this, so it is not built as a `Value` first.
     format!(
         r#"{{"id":{id},"name":{name},"price_cents":{price_cents},"reviews":{reviews},"mean_stars":{mean_stars:?}}}"#
     )
@@ -78,14 +78,14 @@ fn response(
 /// A service that is being served, on threads of its own, until it is dropped.
 pub struct Running {
     /// Reads the connections of free customers.
-    crowd: Option<Runtime>,
-    /// Reads the others, and does all else.
+    free: Option<Runtime>,
+    /// Reads the others, and runs the service.
     urgent: Option<Runtime>,
 }
 
 impl Running {
-    /// Serves `service` to everybody who connects to `listener`.
-    pub fn start(listener: TcpListener, service: Arc<Service>) -> anyhow::Result<Self> {
+    /// Serves all connections to `listener`.
+    pub fn start<S: Service>(listener: TcpListener, service: Arc<S>) -> anyhow::Result<Self> {
         let threads = |name, count| {
             Builder::new_multi_thread()
                 .enable_all()
@@ -94,61 +94,60 @@ impl Running {
                 .build()
                 .context("cannot start the service's threads")
         };
-        let crowd = threads("crowd", half_of_the_cores())?;
+        let free = threads("free", half_of_the_cores())?;
         let urgent = threads("urgent", half_of_the_cores())?;
         listener.set_nonblocking(true)?;
         let listener = {
             let _inside = urgent.enter();
             tokio::net::TcpListener::from_std(listener).context("cannot listen")?
         };
-        urgent.spawn(accept(listener, Arc::clone(&service), crowd.handle().clone()));
+        urgent.spawn(accept(listener, Arc::clone(&service), free.handle().clone()));
         urgent.spawn(async move { service.run().await });
-        Ok(Self { crowd: Some(crowd), urgent: Some(urgent) })
+        Ok(Self { free: Some(free), urgent: Some(urgent) })
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        for runtime in [self.crowd.take(), self.urgent.take()].into_iter().flatten() {
-            // What a drowning service still has in hand is not waited for.
+        for runtime in [self.free.take(), self.urgent.take()].into_iter().flatten() {
+            // Requests that are still served are not waited for.
             runtime.shutdown_timeout(Duration::from_secs(1));
         }
     }
 }
 
-/// A service that spends every core on answers is late to read the next question.
+/// Leaves cores to read requests with: one that is read late is answered late.
 pub fn half_of_the_cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }
 
-async fn accept(listener: tokio::net::TcpListener, service: Arc<Service>, crowd: Handle) {
+async fn accept<S: Service>(listener: tokio::net::TcpListener, service: Arc<S>, free: Handle) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, or the client is gone already: others may fare better.
+            // No file descriptor is left, or the client has gone: the next connection may succeed.
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
         let _ = stream.set_nodelay(true);
-        tokio::spawn(receive(stream, Arc::clone(&service), crowd.clone()));
+        tokio::spawn(receive(stream, Arc::clone(&service), free.clone()));
     }
 }
 
-/// Has a connection served by the threads that are for it.
-async fn receive(stream: TcpStream, service: Arc<Service>, crowd: Handle) {
+/// Serves a connection on the threads for its class.
+async fn receive<S: Service>(stream: TcpStream, service: Arc<S>, free: Handle) {
     if first_class(&stream).await > Class::Free {
         return serve(stream, service).await;
     }
     let Ok(stream) = stream.into_std() else { return };
-    crowd.spawn(async move {
+    free.spawn(async move {
         if let Ok(stream) = TcpStream::from_std(stream) {
             yielding(serve(stream, service)).await;
         }
     });
 }
 
-/// Lets any thread that waits for this core have it each time that `future` has been polled. A thread with much
-/// to do would else keep those with little to do waiting until its time slice ends: for milliseconds, many
-/// times what a request takes.
+/// Yields the core after each poll of `future`. Otherwise a busy thread keeps the others waiting until its time slice
+/// ends: for milliseconds, many times what a request takes.
 async fn yielding(future: impl Future<Output = ()>) {
     let mut future = pin!(future);
     poll_fn(|context| {
@@ -159,24 +158,24 @@ async fn yielding(future: impl Future<Output = ()>) {
     .await;
 }
 
-/// The class of a connection's first request, which is looked at without being taken.
+/// Returns the class of the first request of a connection, which stays unread.
 async fn first_class(stream: &TcpStream) -> Class {
     let mut bytes = [0; 1024];
     let length = stream.peek(&mut bytes).await.unwrap_or(0);
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut request = httparse::Request::new(&mut headers);
-    // A request that is not all there, or none at all, says nothing.
+    // An incomplete request counts as free.
     let _ = request.parse(&bytes[..length]);
     let header = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(CLASS));
     header.and_then(|class| Class::named(class.value)).unwrap_or(Class::Free)
 }
 
-async fn serve(stream: TcpStream, service: Arc<Service>) {
+async fn serve<S: Service>(stream: TcpStream, service: Arc<S>) {
     let answer = service_fn(|request| {
         let service = Arc::clone(&service);
         async move { Ok::<_, Infallible>(answer(&service, &request).await) }
     });
-    // An error here is a client that hung up: there is nobody to tell.
+    // An error here is a client that hung up.
     let _ = hyper::server::conn::http1::Builder::new()
         .pipeline_flush(true)
         .serve_connection(TokioIo::new(stream), answer)
@@ -187,21 +186,23 @@ async fn serve(stream: TcpStream, service: Arc<Service>) {
 mod tests {
     use super::*;
     use crate::database::{Database, PRODUCTS};
-    use crate::load::{HOTTEST, Load, Schedule};
+    use crate::load::{HOTTEST, Load};
     use crate::parts::Parts;
-    use crate::service::Sizes;
+    use crate::request::Sizes;
+    use crate::schedule::Schedule;
+    use crate::service::With;
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpStream};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    fn start(service: &Arc<Service>) -> anyhow::Result<(Running, SocketAddr)> {
+    fn start(service: &Arc<With>) -> anyhow::Result<(Running, SocketAddr)> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         Ok((Running::start(listener, Arc::clone(service))?, address))
     }
 
-    /// Asks over a connection of its own, and returns all that comes back.
+    /// Sends a request over a connection of its own, and returns the answer.
     fn ask(address: SocketAddr, request: &str) -> anyhow::Result<String> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -211,13 +212,12 @@ mod tests {
         Ok(answer)
     }
 
-    /// Of two threads, with room for ten in line. It remembers a hundred products.
-    fn service(database: &Database, parts: Parts) -> Arc<Service> {
-        Arc::new(Service::new(database, parts, Sizes { permits: 2, max_waiting: 10, remembered: 100 }))
+    fn service(database: &Database, parts: Parts) -> Arc<With> {
+        Arc::new(With::new(database, parts, Sizes { permits: 2, max_waiting: 10, remembered: 100 }))
     }
 
-    /// Does so with a bare and with a full service.
-    fn with_each(test: impl Fn(SocketAddr, &Database, &Service) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    /// Tests a service without parts, and one with all.
+    fn with_each(test: impl Fn(SocketAddr, &Database, &With) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("catalogue.sqlite");
         Database::prepare(&path)?;
@@ -264,7 +264,7 @@ mod tests {
             match service.hit_ratio() {
                 None => assert!(queries == outcome.total.served && for_hottest > 1, "{queries}, {for_hottest}"),
                 Some(ratio) => {
-                    // Who waits for another's query neither hits nor asks.
+                    // A follower of a load neither hits nor queries.
                     let spared = (outcome.total.served - queries) as f64 / outcome.total.served as f64;
                     assert!(0.0 < ratio && ratio <= spared, "{ratio}, {spared}");
                     assert_eq!(for_hottest, 1);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn bare_opens_and_asks_the_database_for_each_request_and_full_does_not() -> anyhow::Result<()> {
+    fn pool_and_cache_spare_connections_and_queries() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("catalogue.sqlite");
         Database::prepare(&path)?;
@@ -296,8 +296,8 @@ mod tests {
     }
 
     #[test]
-    fn nobody_s_class_is_free() -> anyhow::Result<()> {
-        // Nor is an unknown one an error.
+    fn the_default_class_is_free() -> anyhow::Result<()> {
+        // An unknown class is no error.
         with_each(|address, _, _| {
             for class in ["", "\r\nx-class: health", "\r\nX-Class: paying", "\r\nx-class: royal"] {
                 let mut stream = TcpStream::connect(address)?;
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_for_whom_its_first_request_is_from() -> anyhow::Result<()> {
+    fn the_first_request_decides_the_class_of_a_connection() -> anyhow::Result<()> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let class = |bytes: &str| -> anyhow::Result<Class> {
             runtime.block_on(async {

@@ -1,23 +1,20 @@
-//! The load: an open-loop generator. It asks when the schedule says so, whether or not the service has
-//! answered what was asked before, as people do who know nothing of each other.
+//! The load: an open-loop generator. It sends requests when the schedule says so, whether or not earlier ones were
+//! answered, as users do that know nothing of each other.
 //!
-//! Latency runs from the moment a request was *due*, not from when it could at last be written: time spent
-//! waiting for a free connection, or for a generator that is late, is time the person waited. (Measuring from
-//! the write instead would leave out exactly the worst of it, which Gil Tene calls coordinated omission.)
+//! Latency counts from the moment at which a request was *due*, not from when it could be written: the time that it waits
+//! for a connection, or for a generator that is late, is time that its user waits. (To count from the write would leave
+//! out exactly the worst of it, which Gil Tene calls coordinated omission.)
 //!
-//! Requests travel over a fixed number of keep-alive connections and may be pipelined, up to a depth, so that
-//! one thread can offer 100,000 requests a second beside the service it measures. A client is of one class, so
-//! each class has connections of its own, and no request waits for a place, or in a pipeline, behind those of
-//! another class. One that finds no place within the generator's patience has failed, as has one that is
-//! unanswered when the drain after the run ends. All of it happens on one thread with a runtime of its own: a
-//! task that wakes every millisecond to send what is due, and one task for each connection that reads the
-//! answers. Latency therefore includes about a millisecond that is the generator's, in every run, with and
-//! without load.
+//! Requests travel over a fixed number of keep-alive connections and may be pipelined, up to a depth, so that one thread
+//! can offer 100,000 requests a second beside the service that it measures. Each class has connections of its own, so that
+//! no request waits behind those of another class. A request that finds no place within the patience has failed, and so
+//! has one that is unanswered when the drain after the run ends. All of this happens on one thread: a task wakes every
+//! millisecond to send the requests that are due, and a task for each connection reads its answers. So latency includes
+//! about a millisecond of the generator's, with load and without.
 //!
-//! The service's threads have the same priority as this one, though it should rather be on another machine:
-//! with a lower one they weigh so little that the kernel at times leaves them on the core where this one is
-//! busy, and a health check then waits for milliseconds, for no fault of the service. How long this thread is
-//! held up instead is in the report.
+//! The threads of the service have the same priority as this one. With a lower one the kernel at times leaves them on the
+//! core where this one is busy, and a health check waits for milliseconds that are not the service's. The report says how
+//! late this thread was.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -28,7 +25,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use hdrhistogram::Histogram;
 use rand::SeedableRng;
 use rand::distr::Distribution;
 use rand::distr::weighted::WeightedIndex;
@@ -42,128 +38,49 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::database::PRODUCTS;
 use crate::http::CLASS;
-use crate::service::Class;
+use crate::outcome::{Glimpse, Outcome};
+use crate::request::Class;
+use crate::schedule::Schedule;
 
-/// Time slices that a run is recorded in, for the chart.
-pub const SLICES: usize = 100;
-/// How often the generator wakes to send what is due.
+/// The time after which the generator wakes again to send the requests that are due.
 const TICK: Duration = Duration::from_millis(1);
-/// A tick's free requests are spread over about this many connections before any are pipelined. Of the others,
-/// who are few, a tick puts no two on one connection.
+/// Free requests of one tick are spread over about this many connections before any are pipelined. Of the other classes,
+/// which have few, a tick puts no two on one connection.
 const SPREAD: usize = 16;
-/// How popular products are: the hottest one gets about a tenth of all requests.
+/// Of the popularity of products: about a tenth of all requests are for the hottest.
 const ZIPF_EXPONENT: f64 = 0.99;
 /// The product that most requests are for.
 pub const HOTTEST: u32 = 1;
-/// How long opening the connections may take altogether.
+/// The time within which all connections must be open.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// When each request is due: calm, a climb by the same factor every second, a peak, and calm again.
-#[derive(Clone, Copy, Debug)]
-pub struct Schedule {
-    from: u32,
-    to: u32,
-    duration: Duration,
-}
-
-impl Schedule {
-    /// The phases and the share of the run that each one takes.
-    pub const PHASES: [(&str, f64); 4] = [("calm", 0.15), ("climb", 0.40), ("peak", 0.25), ("calm", 0.20)];
-
-    /// Rates are in requests a second.
-    pub fn new(from: u32, to: u32, duration: Duration) -> Self {
-        Self { from, to, duration }
-    }
-
-    pub fn duration(&self) -> Duration {
-        self.duration
-    }
-
-    /// When the rate is at its highest.
-    pub fn peak(&self) -> Range<Duration> {
-        let start = Self::PHASES[..2].iter().map(|(_, share)| share).sum();
-        self.duration.mul_f64(start)..self.duration.mul_f64(start + Self::PHASES[2].1)
-    }
-
-    /// The lowest and the highest rate, in requests a second.
-    pub fn rates(&self) -> (u32, u32) {
-        (self.from, self.to)
-    }
-
-    /// How many requests the whole run asks for.
-    pub fn total(&self) -> u64 {
-        self.requests().iter().sum::<f64>().round() as u64
-    }
-
-    /// When the request with this number (the first is 0) is due, from the start of the run.
-    pub fn due(&self, number: u64) -> Duration {
-        let mut number = number as f64;
-        let mut start = 0.0;
-        for (phase, requests) in self.requests().into_iter().enumerate() {
-            let length = self.length(phase);
-            if number < requests || phase == 3 {
-                // The rates integrate to `requests`; solved here for the time at which they reach `number`.
-                let (from, to, growth) = (f64::from(self.from), f64::from(self.to), self.growth());
-                let time = match phase {
-                    1 if growth > 0.0 => length / growth * (number * growth / (from * length)).ln_1p(),
-                    2 => number / to,
-                    _ => number / from,
-                };
-                return Duration::from_secs_f64(start + time.min(length));
-            }
-            number -= requests;
-            start += length;
-        }
-        self.duration
-    }
-
-    /// How many requests each phase asks for.
-    fn requests(&self) -> [f64; 4] {
-        let (from, to, growth) = (f64::from(self.from), f64::from(self.to), self.growth());
-        let climb = if growth > 0.0 { (to - from) / growth } else { from };
-        let mean = [from, climb, to, from];
-        std::array::from_fn(|phase| mean[phase] * self.length(phase))
-    }
-
-    fn length(&self, phase: usize) -> f64 {
-        Self::PHASES[phase].1 * self.duration.as_secs_f64()
-    }
-
-    /// The climb multiplies the rate by e to this power.
-    fn growth(&self) -> f64 {
-        (f64::from(self.to) / f64::from(self.from)).ln()
-    }
-}
-
-/// What to ask for, and over what.
+/// A load, and the connections that carry it.
 #[derive(Clone, Debug)]
 pub struct Load {
     pub schedule: Schedule,
-    /// How many parts of the requests are of each class.
     pub mix: Mix,
-    /// The part of the run that is told by class.
+    /// The part of the run that is counted by class.
     pub focus: Range<Duration>,
-    /// Keep-alive connections, opened before the run: one for each class at least.
+    /// Keep-alive connections, opened before the run: at least one for each class.
     pub connections: usize,
     /// Requests that a connection may have outstanding.
     pub pipeline: usize,
-    /// How long a request waits for a place on a connection before it has failed.
+    /// The time after which a request without a place on a connection has failed.
     pub patience: Duration,
-    /// How long after the run answers are still waited for.
+    /// The longest time after the run for which answers are read.
     pub drain: Duration,
 }
 
-/// Parts for each of [`Class::ALL`].
+/// The parts of the requests that are of each of [`Class::ALL`].
 pub type Mix = [u32; Class::ALL.len()];
 
 impl Load {
-    /// The spike: of a hundred requests 90 are free, 9 are paid for, and one is a health check.
+    /// Of a hundred requests 90 are from free customers, 9 from paying ones, and one is a health check.
     pub const SPIKE: Mix = [90, 9, 1];
-    /// As many of each, so that a little load tells the latency of all.
+    /// As many of each, so that a little load shows the latency of all.
     pub const EVEN: Mix = [1, 1, 1];
 
-    /// Runs the load against the service at `address` and blocks until it is over. `watch` is called a few
-    /// times a second.
+    /// Runs the load against the service at `address`. Blocks until it is over, and calls `watch` a few times a second.
     pub fn run(&self, address: SocketAddr, watch: impl FnMut(Glimpse)) -> anyhow::Result<Outcome> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -171,7 +88,7 @@ impl Load {
             .context("cannot start the load generator")?;
         let outcome = Rc::new(RefCell::new(Outcome::new(self.schedule.duration(), self.focus.clone())?));
         LocalSet::new().block_on(&runtime, self.drive(address, &outcome, watch))?;
-        // The tasks that read answers went with their set, so nobody else has a hold of it.
+        // The tasks that read answers were dropped with their set.
         let mut outcome = Rc::into_inner(outcome).context("an answer is still being read")?.into_inner();
         outcome.settle();
         Ok(outcome)
@@ -186,67 +103,23 @@ impl Load {
         let Ok(connections) = timeout(CONNECT_DEADLINE, self.connect(address)).await else {
             bail!("{} connections could not be opened within {CONNECT_DEADLINE:?}", self.connections);
         };
-        let connections = connections?;
         let start = Instant::now();
-        let (connections, readers): (Vec<_>, Vec<_>) = connections.into_iter().unzip();
+        let (connections, readers): (Vec<_>, Vec<_>) = connections?.into_iter().unzip();
         for (connection, reader) in connections.iter().zip(readers) {
             spawn_local(read_answers(reader, Rc::clone(connection), Rc::clone(outcome), start));
         }
-        let mut lanes = Class::ALL.map(|class| Lane {
-            class,
-            connections: connections.iter().filter(|each| each.class == class).cloned().collect(),
-            turn: 0,
-            waiting: VecDeque::new(),
-        });
-
-        let total = self.schedule.total();
-        let end = self.schedule.duration() + self.drain;
-        let mut asked = 0; // of the total
-        let mut requests = Requests::new(self.mix)?;
-        let mut last = Duration::ZERO;
+        let mut generator = Generator::new(self, &connections)?;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         for tick in 0_u64.. {
             ticks.tick().await;
             let now = start.elapsed();
-
             let mut outcome = outcome.borrow_mut();
-            outcome.longest_pause = outcome.longest_pause.max(now.saturating_sub(last));
-            last = now;
-            while asked < total {
-                let due = self.schedule.due(asked);
-                if due > now {
-                    break;
-                }
-                let request = requests.next(due);
-                outcome.offer(request.class, due);
-                lanes[request.class as usize].waiting.push_back(request);
-                asked += 1;
-            }
-            for lane in &mut lanes {
-                let late = |request: &Request| now.saturating_sub(request.due) > self.patience;
-                while let Some(request) = lane.waiting.front().filter(|request| late(request)) {
-                    outcome.fail_unsent(request.class, request.due);
-                    lane.waiting.pop_front();
-                }
-                lane.send(self.pipeline);
-            }
-
-            let answered = || lanes.iter().all(Lane::is_quiet);
-            let over = now >= end || (asked == total && answered());
-            if over {
-                lanes.iter().flat_map(|lane| &lane.waiting).for_each(|it| outcome.fail_unsent(it.class, it.due));
-                // A generator that fell behind was asked for the rest all the same.
-                for number in asked..total {
-                    let Request { class, due, .. } = requests.next(self.schedule.due(number));
-                    outcome.offer(class, due);
-                    outcome.fail_unsent(class, due);
-                }
-            }
-            if tick % 128 == 0 || over {
+            let is_over = generator.tick(now, &mut outcome);
+            if tick % 128 == 0 || is_over {
                 watch(outcome.glimpse(now));
             }
-            if over {
+            if is_over {
                 break;
             }
         }
@@ -259,19 +132,79 @@ impl Load {
             let stream = TcpStream::connect(address).await.context("cannot connect to the service")?;
             stream.set_nodelay(true)?;
             let (reader, stream) = stream.into_split();
-            connections.push((Rc::new(Connection { class, stream, line: RefCell::default() }), reader));
+            connections.push((Rc::new(Connection { class, stream, state: RefCell::default() }), reader));
             if number % 64 == 0 {
-                // A listener's backlog is short, and who overruns it is made to wait a second.
+                // The backlog of a listener is short, and a client beyond it waits for a second.
                 sleep(TICK).await;
             }
         }
         Ok(connections)
     }
 
-    /// The class of each connection. The classes have equally many, so that the rarer a class, the less its
-    /// requests are pipelined.
+    /// Returns the class of each connection. Each class has as many, so that rare ones are pipelined less.
     fn classes(&self) -> impl Iterator<Item = Class> {
         Class::ALL.into_iter().cycle().take(self.connections)
+    }
+}
+
+/// A load that runs.
+struct Generator<'a> {
+    load: &'a Load,
+    lanes: [Lane; Class::ALL.len()],
+    requests: Requests,
+    /// The number of requests that were due so far.
+    offered: u64,
+    last_tick: Duration,
+}
+
+impl<'a> Generator<'a> {
+    fn new(load: &'a Load, connections: &[Rc<Connection>]) -> anyhow::Result<Self> {
+        let of = |class| connections.iter().filter(move |each| each.class == class).cloned().collect();
+        let lanes = Class::ALL.map(|class| Lane { class, connections: of(class), next: 0, waiting: VecDeque::new() });
+        Ok(Self { load, lanes, requests: Requests::new(load.mix)?, offered: 0, last_tick: Duration::ZERO })
+    }
+
+    /// Sends the requests that are due. Returns `true` at the end of the load.
+    fn tick(&mut self, now: Duration, outcome: &mut Outcome) -> bool {
+        let Load { schedule, patience, pipeline, drain, .. } = self.load;
+        outcome.longest_pause = outcome.longest_pause.max(now.saturating_sub(self.last_tick));
+        self.last_tick = now;
+        while let Some(request) = self.next(now, outcome) {
+            self.lanes[request.class as usize].waiting.push_back(request);
+        }
+        for lane in &mut self.lanes {
+            let is_late = |request: &Request| now.saturating_sub(request.due) > *patience;
+            while let Some(request) = lane.waiting.front().filter(|request| is_late(request)) {
+                outcome.fail_unsent(request.class, request.due);
+                lane.waiting.pop_front();
+            }
+            lane.send(*pipeline);
+        }
+        let all_answered = self.offered == schedule.total() && self.lanes.iter().all(Lane::is_quiet);
+        let is_over = all_answered || now >= schedule.duration() + *drain;
+        if is_over {
+            self.fail_the_rest(outcome);
+        }
+        is_over
+    }
+
+    /// Offers the next request, if it is due.
+    fn next(&mut self, now: Duration, outcome: &mut Outcome) -> Option<Request> {
+        let schedule = self.load.schedule;
+        let due = Some(self.offered).filter(|offered| *offered < schedule.total()).map(|number| schedule.due(number));
+        let request = self.requests.next(due.filter(|due| *due <= now)?);
+        outcome.offer(request.class, request.due);
+        self.offered += 1;
+        Some(request)
+    }
+
+    /// Requests that were never sent have failed, those included that a late generator did not come to.
+    fn fail_the_rest(&mut self, outcome: &mut Outcome) {
+        let waiting = self.lanes.iter_mut().flat_map(|lane| lane.waiting.drain(..));
+        waiting.for_each(|request| outcome.fail_unsent(request.class, request.due));
+        while let Some(request) = self.next(Duration::MAX, outcome) {
+            outcome.fail_unsent(request.class, request.due);
+        }
     }
 }
 
@@ -279,35 +212,35 @@ impl Load {
 struct Lane {
     class: Class,
     connections: Vec<Rc<Connection>>,
-    /// Whose turn it is among the connections.
-    turn: usize,
-    /// What has no place on a connection yet.
+    /// The connection that sends next.
+    next: usize,
+    /// Requests that have no place on a connection yet.
     waiting: VecDeque<Request>,
 }
 
 impl Lane {
-    /// Gives what is waiting a place on the connections, each in turn.
+    /// Puts waiting requests on the connections, one connection after the other.
     fn send(&mut self, pipeline: usize) {
         let share = if self.class == Class::Free { self.waiting.len().div_ceil(SPREAD) } else { 1 };
         for _ in 0..self.connections.len() {
             if self.waiting.is_empty() {
                 break;
             }
-            self.turn = (self.turn + 1) % self.connections.len();
-            let mut line = self.connections[self.turn].line.borrow_mut();
-            if line.lost {
+            self.next = (self.next + 1) % self.connections.len();
+            let mut state = self.connections[self.next].state.borrow_mut();
+            if state.is_lost {
                 continue;
             }
-            let room = pipeline.saturating_sub(line.outstanding.len());
+            let room = pipeline.saturating_sub(state.outstanding.len());
             for request in self.waiting.drain(..share.min(room).min(self.waiting.len())) {
-                line.outstanding.push_back(request.due);
-                request.write(&mut line.unsent);
+                state.outstanding.push_back(request.due);
+                request.write(&mut state.unsent);
             }
         }
         self.connections.iter().for_each(|connection| connection.flush());
     }
 
-    /// Whether nothing more is to come.
+    /// Returns `true` if no more answers will come.
     fn is_quiet(&self) -> bool {
         self.waiting.is_empty() && self.connections.iter().all(|each| each.is_quiet())
     }
@@ -317,40 +250,40 @@ impl Lane {
 struct Connection {
     class: Class,
     stream: OwnedWriteHalf,
-    line: RefCell<Line>,
+    state: RefCell<State>,
 }
 
 #[derive(Default)]
-struct Line {
-    /// When the requests that are unanswered were due, in the order they were made.
+struct State {
+    /// For each unanswered request, in the order in which they were made, the time at which it was due.
     outstanding: VecDeque<Duration>,
     /// Bytes of requests that the socket had no room for yet.
     unsent: Vec<u8>,
-    lost: bool,
+    is_lost: bool,
 }
 
 impl Connection {
     /// Writes as much as the socket takes.
     fn flush(&self) {
-        let mut line = self.line.borrow_mut();
-        while !line.unsent.is_empty() && !line.lost {
-            match self.stream.try_write(&line.unsent) {
-                Ok(0) => line.lost = true,
-                Ok(written) => drop(line.unsent.drain(..written)),
+        let mut state = self.state.borrow_mut();
+        while !state.unsent.is_empty() && !state.is_lost {
+            match self.stream.try_write(&state.unsent) {
+                Ok(0) => state.is_lost = true,
+                Ok(written) => drop(state.unsent.drain(..written)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => line.lost = true,
+                Err(_) => state.is_lost = true,
             }
         }
     }
 
-    /// Whether nothing more is to come.
+    /// Returns `true` if no more answers will come.
     fn is_quiet(&self) -> bool {
-        let line = self.line.borrow();
-        line.lost || line.outstanding.is_empty()
+        let state = self.state.borrow();
+        state.is_lost || state.outstanding.is_empty()
     }
 }
 
-/// Reads what comes back on a connection until it is lost. Its outstanding requests then stay unanswered.
+/// Reads the answers on a connection until it is lost. Its outstanding requests then stay unanswered.
 async fn read_answers(
     mut stream: OwnedReadHalf,
     connection: Rc<Connection>,
@@ -359,17 +292,17 @@ async fn read_answers(
 ) {
     let mut buffer = vec![0; 16 * 1024];
     let mut filled = 0;
-    // Nothing more is read at the end, on trouble, and when an answer is longer than any of the service's.
+    // It is lost at its end, on an error, and when an answer is longer than any of the service's.
     while let Ok(read @ 1..) = stream.read(&mut buffer[filled..]).await {
         filled += read;
         let now = start.elapsed();
-        let mut line = connection.line.borrow_mut();
+        let mut state = connection.state.borrow_mut();
         let mut outcome = outcome.borrow_mut();
         let mut used = 0;
-        let understood = loop {
+        let is_understood = loop {
             match parse_answer(&buffer[used..filled]) {
                 Ok(Some((status, length))) => {
-                    let Some(due) = line.outstanding.pop_front() else { break false };
+                    let Some(due) = state.outstanding.pop_front() else { break false };
                     outcome.answer(connection.class, due, now, status);
                     used += length;
                 }
@@ -377,16 +310,16 @@ async fn read_answers(
                 Err(_) => break false,
             }
         };
-        if !understood {
+        if !is_understood {
             break;
         }
         buffer.copy_within(used..filled, 0);
         filled -= used;
     }
-    connection.line.borrow_mut().lost = true;
+    connection.state.borrow_mut().is_lost = true;
 }
 
-/// The status and the length in bytes of the answer that `bytes` begins with, if it is all there.
+/// Returns the status and the length in bytes of the answer that `bytes` begins with, if it is complete.
 fn parse_answer(bytes: &[u8]) -> anyhow::Result<Option<(u16, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; 16];
     let mut answer = httparse::Response::new(&mut headers);
@@ -403,7 +336,7 @@ fn parse_answer(bytes: &[u8]) -> anyhow::Result<Option<(u16, usize)>> {
     Ok((length <= bytes.len()).then_some((answer.code.unwrap_or_default(), length)))
 }
 
-/// What is asked for, by whom, and when it is due.
+/// A request for a product.
 struct Request {
     class: Class,
     product: u32,
@@ -419,9 +352,9 @@ impl Request {
     }
 }
 
-/// An endless line of requests: always the same one, so that all runs are asked the same.
+/// An endless sequence of requests, the same in each run.
 struct Requests {
-    /// What is asked for, over and over. Drawn beforehand, for the generator has little time while it runs.
+    /// Classes and products, over and over. They are drawn before the run, in which the generator has little time.
     drawn: Vec<(Class, u32)>,
     made: usize,
 }
@@ -444,196 +377,9 @@ impl Requests {
     }
 }
 
-/// What came of a load.
-#[derive(Debug)]
-pub struct Outcome {
-    pub total: Tally,
-    /// Of each class, what was due within the focus of the load. It is in the order of [`Class::ALL`].
-    pub focus: [Tally; Class::ALL.len()],
-    /// Latency of all answers, be they pages, refusals or errors, in microseconds.
-    pub answers: Histogram<u64>,
-    /// The run in [`SLICES`] equal parts, by when requests were due.
-    pub slices: Vec<Slice>,
-    /// The longest that the generator itself was held up between two ticks.
-    pub longest_pause: Duration,
-    slice_length: Duration,
-    in_focus: Range<Duration>,
-}
-
-/// What came of some requests.
-#[derive(Debug)]
-pub struct Tally {
-    /// All requests that the schedule asked for: served + shed + failed.
-    pub offered: u64,
-    /// Answered with what was asked for.
-    pub served: u64,
-    /// Answered with 503: come back later.
-    pub shed: u64,
-    pub failed: Failed,
-    /// Latency of what was served, in microseconds.
-    pub latency: Histogram<u64>,
-}
-
-/// The ways to fail.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Failed {
-    /// No connection had a place for it in time.
-    pub unsent: u64,
-    /// No answer when the drain ended, or its connection was lost.
-    pub unanswered: u64,
-    /// An answer that is neither the page nor a 503.
-    pub errors: u64,
-}
-
-impl Failed {
-    pub fn total(&self) -> u64 {
-        self.unsent + self.unanswered + self.errors
-    }
-}
-
-impl Tally {
-    fn new() -> anyhow::Result<Self> {
-        let latency = Histogram::new_with_bounds(1, LONGEST, 3)?;
-        Ok(Self { offered: 0, served: 0, shed: 0, failed: Failed::default(), latency })
-    }
-
-    fn answer(&mut self, latency: u64, status: u16) {
-        match status {
-            200 => {
-                self.served += 1;
-                self.latency.saturating_record(latency);
-            }
-            503 => self.shed += 1,
-            _ => self.failed.errors += 1,
-        }
-    }
-
-    /// Counts what is accounted for in no other way as unanswered.
-    fn settle(&mut self) {
-        let accounted = self.served + self.shed + self.failed.unsent + self.failed.errors;
-        self.failed.unanswered = self.offered.saturating_sub(accounted);
-    }
-}
-
-/// A slice of time.
-#[derive(Debug)]
-pub struct Slice {
-    pub offered: u64,
-    pub served: u64,
-    pub shed: u64,
-    /// Latency of what was served, in microseconds, of each class.
-    pub latency: [Histogram<u32>; Class::ALL.len()],
-}
-
-/// A glimpse of a run for whoever watches.
-pub struct Glimpse {
-    pub elapsed: Duration,
-    pub served: u64,
-    pub shed: u64,
-    pub failed: u64,
-}
-
-/// The histograms reach from a microsecond to an hour; what is beyond counts as an hour.
-const LONGEST: u64 = 3_600_000_000;
-
-impl Outcome {
-    /// Of a load of this duration that is told by class for what is due within `focus`.
-    pub fn new(duration: Duration, focus: Range<Duration>) -> anyhow::Result<Self> {
-        let histogram = || Histogram::new_with_bounds(1, LONGEST, 2);
-        let slice =
-            || Ok(Slice { offered: 0, served: 0, shed: 0, latency: [histogram()?, histogram()?, histogram()?] });
-        Ok(Self {
-            total: Tally::new()?,
-            focus: [Tally::new()?, Tally::new()?, Tally::new()?],
-            answers: Histogram::new_with_bounds(1, LONGEST, 3)?,
-            slices: (0..SLICES).map(|_| slice()).collect::<anyhow::Result<_>>()?,
-            longest_pause: Duration::ZERO,
-            slice_length: duration / SLICES as u32,
-            in_focus: focus,
-        })
-    }
-
-    fn slice(&mut self, due: Duration) -> &mut Slice {
-        let slice = (due.as_secs_f64() / self.slice_length.as_secs_f64()) as usize;
-        &mut self.slices[slice.min(SLICES - 1)]
-    }
-
-    /// Where a request is counted.
-    fn tallies(&mut self, class: Class, due: Duration) -> impl Iterator<Item = &mut Tally> {
-        let focus = self.in_focus.contains(&due).then_some(&mut self.focus[class as usize]);
-        std::iter::once(&mut self.total).chain(focus)
-    }
-
-    pub fn offer(&mut self, class: Class, due: Duration) {
-        self.tallies(class, due).for_each(|tally| tally.offered += 1);
-        self.slice(due).offered += 1;
-    }
-
-    pub fn answer(&mut self, class: Class, due: Duration, now: Duration, status: u16) {
-        let latency = now.saturating_sub(due).as_micros().try_into().unwrap_or(u64::MAX);
-        self.answers.saturating_record(latency);
-        self.tallies(class, due).for_each(|tally| tally.answer(latency, status));
-        let slice = self.slice(due);
-        match status {
-            200 => {
-                slice.served += 1;
-                slice.latency[class as usize].saturating_record(latency);
-            }
-            503 => slice.shed += 1,
-            _ => {}
-        }
-    }
-
-    fn fail_unsent(&mut self, class: Class, due: Duration) {
-        self.tallies(class, due).for_each(|tally| tally.failed.unsent += 1);
-    }
-
-    fn settle(&mut self) {
-        self.total.settle();
-        self.focus.iter_mut().for_each(Tally::settle);
-    }
-
-    fn glimpse(&self, elapsed: Duration) -> Glimpse {
-        Glimpse { elapsed, served: self.total.served, shed: self.total.shed, failed: self.total.failed.total() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_schedule_asks_for_as_much_as_its_rates_say() {
-        for (from, to, seconds) in [(2_000, 100_000, 10_u32), (100, 100, 3), (1, 3, 1), (50, 5_000, 2)] {
-            let schedule = Schedule::new(from, to, Duration::from_secs(seconds.into()));
-            let growth = (f64::from(to) / f64::from(from)).ln();
-            let climb = if growth == 0.0 { f64::from(from) } else { f64::from(to - from) / growth };
-            let mean = 0.35 * f64::from(from) + 0.40 * climb + 0.25 * f64::from(to);
-            assert_eq!(schedule.total(), (mean * f64::from(seconds)).round() as u64);
-
-            let due: Vec<_> = (0..schedule.total()).map(|number| schedule.due(number)).collect();
-            assert!(due.is_sorted());
-            assert_eq!(due[0], Duration::ZERO);
-            assert!(due[due.len() - 1] <= schedule.duration());
-        }
-    }
-
-    #[test]
-    fn the_schedule_has_the_rates_it_was_given() {
-        let schedule = Schedule::new(100, 6_400, Duration::from_secs(100));
-        let within = |from: f64, to: f64| {
-            let (from, to) = (Duration::from_secs_f64(from), Duration::from_secs_f64(to));
-            (0..schedule.total()).filter(|&number| (from..to).contains(&schedule.due(number))).count() as i64
-        };
-        let close = |count: i64, expected: i64| {
-            assert!((count - expected).abs() <= 1 + expected / 1_000, "{count} for {expected}")
-        };
-        close(within(10.0, 11.0), 100);
-        // Half-way through the climb the rate is the geometric mean.
-        close(within(34.5, 35.5), 800);
-        close(within(60.0, 61.0), 6_400);
-        close(within(90.0, 91.0), 100);
-    }
 
     #[test]
     fn answers_are_parsed_when_they_are_all_there() -> anyhow::Result<()> {
@@ -644,71 +390,6 @@ mod tests {
         assert_eq!(parse_answer(answer)?, Some((200, answer.len())));
         assert!(parse_answer(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
         assert!(parse_answer(b"what?\r\n\r\n").is_err());
-        Ok(())
-    }
-
-    fn outcome(milliseconds: u64, focus: Range<u64>) -> anyhow::Result<Outcome> {
-        let at = Duration::from_millis;
-        Outcome::new(at(milliseconds), at(focus.start)..at(focus.end))
-    }
-
-    #[test]
-    fn every_request_ends_up_somewhere() -> anyhow::Result<()> {
-        let at = Duration::from_millis;
-        let mut outcome = outcome(1_000, 0..1_000)?;
-        for due in [0, 5, 5, 990, 995, 999] {
-            outcome.offer(Class::Free, at(due));
-        }
-        outcome.answer(Class::Free, at(0), at(2), 200);
-        outcome.answer(Class::Free, at(5), at(9), 503);
-        outcome.answer(Class::Free, at(5), at(8), 500);
-        outcome.fail_unsent(Class::Free, at(990));
-        outcome.answer(Class::Free, at(995), at(1_995), 200);
-        outcome.settle();
-        for tally in [&outcome.total, &outcome.focus[Class::Free as usize]] {
-            assert_eq!((tally.offered, tally.served, tally.shed), (6, 2, 1));
-            assert_eq!(tally.failed, Failed { unsent: 1, unanswered: 1, errors: 1 });
-        }
-        assert_eq!((outcome.slices[0].offered, outcome.slices[99].offered), (3, 3));
-        assert_eq!((outcome.slices[0].served, outcome.slices[99].served), (1, 1));
-        assert_eq!((outcome.slices[0].shed, outcome.slices[99].shed), (1, 0));
-        Ok(())
-    }
-
-    #[test]
-    fn the_focus_is_told_by_class() -> anyhow::Result<()> {
-        let at = Duration::from_millis;
-        let mut outcome = outcome(1_000, 400..600)?;
-        for (due, class) in [(399, Class::Free), (400, Class::Free), (599, Class::Health), (600, Class::Health)] {
-            outcome.offer(class, at(due));
-            outcome.answer(class, at(due), at(due + 7), 200);
-        }
-        outcome.settle();
-        assert_eq!(outcome.total.served, 4);
-        assert_eq!(Class::ALL.map(|class| outcome.focus[class as usize].offered), [1, 0, 1]);
-        assert_eq!(outcome.focus[Class::Health as usize].latency.max() / 100, 70);
-        Ok(())
-    }
-
-    #[test]
-    fn the_peak_is_where_the_rate_is_highest() {
-        let schedule = Schedule::new(1, 100, Duration::from_secs(100));
-        let peak = schedule.peak();
-        let millis = |duration: Duration| (duration.as_secs_f64() * 1e3).round() as u64;
-        assert_eq!((millis(peak.start), millis(peak.end)), (55_000, 80_000));
-    }
-
-    #[test]
-    fn percentiles_are_of_what_was_recorded() -> anyhow::Result<()> {
-        let mut outcome = outcome(1_000, 0..1_000)?;
-        for milliseconds in 1..=1_000 {
-            outcome.answer(Class::Free, Duration::ZERO, Duration::from_millis(milliseconds), 200);
-        }
-        let close = |value: u64, milliseconds: u64| value.abs_diff(milliseconds * 1_000) <= milliseconds;
-        let latency = &outcome.total.latency;
-        assert!(close(latency.value_at_quantile(0.5), 500));
-        assert!(close(latency.value_at_quantile(0.99), 990));
-        assert!(close(latency.max(), 1_000));
         Ok(())
     }
 
@@ -782,7 +463,7 @@ mod tests {
 
     #[test]
     fn a_service_that_is_not_there_is_an_error() -> anyhow::Result<()> {
-        // Bound, so that nobody else takes the port, but not listening.
+        // Bound, so that no other program takes the port, but not listening.
         let socket = tokio::net::TcpSocket::new_v4()?;
         socket.bind("127.0.0.1:0".parse()?)?;
         let error = load(1).run(socket.local_addr()?, |_| ()).err().context("it ran")?;

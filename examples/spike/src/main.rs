@@ -1,26 +1,28 @@
 //! A service that survives a spike.
 //!
-//! An HTTP service on this machine, over a real SQLite database, meets a load that climbs from 2,000 to
-//! 100,000 requests a second and falls back. It meets it twice: first bare, then with a `Semaphore` that admits, a
-//! `PriorityQueue` that puts the urgent first, a `Pool` that lends connections, a `Mutex` that keeps the books and an
-//! `LruCache` that remembers what everybody wants; or with any of these, to see what each is good for. The command
-//! prints the runs side by side and draws how they went.
+//! An HTTP service over a real SQLite database meets a load that climbs from 2,000 to 100,000 requests a second and falls
+//! back: *without* semaphore, queue, pool, cache, and *with* stanchion's five primitives; or with some of them, or on other
+//! crates. The command says in three sentences what came of it, prints tables, and draws a chart.
 //!
-//! The files, in the order to read them: [`service`] is what a program with stanchion looks like, [`parts`] are what
-//! can be left out of it, [`http`] brings it requests, [`database`] is what it protects, [`load`] asks, [`report`] and
-//! [`chart`] tell.
+//! The files, in the order to read them: [`service`] is the service with stanchion, [`parts`] can be left out of it,
+//! [`peers`] is the same service on other crates, [`request`] is what both share; [`http`] and [`database`] are around
+//! them; [`load`], [`schedule`] and [`outcome`] measure, [`report`] and [`chart`] show.
 
 mod chart;
 mod database;
 mod http;
 mod load;
+mod outcome;
 mod parts;
+mod peers;
 mod report;
+mod request;
+mod schedule;
 mod service;
 
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,34 +33,38 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::database::Database;
 use crate::http::{Running, half_of_the_cores};
-use crate::load::{Glimpse, HOTTEST, Load, Schedule};
+use crate::load::{HOTTEST, Load};
+use crate::outcome::{Glimpse, Outcome};
 use crate::parts::{Part, Parts};
+use crate::peers::Peers;
 use crate::report::Run;
-use crate::service::{Service, Sizes};
+use crate::request::{Service, Sizes};
+use crate::schedule::Schedule;
+use crate::service::With;
 
-/// An HTTP service over SQLite that meets a spike of load: bare, and with stanchion's five primitives, or with some.
+/// An HTTP service over SQLite that meets a spike of load: without stanchion's five primitives, and with them.
 ///
-/// The rate stays at --from-rate for 15 % of the run, climbs to --to-rate by a constant factor per second for
-/// 40 %, stays there for 25 %, and is back at --from-rate for the last 20 %. Requests are sent when they are
-/// due, whether or not earlier ones were answered, and latency counts from when they were due.
+/// The rate stays at --from-rate for 15 % of the run, climbs to --to-rate by a constant factor per second for 40 %, stays
+/// there for 25 %, and is back at --from-rate for the last 20 %. Requests are sent when they are due, whether or not
+/// earlier ones were answered, and latency counts from when they were due.
 ///
-/// Of a hundred requests 90 are from free customers, 9 from paying ones, and one is a health check; the header
-/// x-class says which. All ask for the same, over connections of their own, and with the queue the health
-/// checks go first and the free customers last. What the three feel at the peak is compared with what they feel
-/// without load: in a run before, at --from-rate for 40 % of --seconds, with as many of each, the first quarter
-/// of it not counted.
+/// Of a hundred requests 90 are from free customers, 9 from paying ones, and one is a health check; the header x-class
+/// says which. Each class has connections of its own, and in the queue health checks go first and free customers last.
+/// The latency of each class at the peak is compared with its latency without load: in a run before, at --from-rate for
+/// 40 % of --seconds, with as many of each class. Its first quarter is not counted.
 ///
 /// Each part of the service does one job, and can be left out:
 ///
-/// - semaphore: admits so many threads at once. Else each request has one.
+/// - semaphore: admits so many threads at a time. Without it each request has one.
 ///
-/// - queue: the line for that, the urgent first; a full one turns the least urgent away. Else first come, first served.
+/// - queue: orders the requests that wait, urgent ones first; a full one sheds the least urgent. Without it: first come,
+///   first served.
 ///
-/// - pool: lends connections to the database. Else each look-up opens one.
+/// - pool: lends connections to the database. Without it each query opens one.
 ///
-/// - mutex: keeps the books that all threads write in. Else the standard library's does.
+/// - mutex: guards the counts that all threads write. Without it the standard library's does.
 ///
-/// - cache: remembers products, and of those who ask for the same one has one ask the database. Else all ask.
+/// - cache: remembers products, and of the requests for the same one lets one ask the database. Without it all ask.
 ///
 /// Exits with 0 when the runs are over, 1 on trouble and 2 on flags that make no sense.
 #[derive(Debug, Parser)]
@@ -79,10 +85,10 @@ struct Args {
     /// Requests that a connection may have outstanding at once (1: none are pipelined)
     #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = value_parser!(u32).range(1..=1_000))]
     pipeline: u32,
-    /// How long a request waits for a place on a connection before it has failed, in milliseconds
+    /// Time after which a request without a place on a connection has failed, in milliseconds
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=60_000))]
     patience: u32,
-    /// How long answers are still waited for after the run, in seconds at most
+    /// Longest time after the run for which answers are read, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = value_parser!(u32).range(0..=60))]
     drain: u32,
     /// Port on 127.0.0.1 for the service (0: any free one)
@@ -91,24 +97,25 @@ struct Args {
     /// Database file, created and filled if there is none [default: one in a temporary directory]
     #[arg(long, value_name = "PATH")]
     database: Option<PathBuf>,
-    /// With the semaphore: threads that serve at once; with the pool: its connections [default: half of the cores]
+    /// With the semaphore: threads that serve at a time; with the pool: its connections [default: half of the cores]
     #[arg(long, value_name = "COUNT", value_parser = value_parser!(u32).range(1..=1_000))]
     permits: Option<u32>,
-    /// With the queue: requests that wait before the least urgent are shed (connections up to this and --permits
-    /// together can never make the line that long)
+    /// With the queue: requests that wait before the least urgent are shed
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = value_parser!(u32).range(1..=1_000_000))]
     max_waiting: u32,
-    /// With the cache: products that are remembered, of the 5,000 that there are (0: none, but who asks while somebody
-    /// else does waits for that answer all the same)
+    /// With the cache: products that are remembered, of 5,000 (0: none, but requests at the same time share a query)
     #[arg(long, value_name = "COUNT", default_value_t = 2_500, value_parser = value_parser!(u32).range(0..=1_000_000))]
     cache: u32,
     /// One run with only these parts on, of semaphore, queue, pool, mutex, cache, with commas between them, or none.
     /// Given again: one more run, beside the others [default: two runs, with none and with all]
     #[arg(long, value_name = "PARTS")]
     only: Vec<Parts>,
-    /// Six runs: bare, and then each time with one part more, in the order above, to see what each is good for
+    /// Six runs: without parts, and then each time with one part more, in the order above
     #[arg(long, conflicts_with = "only")]
     ladder: bool,
+    /// One more run: the same service on tokio's Semaphore and Mutex, async-priority-channel, deadpool and moka
+    #[arg(long)]
+    peers: bool,
     /// File for the chart: each run side by side
     #[arg(long, value_name = "PATH", default_value = "spike.svg")]
     svg: PathBuf,
@@ -132,7 +139,7 @@ fn main() -> ExitCode {
 }
 
 impl Args {
-    /// What the flags must satisfy together.
+    /// Checks what the flags must satisfy together.
     fn check(&self) -> Result<(), clap::Error> {
         if self.from_rate > self.to_rate {
             let message =
@@ -156,14 +163,14 @@ impl Args {
         }
     }
 
-    /// What the spike is compared with.
+    /// The load that the spike is compared with.
     fn unloaded(&self) -> Load {
         let duration = Duration::from_secs(self.seconds.into()).mul_f64(0.4);
         let schedule = Schedule::new(self.from_rate, self.from_rate, duration);
         Load { schedule, mix: Load::EVEN, focus: duration / 4..duration, ..self.load() }
     }
 
-    /// What the runs are called, and what the service is made of in each.
+    /// The names of the runs with stanchion, and the parts of each.
     fn runs(&self) -> Vec<(String, Parts)> {
         let named = |parts: &Parts| (parts.to_string(), *parts);
         if self.ladder {
@@ -189,44 +196,25 @@ impl Args {
 }
 
 fn spike(args: &Args) -> anyhow::Result<()> {
-    // Whatever can be wrong is found out before the load begins.
+    // All that can be wrong is found before the load begins.
     allow_open_files(args)?;
-    let listener = listen(args.port)?;
     let svg = std::fs::OpenOptions::new().append(true).create(true).open(&args.svg);
     svg.with_context(|| format!("cannot write the chart to {}: choose another file with --svg", args.svg.display()))?;
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
     let path = args.database.clone().unwrap_or_else(|| directory.path().join("spike.sqlite"));
+    let stage = Stage { args, listener: listen(args.port)?, path: &path };
     Database::prepare(&path)?;
 
-    let load = args.load();
+    let (load, sizes) = (args.load(), args.sizes());
     let mut runs = Vec::new();
     for (name, parts) in args.runs() {
-        // Each load meets a service of its own, so that neither inherits anything from the other.
-        let meet = |what, load: &Load| {
-            let database = Database::at(&path);
-            let service = Arc::new(Service::new(&database, parts, args.sizes()));
-            let _running = Running::start(listener.try_clone()?, Arc::clone(&service))?;
-            let bar = progress_bar(format!("{name}, {what}"), load);
-            let outcome = load.run(listener.local_addr()?, |glimpse| show(&bar, &glimpse))?;
-            bar.finish();
-            anyhow::Ok((outcome, service, database))
-        };
-        let (unloaded, ..) = meet("unloaded", &args.unloaded())?;
-        let (outcome, service, database) = meet("spike", &load)?;
-        runs.push(Run {
-            name,
-            parts,
-            unloaded,
-            outcome,
-            connections_opened: database.connections_opened(),
-            counts: service.counts(),
-            hit_ratio: service.hit_ratio(),
-            queries: database.queries(),
-            queries_for_hottest: database.queries_for(HOTTEST),
-        });
+        runs.push(stage.run(name, parts.names(), |database| Ok(With::new(database, parts, sizes)))?);
+    }
+    if args.peers {
+        runs.push(stage.run("peers".into(), Peers::PARTS.into(), |database| Peers::new(database, sizes))?);
     }
 
-    let text = if args.json { format!("{:#}\n", report::json(&load, &runs)) } else { report::tables(&load, &runs) };
+    let text = if args.json { format!("{:#}\n", report::json(&load, &runs)) } else { report::text(&load, &runs) };
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error).context("cannot print the report"),
         _ => {}
@@ -236,26 +224,69 @@ fn spike(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What all runs have in common.
+struct Stage<'a> {
+    args: &'a Args,
+    listener: TcpListener,
+    /// The database file.
+    path: &'a Path,
+}
+
+impl Stage<'_> {
+    /// Puts a service under both loads. Each meets a new one, so that it inherits nothing from the other.
+    fn run<S: Service>(
+        &self,
+        name: String,
+        parts: Vec<&'static str>,
+        build: impl Fn(&Database) -> anyhow::Result<S>,
+    ) -> anyhow::Result<Run> {
+        let database = Database::at(self.path);
+        let (unloaded, _) = self.meet(build(&database)?, &self.args.unloaded(), format!("{name}, unloaded"))?;
+        let database = Database::at(self.path);
+        let (outcome, service) = self.meet(build(&database)?, &self.args.load(), format!("{name}, spike"))?;
+        Ok(Run {
+            name,
+            parts,
+            unloaded,
+            outcome,
+            connections_opened: database.connections_opened(),
+            counts: service.counts(),
+            hit_ratio: service.hit_ratio(),
+            queries: database.queries(),
+            queries_for_hottest: database.queries_for(HOTTEST),
+        })
+    }
+
+    fn meet<S: Service>(&self, service: S, load: &Load, title: String) -> anyhow::Result<(Outcome, Arc<S>)> {
+        let service = Arc::new(service);
+        let _running = Running::start(self.listener.try_clone()?, Arc::clone(&service))?;
+        let bar = progress_bar(title, load);
+        let outcome = load.run(self.listener.local_addr()?, |glimpse| show(&bar, &glimpse))?;
+        bar.finish();
+        Ok((outcome, service))
+    }
+}
+
 fn listen(port: u16) -> anyhow::Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => {
             anyhow!("port {port} is taken: choose another with --port, or 0 for any free one")
         }
         ErrorKind::PermissionDenied => {
-            anyhow!("port {port} is not for everybody: choose one above 1023 with --port, or 0 for any free one")
+            anyhow!("port {port} is reserved: choose one above 1023 with --port, or 0 for any free one")
         }
         _ => anyhow!("cannot listen on port {port}: {error}"),
     })
 }
 
-/// Both ends of every connection are in this process, and the bare service opens the database for each
-/// request it has in hand: more than many systems allow a process unless it asks.
+/// Both ends of every connection are in this process, and the service without a pool opens the database for each request
+/// that it serves: more files than many systems allow a process unless it asks.
 #[cfg(unix)]
 fn allow_open_files(args: &Args) -> anyhow::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-    let in_hand = args.connections.min(BLOCKING_THREADS) as usize + args.permits();
-    let needed = 2 * (u64::from(args.connections) + in_hand as u64) + 64;
+    let serving = args.connections.min(BLOCKING_THREADS) as usize + args.permits();
+    let needed = 2 * (u64::from(args.connections) + serving as u64) + 64;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_none_or(|current| current >= needed) {
         return Ok(());
@@ -327,11 +358,11 @@ mod tests {
     }
 
     #[test]
-    fn without_flags_the_runs_are_two_and_else_as_many_as_are_asked_for() -> anyhow::Result<()> {
+    fn by_default_the_runs_are_two() -> anyhow::Result<()> {
         let runs = |flags: &[&str]| anyhow::Ok(parse(flags)?.runs());
         let run = |name: &str, parts| (name.to_owned(), parts);
-        assert_eq!(runs(&[])?, [run("bare", Parts::NONE), run("full", Parts::ALL)]);
-        assert_eq!(runs(&["--only", "none"])?, [run("bare", Parts::NONE)]);
+        assert_eq!(runs(&[])?, [run("without", Parts::NONE), run("with", Parts::ALL)]);
+        assert_eq!(runs(&["--only", "none"])?, [run("without", Parts::NONE)]);
         let pool = Parts::NONE.with(Part::Pool);
         assert_eq!(
             runs(&["--only", "pool", "--only", "semaphore,pool"])?,
@@ -344,7 +375,7 @@ mod tests {
     fn each_rung_of_the_ladder_has_one_part_more() -> anyhow::Result<()> {
         let runs = parse(&["--ladder"])?.runs();
         let (names, parts): (Vec<_>, Vec<_>) = runs.into_iter().unzip();
-        assert_eq!(names, ["bare", "+ semaphore", "+ queue", "+ pool", "+ mutex", "+ cache"]);
+        assert_eq!(names, ["without", "+ semaphore", "+ queue", "+ pool", "+ mutex", "+ cache"]);
         assert_eq!((parts[0], parts[5]), (Parts::NONE, Parts::ALL));
         for (number, parts) in parts.windows(2).enumerate() {
             assert_eq!(parts[1], parts[0].with(Part::LADDER[number]));

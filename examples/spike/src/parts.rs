@@ -1,9 +1,9 @@
-//! The parts of the service that can be switched on one by one.
+//! The parts of the service, each of which can be left out.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A primitive, and the job that it does.
+/// A primitive, with its job in the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Semaphore,
@@ -14,9 +14,9 @@ pub enum Part {
 }
 
 impl Part {
-    /// The ladder: each part does its job for what those before it left to do. Once a semaphore holds requests back,
-    /// a queue says who goes first; whoever has been admitted is lent a connection by the pool, which the books
-    /// behind the mutex tell of; and the cache spares most requests all of that.
+    /// The order in which each part helps after those before it: once a semaphore admits, a queue orders the requests that
+    /// wait; the pool lends a connection to each that is admitted, the mutex guards the counts of that, and the cache
+    /// spares most requests all of it.
     pub const LADDER: [Self; 5] = [Self::Semaphore, Self::Queue, Self::Pool, Self::Mutex, Self::Cache];
 
     pub fn name(self) -> &'static str {
@@ -59,14 +59,14 @@ impl Parts {
     }
 }
 
-/// As short as the row of a table likes it.
+/// Short enough for a column of a table.
 impl fmt::Display for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let missing: Vec<_> = Part::LADDER.into_iter().filter(|&part| !self.has(part)).collect();
         match missing[..] {
-            [] => f.write_str("full"),
+            [] => f.write_str("with"),
             [part] => write!(f, "all but {}", part.name()),
-            _ if *self == Self::NONE => f.write_str("bare"),
+            _ if *self == Self::NONE => f.write_str("without"),
             _ => f.write_str(&self.names().join(", ")),
         }
     }
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_part_is_told_with_what_to_do() {
+    fn an_unknown_part_is_an_error_with_advice() {
         let choice = "choose from semaphore, queue, pool, mutex, cache, or say none";
         for (names, why) in [
             ("", format!("a part is missing: {choice}")),
@@ -126,7 +126,7 @@ mod tests {
     fn every_set_of_parts_has_a_name_of_its_own() {
         let mut names: Vec<_> = Parts::every().map(|parts| parts.to_string()).collect();
         assert!(names.iter().all(|name| name.len() <= 23), "{names:?}");
-        for name in ["bare", "full", "all but cache", "semaphore", "queue, pool, mutex"] {
+        for name in ["without", "with", "all but cache", "semaphore", "queue, pool, mutex"] {
             assert!(names.contains(&name.to_owned()), "{name}");
         }
         names.sort();

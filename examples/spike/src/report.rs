@@ -1,67 +1,116 @@
-//! The report: what came of the runs, in tables with a row for each, or as JSON.
+//! The report: three sentences of result, a warning where the figures mean little, and tables; or JSON.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use crate::load::{Load, Outcome, Tally};
-use crate::parts::Parts;
-use crate::service::{Class, Counts};
+use crate::load::Load;
+use crate::outcome::{Outcome, Tally};
+use crate::request::{Class, Counts};
 
-/// A run with some parts.
+/// A service under its loads.
 pub struct Run {
     pub name: String,
-    pub parts: Parts,
-    /// Of the load that the spike is compared with.
+    /// The parts of the service.
+    pub parts: Vec<&'static str>,
+    /// The outcome of the load that the spike is compared with.
     pub unloaded: Outcome,
-    /// Of the spike.
+    /// The outcome of the spike.
     pub outcome: Outcome,
     pub connections_opened: u64,
     pub counts: Counts,
-    /// Of the cache, if there is one.
+    /// The share of requests that the cache answered, if there is one that counts.
     pub hit_ratio: Option<f64>,
     pub queries: u64,
     pub queries_for_hottest: u64,
 }
 
-/// Latencies up to this are good enough for somebody who is waiting for a page.
+/// Latencies up to this are good enough for a user that waits for a page.
 const PROMPT_MICROSECONDS: u64 = 100_000;
+/// Without load half of the requests are answered in less, unless other programs need the cores.
+const BUSY_MICROSECONDS: u64 = 5_000;
+/// Without load the generator is never as late as this, unless other programs need the cores.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
 impl Run {
     fn served_promptly(&self) -> u64 {
         self.outcome.total.latency.count_between(0, PROMPT_MICROSECONDS)
     }
 
-    /// What came of a class without load and at the peak.
+    fn share_served(&self) -> f64 {
+        self.outcome.total.share_served()
+    }
+
+    /// Returns the tallies of a class without load and at the peak.
     fn of(&self, class: Class) -> (&Tally, &Tally) {
         (&self.unloaded.focus[class as usize], &self.outcome.focus[class as usize])
     }
 }
 
-/// How many times its unloaded p99 a class's p99 is at the peak.
+/// Returns a warning if other programs kept the cores busy.
+fn warning(runs: &[Run]) -> Option<String> {
+    let latency = runs.iter().map(|run| run.unloaded.total.latency.value_at_quantile(0.5)).max()?;
+    let pause = runs.iter().map(|run| run.unloaded.longest_pause).max()?;
+    (latency > BUSY_MICROSECONDS || pause > BUSY_PAUSE).then(|| {
+        format!(
+            "WARNING: the machine was too busy for figures that mean anything: without load the median latency was up to \
+             {}, and the generator late by up to {}.",
+            milliseconds(latency),
+            duration(pause)
+        )
+    })
+}
+
+/// Returns the p99 at the peak as a multiple of that without load.
 fn growth(unloaded: &Tally, peak: &Tally) -> Option<f64> {
     let p99 = |tally: &Tally| tally.latency.value_at_quantile(0.99) as f64;
     (unloaded.served > 0 && peak.served > 0).then(|| p99(peak) / p99(unloaded))
 }
 
-/// The tables, in lines that end with a line feed.
-pub fn tables(load: &Load, runs: &[Run]) -> String {
-    [outcomes(runs), databases(runs), classes(load, runs), details(runs)].join("\n")
+/// The whole report, in lines that end with a line feed.
+pub fn text(load: &Load, runs: &[Run]) -> String {
+    let warning = warning(runs).map_or(String::new(), |warning| warning + "\n");
+    let width = runs.iter().map(|run| run.name.len()).max().unwrap_or(0);
+    let parts = runs.iter().map(|run| match run.parts[..] {
+        [] => format!("{:width$}  a thread, a connection and a query for each request\n", run.name),
+        _ => format!("{:width$}  {}\n", run.name, run.parts.join(", ")),
+    });
+    let tables = [outcomes(runs), databases(runs), classes(load, runs), details(runs)];
+    format!("{}{warning}\n{}\n{}", summary(load, runs), parts.collect::<String>(), tables.join("\n"))
 }
 
-/// What came of the requests.
+/// Three sentences of result; of many runs, about the first and the last.
+fn summary(load: &Load, runs: &[Run]) -> String {
+    let shown: Vec<&Run> =
+        if runs.len() > 3 { [&runs[0], &runs[runs.len() - 1]].into() } else { runs.iter().collect() };
+    let each = |figure: &dyn Fn(&Run) -> String| {
+        let figures: Vec<_> = shown.iter().map(|run| format!("{} ({})", figure(run), run.name)).collect();
+        figures.join(", ")
+    };
+    let offered = grouped(runs.iter().map(|run| run.outcome.total.offered).max().unwrap_or(0));
+    let rate = grouped(load.schedule.rates().1.into());
+    let served = each(&|run| percent(run.share_served()));
+    let p99 = each(&|run| quantile(0.99, &run.of(Class::Health).1.latency));
+    let connections = each(&|run| grouped(run.connections_opened));
+    let hottest = each(&|run| grouped(run.queries_for_hottest));
+    format!(
+        "Of {offered} requests, at up to {rate} a second, the service served {served}.\n\
+         At the peak 99 of 100 health checks were answered within {p99}.\n\
+         The connections to the database were {connections}; the queries for the hottest product {hottest}.\n"
+    )
+}
+
 fn outcomes(runs: &[Run]) -> String {
-    let offered = runs.iter().map(|run| run.outcome.total.offered).max().unwrap_or(0);
     let heading = [
-        ("of", &*grouped(offered)),
+        ("", "run"),
         ("", "served"),
-        ("within", "100 ms"),
-        ("shed", "at once"),
+        ("served in", "100 ms"),
+        ("shed", "(503)"),
         ("", "failed"),
-        ("latency", "p50"),
-        ("", "p99"),
-        ("", "longest"),
+        ("median", "latency"),
+        ("p99", "latency"),
+        ("longest", "latency"),
     ];
     let row = |run: &Run| {
         let total = &run.outcome.total;
@@ -70,20 +119,19 @@ fn outcomes(runs: &[Run]) -> String {
         let [served, promptly, shed, failed] = counts;
         [run.name.clone(), served, promptly, shed, failed, p50, p99, longest]
     };
-    table(heading, runs.iter().map(row))
+    table("Requests, and the latency of those that were served", heading, runs.iter().map(row))
 }
 
-/// What was asked of the database for that.
 fn databases(runs: &[Run]) -> String {
     let heading = [
-        ("", "the database"),
-        ("from the", "cache"),
-        ("queries", "made"),
-        ("for the", "hottest"),
-        ("connec-", "tions"),
-        ("wait for", "one"),
-        ("", "longest"),
-        ("threads", "at once"),
+        ("", "run"),
+        ("cache", "hits"),
+        ("", "queries"),
+        ("for hottest", "product"),
+        ("connections", "opened"),
+        ("mean wait", "for one"),
+        ("longest", "wait"),
+        ("threads", "at a time"),
     ];
     let row = |run: &Run| {
         let counts = &run.counts;
@@ -98,20 +146,19 @@ fn databases(runs: &[Run]) -> String {
             grouped(counts.most_serving.into()),
         ]
     };
-    table(heading, runs.iter().map(row))
+    table("The database: queries, connections, and the threads that use them", heading, runs.iter().map(row))
 }
 
-/// What each class felt.
 fn classes(load: &Load, runs: &[Run]) -> String {
     let heading = [
-        ("", "who asked"),
-        ("", ""),
-        ("unloaded", "p50"),
-        ("", "p99"),
-        ("at peak", "p50"),
-        ("", "p99"),
-        ("which", "grew to"),
-        ("", "served"),
+        ("", "class"),
+        ("", "run"),
+        ("median,", "unloaded"),
+        ("p99,", "unloaded"),
+        ("median,", "peak"),
+        ("p99,", "peak"),
+        ("p99, peak /", "unloaded"),
+        ("served", "at peak"),
     ];
     let parts: u32 = load.mix.iter().sum();
     let rows = Class::ALL.into_iter().rev().flat_map(|class| {
@@ -126,43 +173,41 @@ fn classes(load: &Load, runs: &[Run]) -> String {
                 quantile(0.5, &peak.latency),
                 quantile(0.99, &peak.latency),
                 growth(unloaded, peak).map_or("-".into(), |growth| format!("{growth:.1}x")),
-                percent(peak.served as f64 / peak.offered.max(1) as f64),
+                percent(peak.share_served()),
             ]
         })
     });
-    table(heading, rows)
+    table("Latency of each class, without load and at the peak", heading, rows)
 }
 
-/// How requests failed, and how long it took to be told anything at all.
 fn details(runs: &[Run]) -> String {
     let heading = [
-        ("", "the rest"),
-        ("failed:", "unsent"),
-        ("un-", "answered"),
-        ("", "errors"),
-        ("all an-", "swers: p50"),
-        ("", "p99"),
-        ("", "longest"),
-        ("generator", "held up"),
+        ("", "run"),
+        ("failed:", "not sent"),
+        ("failed:", "no answer"),
+        ("failed:", "error"),
+        ("any answer,", "median"),
+        ("any answer,", "p99"),
+        ("any answer,", "longest"),
+        ("generator", "late by"),
     ];
     let row = |run: &Run| {
         let failed = &run.outcome.total.failed;
         let [p50, p99, longest] = latencies(&run.outcome.answers);
         let [unsent, unanswered, errors] = [failed.unsent, failed.unanswered, failed.errors].map(grouped);
-        let held_up = duration(run.outcome.longest_pause);
-        [run.name.clone(), unsent, unanswered, errors, p50, p99, longest, held_up]
+        [run.name.clone(), unsent, unanswered, errors, p50, p99, longest, duration(run.outcome.longest_pause)]
     };
-    table(heading, runs.iter().map(row))
+    table("Failures, and the latency of all answers, refusals included", heading, runs.iter().map(row))
 }
 
-/// Under a heading of two lines, as wide as need be. Numbers stand at the right.
-fn table(heading: [(&str, &str); 8], rows: impl Iterator<Item = [String; 8]>) -> String {
+/// A table with a title and a heading of two lines, as wide as its cells need. Numbers are aligned to the right.
+fn table(title: &str, heading: [(&str, &str); 8], rows: impl Iterator<Item = [String; 8]>) -> String {
     let mut lines = [heading.map(|(upper, _)| upper.to_owned()), heading.map(|(_, lower)| lower.to_owned())].to_vec();
     lines.extend(rows);
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
     let widths: [usize; 8] = std::array::from_fn(width);
-    let is_name = |column: usize| column == 0 || heading[column] == ("", "");
-    let mut table = String::new();
+    let is_name = |column: usize| ["run", "class"].contains(&heading[column].1);
+    let mut table = format!("{title}\n\n");
     for (number, line) in lines.iter().enumerate() {
         let cells = line.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
             if is_name(column) { format!("{cell:width$}") } else { format!("{cell:>width$}") }
@@ -177,60 +222,8 @@ fn table(heading: [(&str, &str); 8], rows: impl Iterator<Item = [String; 8]>) ->
     table
 }
 
-/// The numbers of the table, and the load they belong to.
+/// The figures of the tables, and the load.
 pub fn json(load: &Load, runs: &[Run]) -> Value {
-    let latency = |histogram: &Histogram<u64>| {
-        let at = |quantile| (!histogram.is_empty()).then(|| histogram.value_at_quantile(quantile) as f64 / 1e3);
-        json!({ "p50": at(0.5), "p99": at(0.99), "max": at(1.0) })
-    };
-    let tally = |tally: &Tally| {
-        json!({
-            "offered": tally.offered,
-            "served": tally.served,
-            "shed": tally.shed,
-            "failed": tally.failed.total(),
-            "served_latency_ms": latency(&tally.latency),
-        })
-    };
-    let class = |run: &Run, class: Class| {
-        let (unloaded, peak) = run.of(class);
-        json!({
-            "class": class.name(),
-            "unloaded": tally(unloaded),
-            "peak": tally(peak),
-            "p99_grew_to": growth(unloaded, peak),
-        })
-    };
-    let run = |run: &Run| {
-        let outcome = &run.outcome;
-        json!({
-            "name": run.name,
-            "parts": run.parts.names(),
-            "offered": outcome.total.offered,
-            "served": outcome.total.served,
-            "served_within_100_ms": run.served_promptly(),
-            "shed": outcome.total.shed,
-            "failed": outcome.total.failed.total(),
-            "failed_because": {
-                "no_connection_free": outcome.total.failed.unsent,
-                "no_answer": outcome.total.failed.unanswered,
-                "error": outcome.total.failed.errors,
-            },
-            "served_latency_ms": latency(&outcome.total.latency),
-            "answer_latency_ms": latency(&outcome.answers),
-            "database_connections_opened": run.connections_opened,
-            "database_connection_wait_ms": {
-                "mean": run.counts.mean_wait().as_secs_f64() * 1e3,
-                "max": run.counts.longest_wait.as_secs_f64() * 1e3,
-            },
-            "threads_at_once": run.counts.most_serving,
-            "cache_hit_ratio": run.hit_ratio,
-            "database_queries": run.queries,
-            "database_queries_for_hottest_product": run.queries_for_hottest,
-            "generator_longest_pause_ms": outcome.longest_pause.as_secs_f64() * 1e3,
-            "classes": Class::ALL.map(|of| class(run, of)),
-        })
-    };
     let (from, to) = load.schedule.rates();
     json!({
         "load": {
@@ -241,8 +234,64 @@ pub fn json(load: &Load, runs: &[Run]) -> Value {
             "pipeline": load.pipeline,
             "mix": Class::ALL.map(|class| json!({ "class": class.name(), "parts": load.mix[class as usize] })),
         },
-        "runs": runs.iter().map(run).collect::<Vec<_>>(),
+        "warning": warning(runs),
+        "runs": runs.iter().map(json_of_run).collect::<Vec<_>>(),
     })
+}
+
+fn json_of_run(run: &Run) -> Value {
+    let Run { outcome, counts, .. } = run;
+    let Tally { offered, served, shed, failed, latency } = &outcome.total;
+    json!({
+        "name": run.name,
+        "parts": run.parts,
+        "offered": offered,
+        "served": served,
+        "served_within_100_ms": run.served_promptly(),
+        "shed": shed,
+        "failed": failed.total(),
+        "failed_because": {
+            "no_connection_free": failed.unsent,
+            "no_answer": failed.unanswered,
+            "error": failed.errors,
+        },
+        "served_latency_ms": json_of_latency(latency),
+        "answer_latency_ms": json_of_latency(&outcome.answers),
+        "database_connections_opened": run.connections_opened,
+        "database_connection_wait_ms": {
+            "mean": counts.mean_wait().as_secs_f64() * 1e3,
+            "max": counts.longest_wait.as_secs_f64() * 1e3,
+        },
+        "threads_at_once": counts.most_serving,
+        "cache_hit_ratio": run.hit_ratio,
+        "database_queries": run.queries,
+        "database_queries_for_hottest_product": run.queries_for_hottest,
+        "generator_longest_pause_ms": outcome.longest_pause.as_secs_f64() * 1e3,
+        "classes": Class::ALL.map(|class| {
+            let (unloaded, peak) = run.of(class);
+            json!({
+                "class": class.name(),
+                "unloaded": json_of_tally(unloaded),
+                "peak": json_of_tally(peak),
+                "p99_grew_to": growth(unloaded, peak),
+            })
+        }),
+    })
+}
+
+fn json_of_tally(tally: &Tally) -> Value {
+    json!({
+        "offered": tally.offered,
+        "served": tally.served,
+        "shed": tally.shed,
+        "failed": tally.failed.total(),
+        "served_latency_ms": json_of_latency(&tally.latency),
+    })
+}
+
+fn json_of_latency(histogram: &Histogram<u64>) -> Value {
+    let at = |quantile| (!histogram.is_empty()).then(|| histogram.value_at_quantile(quantile) as f64 / 1e3);
+    json!({ "p50": at(0.5), "p99": at(0.99), "max": at(1.0) })
 }
 
 fn latencies(histogram: &Histogram<u64>) -> [String; 3] {
@@ -279,11 +328,12 @@ fn milliseconds(microseconds: u64) -> String {
     format!("{milliseconds:.decimals$} ms")
 }
 
-/// Runs that never were.
+/// Runs that were made up.
 #[cfg(test)]
 pub mod example {
     use super::*;
-    use crate::load::Schedule;
+    use crate::parts::Parts;
+    use crate::schedule::Schedule;
 
     /// Every tenth request is shed. Health checks take one unit of time, paying customers two, and free ones four.
     fn outcome(load: &Load, unit: u32) -> anyhow::Result<Outcome> {
@@ -316,7 +366,7 @@ pub mod example {
                 Counts { connections: 4, waited: Duration::from_millis(10), longest_wait, ..Counts::default() };
             anyhow::Ok(Run {
                 name: parts.to_string(),
-                parts,
+                parts: parts.names(),
                 unloaded: outcome(&load, 1)?,
                 outcome: outcome(&load, unit)?,
                 connections_opened: 4,
@@ -343,18 +393,16 @@ mod tests {
 
     #[test]
     fn each_run_has_a_row_in_each_table() -> anyhow::Result<()> {
-        let (load, runs) = example::runs()?;
+        let (_, runs) = example::runs()?;
         let outcome = outcomes(&runs);
-        assert_eq!(row(&outcome, "full")[3..], ["0", "4.00 ms", "8.00 ms", "8.00 ms"]);
-        assert_eq!(row(&outcome, "bare")[4..], ["600 ms", "1200 ms", "1200 ms"]);
-        let offered = runs[0].outcome.total.offered;
-        assert_eq!(row(&outcome, &grouped(offered))[..3], ["served", "100 ms", "at once"]);
+        assert_eq!(row(&outcome, "with ")[3..], ["0", "4.00 ms", "8.00 ms", "8.00 ms"]);
+        assert_eq!(row(&outcome, "without")[4..], ["600 ms", "1200 ms", "1200 ms"]);
+        assert_eq!(row(&outcome, "run")[..3], ["served", "100 ms", "(503)"]);
 
         let asked = ["75.0 %", "1,234,567", "12,345", "4", "2.50 ms", "7.00 ms", "3"];
-        assert_eq!(row(&databases(&runs), "full"), asked);
-        assert_eq!(row(&databases(&runs), "bare")[0], "-");
-        assert_eq!(row(&details(&runs), "bare")[..5], ["0", "0", "0", "600 ms", "1200 ms"]);
-        assert!(tables(&load, &runs).lines().all(|line| line.len() <= 80));
+        assert_eq!(row(&databases(&runs), "with "), asked);
+        assert_eq!(row(&databases(&runs), "without")[0], "-");
+        assert_eq!(row(&details(&runs), "without")[..5], ["0", "0", "0", "600 ms", "1200 ms"]);
         Ok(())
     }
 
@@ -363,14 +411,14 @@ mod tests {
         let (load, mut runs) = example::runs()?;
         let table = classes(&load, &runs);
         let names = ["health (1 %)", "paying (9 %)", "free (90 %)"];
-        let rows: Vec<_> = table.lines().skip(3).collect();
-        let expected = names.into_iter().flat_map(|class| ["bare", "full"].map(|run| (class, run)));
+        let rows: Vec<_> = table.lines().skip(5).collect();
+        let expected = names.into_iter().flat_map(|class| ["without", "with"].map(|run| (class, run)));
         assert!(rows.iter().zip(expected).all(|(row, (class, run))| row.starts_with(class) && row.contains(run)));
         assert_eq!(rows.len(), 6);
-        assert_eq!(row(rows[5], "free (90 %)")[..6], ["full", "4.00 ms", "4.00 ms", "8.00 ms", "8.00 ms", "2.0x"]);
+        assert_eq!(row(rows[5], "free (90 %)")[..6], ["with", "4.00 ms", "4.00 ms", "8.00 ms", "8.00 ms", "2.0x"]);
 
         runs[0].unloaded = Outcome::new(load.schedule.duration(), load.focus.clone())?;
-        assert_eq!(row(&classes(&load, &runs), "health (1 %)")[..3], ["bare", "-", "-"]);
+        assert_eq!(row(&classes(&load, &runs), "health (1 %)")[..3], ["without", "-", "-"]);
         assert_eq!(row(&classes(&load, &runs), "health (1 %)")[5], "-");
         Ok(())
     }
@@ -379,8 +427,30 @@ mod tests {
     fn the_widest_names_fit_a_table() -> anyhow::Result<()> {
         let (load, mut runs) = example::runs()?;
         runs[0].name = "semaphore, queue, mutex".into();
-        let lines = tables(&load, &runs);
-        assert!(lines.lines().all(|line| line.len() <= 100), "{lines}");
+        let tables = [outcomes(&runs), databases(&runs), classes(&load, &runs), details(&runs)].concat();
+        assert!(tables.lines().all(|line| line.len() <= 105), "{tables}");
+        Ok(())
+    }
+
+    #[test]
+    fn the_report_begins_with_three_sentences() -> anyhow::Result<()> {
+        let (load, mut runs) = example::runs()?;
+        let report = text(&load, &runs);
+        let expected = "\
+Of 883 requests, at up to 1,000 a second, the service served 89.9 % (without), 89.9 % (with).
+At the peak 99 of 100 health checks were answered within 300 ms (without), 2.00 ms (with).
+The connections to the database were 4 (without), 4 (with); the queries for the hottest product 12,345 (without), 12,345 (with).
+";
+        assert!(report.starts_with(expected), "{report}");
+        assert!(!report.contains("WARNING"));
+
+        runs[1].unloaded.longest_pause = Duration::from_secs(1);
+        let busy = text(&load, &runs);
+        let warning = busy.lines().nth(3).unwrap_or_default();
+        assert!(
+            warning.starts_with("WARNING: the machine was too busy") && warning.ends_with("late by up to 1000 ms."),
+            "{busy}"
+        );
         Ok(())
     }
 
@@ -390,9 +460,9 @@ mod tests {
         let json = json(&load, &runs);
         assert_eq!(json["load"]["to_rate"], 1_000);
         assert_eq!(json["load"]["mix"][2], json!({ "class": "health", "parts": 1 }));
-        assert_eq!((&json["runs"][0]["name"], &json["runs"][0]["parts"]), (&json!("bare"), &json!([])));
+        assert_eq!((&json["runs"][0]["name"], &json["runs"][0]["parts"]), (&json!("without"), &json!([])));
         let parts = ["semaphore", "queue", "pool", "mutex", "cache"];
-        assert_eq!((&json["runs"][1]["name"], &json["runs"][1]["parts"]), (&json!("full"), &json!(parts)));
+        assert_eq!((&json["runs"][1]["name"], &json["runs"][1]["parts"]), (&json!("with"), &json!(parts)));
         assert_eq!(json["runs"][1]["threads_at_once"], 3);
         assert_eq!(json["runs"][0]["offered"], load.schedule.total());
         assert_eq!(json["runs"][1]["database_queries"], 1_234_567);
@@ -409,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_for_people() {
+    fn numbers_are_grouped_and_rounded() {
         assert_eq!([0, 999, 1_000, 12_345_678].map(grouped), ["0", "999", "1,000", "12,345,678"]);
         assert_eq!([1_234, 12_345, 1_234_567].map(milliseconds), ["1.23 ms", "12.3 ms", "1235 ms"]);
     }

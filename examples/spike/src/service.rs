@@ -1,166 +1,63 @@
-//! The service: a page about a product, out of the database. It is made of up to five parts, each with one job.
-//! Any of them may be left out: then its job is done as is easily written, and the others do theirs all the same.
+//! The service: a page about a product, from the database. Each of its five parts does one job and can be left out.
 //!
-//! - A [`Semaphore`] *admits*: so many threads serve at once, and cores are left to read requests with. *Without it*
-//!   every request has a thread at once, as far as the runtime has any, and when load rises they slow each other down.
-//! - A [`PriorityQueue`] is the *line* of those who want to be admitted: health checks go before paying customers, and
-//!   those before free ones. It is bounded, and when it is full the least urgent request, the newest of those, is
-//!   turned away at once (503 with `Retry-After`) instead of being served when it is too late. *Without it* whoever
-//!   comes first is admitted first, and nobody is turned away, however late the answer will be.
-//! - A [`Pool`] *lends* connections, which are opened once, ahead of the first request, and used again unless they
-//!   fail. *Without it* each look-up opens one of its own.
-//! - A [`Mutex`] keeps the *books* that all threads write in: how many serve, and how long they waited for a
-//!   connection. *Without it* the standard library's does, which is as good for a lock that nobody awaits.
-//! - An [`LruCache`] *remembers* what was asked for lately, and of those who ask for the same product at once has one
-//!   ask the database for all. What the others do is for what it does not know. *Without it* everybody asks.
+//! | part | what it does | without it |
+//! |---|---|---|
+//! | [`Semaphore`] | *admits*: a few threads serve at a time, and cores are left to read requests with | each request has a thread at once, and they slow each other down |
+//! | [`PriorityQueue`] | *orders*: health checks, then paying customers, then free ones; when it is full, it *sheds* the newest of the least urgent (503) | first come, first served; no request is shed, however late its answer will be |
+//! | [`Pool`] | *lends* connections, which are opened once and used again unless they fail | each query opens a connection |
+//! | [`Mutex`] | *guards* the counts that all threads write | the standard library's does, which is as good for a lock that is not awaited |
+//! | [`LruCache`] | *remembers* products; of all requests for the same product one asks the database | each request asks |
 //!
-//! Two are of more use after the first. Without the semaphore nobody is held back: the line empties as fast as it
-//! fills, so that there is little to order, and hardly anybody to turn away. The pool still bounds how many query at
-//! once then, but whole threads wait for its connections, in the order in which they came, whoever sent them.
+//! Two parts are of more use after the first. Without the semaphore the queue empties as fast as it fills, so that there
+//! is little to order or to shed. The pool still limits the queries at a time then, but whole threads wait for it.
 //!
-//! The file beside this one, which speaks HTTP, is the same whatever the parts are.
+//! [`peers`](crate::peers) is the same service on other crates; [`http`](crate::http) serves either.
 
-use std::fmt::Display;
 use std::sync::{self, Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use stanchion::{LruCache, Manager, Mutex, OwnedSemaphorePermit, Pool, PriorityQueue, Semaphore, Stats, blocking};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use crate::database::{Connection, Database, Product};
 use crate::parts::{Part, Parts};
+use crate::request::{Class, Counts, Lookup, Refusal, Request, Service, Sizes};
 
-/// Who asks, the least urgent first: this is the order of the line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    /// A customer who does not pay, or anybody who does not say.
-    Free,
-    /// A customer who pays.
-    Paying,
-    /// Whoever restarts the service when it does not answer.
-    Health,
+pub struct With {
+    database: Database,
+    admission: Option<Arc<Semaphore>>,
+    queue: Option<PriorityQueue<Class, Request>>,
+    connections: Option<Arc<Pool<Database>>>,
+    counts: Counter,
+    /// Products, and that there is no such product. One shard is enough: its lock is held for a thousandth of the time
+    /// that a request takes.
+    products: Option<LruCache<u32, Option<Arc<Product>>>>,
 }
 
-impl Class {
-    pub const ALL: [Self; 3] = [Self::Free, Self::Paying, Self::Health];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Free => "free",
-            Self::Paying => "paying",
-            Self::Health => "health",
-        }
-    }
-
-    pub fn named(name: &[u8]) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.name().as_bytes() == name)
-    }
-}
-
-/// How a request fails to be served.
-#[derive(Clone, Debug)]
-pub enum Refusal {
-    /// Too many are waiting already, all of them at least as urgent as this class.
-    Busy(Class),
-    /// The database did not answer.
-    Broken(String),
-}
-
-impl<E: Display> From<E> for Refusal {
-    fn from(error: E) -> Self {
-        Self::Broken(error.to_string())
-    }
-}
-
-pub type Lookup = Result<Option<Arc<Product>>, Refusal>;
-
-/// How it went.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    /// Threads that ask the database or wait to do so.
-    pub serving: u32,
-    /// As many as there ever were at once.
-    pub most_serving: u32,
-    /// Connections that were waited for, and for how long.
-    pub connections: u32,
-    pub waited: Duration,
-    pub longest_wait: Duration,
-}
-
-impl Counts {
-    fn begin(&mut self) {
-        self.serving += 1;
-        self.most_serving = self.most_serving.max(self.serving);
-    }
-
-    fn end(&mut self) {
-        self.serving -= 1;
-    }
-
-    fn connected(&mut self, wait: Duration) {
-        self.connections += 1;
-        self.waited += wait;
-        self.longest_wait = self.longest_wait.max(wait);
-    }
-
-    pub fn mean_wait(&self) -> Duration {
-        self.waited / self.connections.max(1)
-    }
-}
-
-/// What all threads write in.
-enum Books {
+enum Counter {
     Stanchion(Mutex<Counts>),
     Std(sync::Mutex<Counts>),
 }
 
-impl Books {
-    /// Blocks the thread, for as long as others write.
-    fn open<R>(&self, write: impl FnOnce(&mut Counts) -> R) -> R {
+impl Counter {
+    /// Blocks the thread while others count.
+    fn count<R>(&self, count: impl FnOnce(&mut Counts) -> R) -> R {
         match self {
-            Self::Stanchion(counts) => write(&mut counts.blocking_lock()),
-            Self::Std(counts) => write(&mut counts.lock().unwrap_or_else(PoisonError::into_inner)),
+            Self::Stanchion(counts) => count(&mut counts.blocking_lock()),
+            Self::Std(counts) => count(&mut counts.lock().unwrap_or_else(PoisonError::into_inner)),
         }
     }
 }
 
-/// How much of everything there is. What belongs to a part that is left out does not matter.
-#[derive(Clone, Copy, Debug)]
-pub struct Sizes {
-    /// Threads that the semaphore admits at once, and connections that the pool has.
-    pub permits: usize,
-    /// Requests that may wait in line.
-    pub max_waiting: usize,
-    /// Products that the cache remembers.
-    pub remembered: usize,
-}
-
-/// A request that waits for its turn.
-struct Ticket {
-    class: Class,
-    id: u32,
-    reply: oneshot::Sender<Lookup>,
-}
-
-pub struct Service {
-    database: Database,
-    admission: Option<Arc<Semaphore>>,
-    line: Option<PriorityQueue<Class, Ticket>>,
-    connections: Option<Pool<Database>>,
-    books: Books,
-    /// What products are, or that there is no such product. One shard will do: its lock is held for a thousandth of
-    /// the time that a request takes.
-    products: Option<LruCache<u32, Option<Arc<Product>>>>,
-}
-
-/// What the pool needs to know of connections. A file does not hang up, so they are used again unasked.
+/// A file does not hang up, so connections are used again without a check.
 impl Manager for Database {
     type Object = Connection;
     type Error = anyhow::Error;
 
-    /// Blocks the thread, for all who ask for a connection are on one that may block. Had they to wait for another
-    /// thread to open it, it could be that there is none, all of them waiting.
+    /// Blocks the thread for a fraction of a millisecond. A thread of its own might never come: all of them may be waiting
+    /// for connections.
     async fn create(&self) -> anyhow::Result<Connection> {
         Ok(self.connect()?)
     }
@@ -170,117 +67,89 @@ impl Manager for Database {
     }
 }
 
-impl Service {
+impl With {
     pub fn new(database: &Database, parts: Parts, sizes: Sizes) -> Self {
         let Sizes { permits, max_waiting, remembered } = sizes;
         let pool = || Pool::builder(database.clone()).max_size(permits).min_idle(permits).build();
         Self {
             database: database.clone(),
             admission: parts.has(Part::Semaphore).then(|| Arc::new(Semaphore::new(permits))),
-            line: parts.has(Part::Queue).then(|| PriorityQueue::bounded(max_waiting)),
-            connections: parts.has(Part::Pool).then(pool),
-            books: if parts.has(Part::Mutex) {
-                Books::Stanchion(Mutex::default())
-            } else {
-                Books::Std(sync::Mutex::default())
+            queue: parts.has(Part::Queue).then(|| PriorityQueue::bounded(max_waiting)),
+            connections: parts.has(Part::Pool).then(|| Arc::new(pool())),
+            counts: match parts.has(Part::Mutex) {
+                true => Counter::Stanchion(Mutex::default()),
+                false => Counter::Std(sync::Mutex::default()),
             },
             products: parts.has(Part::Cache).then(|| LruCache::new(remembered)),
         }
     }
 
-    /// What a request is answered with.
-    pub async fn product(self: &Arc<Self>, class: Class, id: u32) -> Lookup {
-        let Some(products) = &self.products else { return self.ask(class, id).await };
-        loop {
-            // Remember: who finds it is done, and of those who miss the same product the first asks for all. When its
-            // client hangs up, its ticket is worth nothing any more, and the one that has waited longest for the
-            // product takes over with a ticket of its own. So nobody waits for a client that has gone. (Who is more
-            // urgent than the first waits as long as the first, all the same.)
-            let answer = products.try_get_or_load(&id, || self.ask(class, id)).await;
-            match answer.map_err(Arc::unwrap_or_clone) {
-                // Whoever asked for it was less urgent: that answer is not for this one.
-                Err(Refusal::Busy(turned_away)) if turned_away < class => {}
-                answer => return answer,
-            }
-        }
-    }
-
-    /// Asks the database when it is this request's turn.
+    /// Asks the database once this request is admitted.
     async fn ask(self: &Arc<Self>, class: Class, id: u32) -> Lookup {
         let (reply, answer) = oneshot::channel();
-        let ticket = Ticket { class, id, reply };
-        match &self.line {
-            // Order, and shed: whoever is the least urgent of a full line leaves it, be it this one.
-            Some(line) => {
-                if let Ok((_, Some((class, turned_away)))) = line.force_push(class, ticket) {
-                    let _ = turned_away.reply.send(Err(Refusal::Busy(class)));
+        let request = Request { class, id, reply };
+        match &self.queue {
+            // A full queue gives up its least urgent request, be it this one.
+            Some(queue) => {
+                if let Ok((_, Some((class, shed)))) = queue.force_push(class, request) {
+                    let _ = shed.reply.send(Err(Refusal::Busy(class)));
                 }
             }
-            None => self.start(self.admit().await, ticket),
+            None => self.start(self.admit().await, request),
         }
-        answer.await.unwrap_or_else(|_| Err(Refusal::Broken("nobody is left to ask the database".into())))
+        answer.await?
     }
 
-    /// The work of the service that is no request's own. To be polled for as long as there are requests.
-    pub async fn run(self: &Arc<Self>) {
-        let service = Arc::clone(self);
-        // A failure here would be met again, and told, by whoever needs the connection.
-        let open = move || service.connections.as_ref().map(|pool| blocking::wait(pool.replenish()));
-        let _ = spawn_blocking(open).await;
+    /// Waits until fewer threads serve than there are permits.
+    async fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(self.admission.as_ref()?).acquire_owned().await.ok() // It is never closed.
+    }
 
-        let Some(line) = &self.line else { return };
+    /// Takes requests from the queue as they are admitted.
+    async fn serve_queue(self: &Arc<Self>) {
+        let Some(queue) = &self.queue else { return };
         loop {
-            // First a place, then whoever is the most urgent by then.
+            // The permit first: the request is the most urgent one by then.
             let permit = self.admit().await;
-            let Some((_, first)) = line.pop().await else { return };
+            let Some((_, first)) = queue.pop().await else { return };
             self.start(permit, first);
         }
     }
 
-    /// Admit: the permit is there when fewer than so many threads serve.
-    async fn admit(&self) -> Option<OwnedSemaphorePermit> {
-        match &self.admission {
-            Some(semaphore) => Arc::clone(semaphore).acquire_owned().await.ok(), // it is never closed
-            None => None,
-        }
-    }
-
-    /// Has a thread serve.
-    fn start(self: &Arc<Self>, permit: Option<OwnedSemaphorePermit>, first: Ticket) {
+    /// Has a thread serve `first` and, with a permit, whatever is in the queue after that.
+    fn start(self: &Arc<Self>, permit: Option<OwnedSemaphorePermit>, first: Request) {
         let service = Arc::clone(self);
         spawn_blocking(move || {
             let mut next = Some(first);
-            while let Some(ticket) = next {
-                let class = ticket.class;
-                service.answer(ticket);
-                // A thread that has been admitted goes on while anybody waits in line. The others have their own.
-                let Some(line) = service.line.as_ref().filter(|_| permit.is_some()) else { return };
+            while let Some(request) = next {
+                let class = request.class;
+                service.answer(request);
+                let Some(queue) = service.queue.as_ref().filter(|_| permit.is_some()) else { return };
                 if class == Class::Free {
-                    // Whoever reads what the urgent ask may be waiting for this core.
+                    // The thread that reads urgent requests may be waiting for this core.
                     std::thread::yield_now();
                 }
-                next = line.try_pop().ok().map(|(_, ticket)| ticket);
+                next = queue.try_pop().ok().map(|(_, request)| request);
             }
         });
     }
 
     /// Blocks the thread.
-    fn answer(&self, Ticket { id, reply, .. }: Ticket) {
-        // Nothing is asked for a client that has hung up: if others wait for the same, one of them has a ticket.
+    fn answer(&self, Request { id, reply, .. }: Request) {
+        // Nothing is asked for a client that has hung up: a follower of its load has a request of its own.
         if !reply.is_closed() {
-            self.books.open(Counts::begin);
+            self.counts.count(Counts::begin);
             let answer = self.look_up(id);
-            self.books.open(Counts::end);
+            self.counts.count(Counts::end);
             let _ = reply.send(answer);
         }
     }
 
-    /// Asks the database. Blocks the thread.
+    /// Blocks the thread.
     fn look_up(&self, id: u32) -> Lookup {
         let start = Instant::now();
         let (mut lent, mut opened);
         let connection: &mut Connection = match &self.connections {
-            // Lend: the connection goes back when we return.
             Some(pool) => {
                 lent = blocking::wait(pool.get())?;
                 &mut lent
@@ -290,17 +159,40 @@ impl Service {
                 &mut opened
             }
         };
-        self.books.open(|counts| counts.connected(start.elapsed()));
+        self.counts.count(|counts| counts.connected(start.elapsed()));
         Ok(connection.product(id)?.map(Arc::new))
     }
+}
 
-    /// How it went so far. Blocks the thread.
-    pub fn counts(&self) -> Counts {
-        self.books.open(|counts| *counts)
+impl Service for With {
+    async fn product(self: &Arc<Self>, class: Class, id: u32) -> Lookup {
+        let Some(products) = &self.products else { return self.ask(class, id).await };
+        loop {
+            // Of the requests that miss the same product, the first is the leader and asks for all. If its client hangs
+            // up, the follower that has waited longest asks instead.
+            let answer = products.try_get_or_load(&id, || self.ask(class, id)).await;
+            match answer.map_err(Arc::unwrap_or_clone) {
+                // The leader was less urgent: its answer is not for this request.
+                Err(Refusal::Busy(shed)) if shed < class => {}
+                answer => return answer,
+            }
+        }
     }
 
-    /// The share of look-ups, if there were any, that needed no database and no waiting.
-    pub fn hit_ratio(&self) -> Option<f64> {
+    async fn run(self: &Arc<Self>) {
+        let keep_connections = async {
+            if let Some(pool) = &self.connections {
+                Pool::maintenance(pool, sleep).await;
+            }
+        };
+        tokio::join!(keep_connections, self.serve_queue());
+    }
+
+    fn counts(&self) -> Counts {
+        self.counts.count(|counts| *counts)
+    }
+
+    fn hit_ratio(&self) -> Option<f64> {
         let Stats { hits, misses, .. } = self.products.as_ref()?.stats();
         (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64)
     }
@@ -314,25 +206,25 @@ mod tests {
 
     type Asked<'a> = Pin<Box<dyn Future<Output = Lookup> + 'a>>;
 
-    /// With all parts, one permit, and room for so many in line.
-    fn full(database: &Database, max_waiting: usize) -> Arc<Service> {
-        Arc::new(Service::new(database, Parts::ALL, Sizes { permits: 1, max_waiting, remembered: 9 }))
+    /// With all parts, one permit, and a queue for so many.
+    fn with_all(database: &Database, max_waiting: usize) -> Arc<With> {
+        Arc::new(With::new(database, Parts::ALL, Sizes { permits: 1, max_waiting, remembered: 9 }))
     }
 
-    /// Who is in line, the most urgent first.
-    fn in_line(service: &Service) -> Vec<(Class, u32)> {
-        let tickets = service.line.iter().flat_map(PriorityQueue::drain);
-        tickets.map(|(class, ticket)| (class, ticket.id)).collect()
+    /// The requests in the queue, the most urgent first.
+    fn queued(service: &With) -> Vec<(Class, u32)> {
+        let requests = service.queue.iter().flat_map(PriorityQueue::drain);
+        requests.map(|(class, request)| (class, request.id)).collect()
     }
 
-    fn ask<'a>(service: &'a Arc<Service>, requests: &[(Class, u32)]) -> Vec<Option<Asked<'a>>> {
+    fn ask<'a>(service: &'a Arc<With>, requests: &[(Class, u32)]) -> Vec<Option<Asked<'a>>> {
         let ask = |&(class, id): &(Class, u32)| Some(Box::pin(service.product(class, id)) as Asked);
         requests.iter().map(ask).collect()
     }
 
-    /// Serves until all who have not hung up are answered, and none with a refusal.
-    fn serve_all(service: &Arc<Service>, asked: &mut [Option<Asked>]) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    /// Serves until all that have not hung up are answered, and none with a refusal.
+    fn serve_all(service: &Arc<With>, asked: &mut [Option<Asked>]) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let mut answers = Vec::new();
         runtime.block_on(async {
             let mut serving = Box::pin(service.run());
@@ -362,21 +254,21 @@ mod tests {
     }
 
     #[test]
-    fn every_combination_serves_all_and_no_more_at_once_than_it_may() -> anyhow::Result<()> {
+    fn every_combination_serves_all_within_its_limits() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("catalogue.sqlite");
         Database::prepare(&path)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build()?;
         let lock = rusqlite::Connection::open(&path)?;
         for parts in Parts::every() {
             let database = Database::at(&path);
             let sizes = Sizes { permits: 2, max_waiting: 12, remembered: 9 };
-            let service = Arc::new(Service::new(&database, parts, sizes));
-            // Whoever queries waits until all who may query at once do.
+            let service = Arc::new(With::new(&database, parts, sizes));
+            // Queries wait until as many threads as may query do.
             lock.execute_batch("BEGIN EXCLUSIVE")?;
             let serving = Arc::clone(&service);
             let serving = runtime.spawn(async move { serving.run().await });
-            // Three ask for each of four products.
+            // Three requests for each of four products.
             let ask = |number: u32| {
                 let (service, class, id) = (Arc::clone(&service), Class::ALL[number as usize % 3], 1 + number / 3);
                 (id, runtime.spawn(async move { service.product(class, id).await }))
@@ -405,25 +297,26 @@ mod tests {
     }
 
     #[test]
-    fn every_combination_serves_in_order_whoever_has_not_hung_up() -> anyhow::Result<()> {
+    fn every_combination_serves_in_order() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("catalogue.sqlite");
         Database::prepare(&path)?;
         for parts in Parts::every() {
             let database = Database::at(&path);
-            let service = Arc::new(Service::new(&database, parts, Sizes { permits: 1, max_waiting: 9, remembered: 9 }));
-            // What is begun on one thread one after another is served so, too.
-            let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build()?;
+            let service = Arc::new(With::new(&database, parts, Sizes { permits: 1, max_waiting: 9, remembered: 9 }));
+            // On one thread requests are served in the order in which they are begun.
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_time().build()?;
             let served = Arc::new(sync::Mutex::new(Vec::new()));
             runtime.block_on(async {
-                // It is busy until all have asked.
+                // The thread is busy until all have asked.
                 let (go, wait) = std::sync::mpsc::channel::<()>();
                 spawn_blocking(move || wait.recv().is_err());
                 let ask = |id| {
                     let (service, served) = (Arc::clone(&service), Arc::clone(&served));
                     tokio::spawn(async move {
                         let answer = service.product(Class::ALL[id as usize % 3], id).await;
-                        served.lock().expect("nobody panics").push(id);
+                        served.lock().expect("no holder panics").push(id);
                         answer
                     })
                 };
@@ -441,43 +334,43 @@ mod tests {
                 anyhow::Ok(())
             })?;
             let order = if parts.has(Part::Queue) { [2, 8, 1, 4, 7, 3, 6, 9] } else { [1, 2, 3, 4, 6, 7, 8, 9] };
-            assert_eq!(*served.lock().expect("nobody panics"), order, "{parts}");
+            assert_eq!(*served.lock().expect("no holder panics"), order, "{parts}");
             assert_eq!(database.queries(), 8, "{parts}");
         }
         Ok(())
     }
 
     #[test]
-    fn of_a_full_line_the_newest_of_the_least_urgent_is_turned_away() -> anyhow::Result<()> {
+    fn a_full_queue_sheds_the_newest_of_the_least_urgent() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
-        let service = full(&Database::at(&directory.path().join("unused")), 3);
+        let service = with_all(&Database::at(&directory.path().join("unused")), 3);
         let classes = [
-            // Each asks for a product of its own.
+            // Each for a product of its own.
             Class::Free,   // 1
             Class::Free,   // 2
             Class::Paying, // 3
-            Class::Health, // 4: turns 2 away
-            Class::Free,   // 5: is turned away
-            Class::Paying, // 6: turns 1 away
-            Class::Health, // 7: turns 6 away
-            Class::Free,   // 8: is turned away
+            Class::Health, // 4: sheds 2
+            Class::Free,   // 5: is shed
+            Class::Paying, // 6: sheds 1
+            Class::Health, // 7: sheds 6
+            Class::Free,   // 8: is shed
         ];
         let mut asked = ask(&service, &classes.into_iter().zip(1..).collect::<Vec<_>>());
         let mut refused = look(&mut asked);
-        refused.extend(look(&mut asked)); // those who were in line before they were turned away
+        refused.extend(look(&mut asked)); // those that were in the queue before they were shed
         assert!(refused.iter().all(|(_, answer)| matches!(answer, Err(Refusal::Busy(_)))), "{refused:?}");
         let numbers: Vec<_> = refused.iter().map(|(number, _)| *number).collect();
         assert_eq!(numbers, [5, 8, 1, 2, 6]);
 
-        assert_eq!(in_line(&service), [(Class::Health, 4), (Class::Health, 7), (Class::Paying, 3)]);
+        assert_eq!(queued(&service), [(Class::Health, 4), (Class::Health, 7), (Class::Paying, 3)]);
         Ok(())
     }
 
     #[test]
-    fn who_hangs_up_is_not_looked_up() -> anyhow::Result<()> {
+    fn no_query_is_made_for_a_client_that_hung_up() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let database = Database::prepare(&directory.path().join("catalogue.sqlite"))?;
-        let service = full(&database, 3);
+        let service = with_all(&database, 3);
         let mut asked = ask(&service, &[(Class::Paying, 1), (Class::Paying, 2), (Class::Paying, 3)]);
         assert!(look(&mut asked).is_empty());
         asked[1] = None;
@@ -487,16 +380,16 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_the_same_is_served_by_one_query() -> anyhow::Result<()> {
+    fn requests_for_the_same_product_share_a_query() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let database = Database::prepare(&directory.path().join("catalogue.sqlite"))?;
-        let service = full(&database, 3);
+        let service = with_all(&database, 3);
         let mut asked = ask(&service, &[(Class::Free, 7), (Class::Health, 7), (Class::Paying, 7)]);
         assert!(look(&mut asked).is_empty());
-        assert_eq!(service.line.as_ref().map(PriorityQueue::len), Some(1));
+        assert_eq!(service.queue.as_ref().map(PriorityQueue::len), Some(1));
         serve_all(&service, &mut asked)?;
 
-        // Nobody serves any more, nor need they.
+        // Nothing serves any more; the cache answers.
         let answers = look(&mut ask(&service, &[(Class::Free, 7)]));
         assert!(matches!(answers[..], [(1, Ok(Some(_)))]), "{answers:?}");
         assert_eq!((database.queries(), database.queries_for(7)), (1, 1));
@@ -506,25 +399,25 @@ mod tests {
     }
 
     #[test]
-    fn who_hangs_up_leaves_the_query_to_whoever_waits_for_it() -> anyhow::Result<()> {
+    fn a_leader_that_hangs_up_leaves_the_query_to_a_follower() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
         let database = Database::prepare(&directory.path().join("catalogue.sqlite"))?;
-        let service = full(&database, 3);
+        let service = with_all(&database, 3);
         let mut asked = ask(&service, &[(Class::Health, 7), (Class::Free, 7), (Class::Paying, 7)]);
         assert!(look(&mut asked).is_empty());
         asked[0] = None;
         assert!(look(&mut asked).is_empty());
-        assert_eq!(service.line.as_ref().map(PriorityQueue::len), Some(2)); // with the ticket that is worth nothing
+        assert_eq!(service.queue.as_ref().map(PriorityQueue::len), Some(2)); // with the request of the leader
         serve_all(&service, &mut asked)?;
         assert_eq!(database.queries(), 1);
         Ok(())
     }
 
     #[test]
-    fn the_urgent_are_not_turned_away_with_those_they_waited_for() -> anyhow::Result<()> {
+    fn an_urgent_follower_is_not_shed_with_its_leader() -> anyhow::Result<()> {
         let directory = tempfile::tempdir()?;
-        let service = full(&Database::at(&directory.path().join("unused")), 1);
-        // The second waits for the first, which the third turns away.
+        let service = with_all(&Database::at(&directory.path().join("unused")), 1);
+        // The second follows the first, which the third sheds.
         let mut asked = ask(&service, &[(Class::Free, 7), (Class::Health, 7), (Class::Paying, 8)]);
         let mut refused = look(&mut asked);
         refused.extend(look(&mut asked));
@@ -533,7 +426,7 @@ mod tests {
             matches!(refused[..], [(1, Err(Refusal::Busy(Class::Free))), (3, Err(Refusal::Busy(Class::Paying)))]),
             "{refused:?}"
         );
-        assert_eq!(in_line(&service), [(Class::Health, 7)]);
+        assert_eq!(queued(&service), [(Class::Health, 7)]);
         Ok(())
     }
 
@@ -545,7 +438,7 @@ mod tests {
         std::fs::write(&empty, "")?;
         for (path, opened) in [(good, 1), (empty, 3)] {
             let database = Database::at(&path);
-            let service = full(&database, 3);
+            let service = with_all(&database, 3);
             let answers = [1, 2, 3].map(|id| service.look_up(id).is_ok());
             assert_eq!(answers, [opened == 1; 3]);
             assert_eq!((database.connections_opened(), database.queries()), (opened, 3));
@@ -556,19 +449,10 @@ mod tests {
 
     #[test]
     fn a_database_that_is_not_there_is_told() {
-        let service = full(&Database::at("missing/file".as_ref()), 3);
+        let service = with_all(&Database::at("missing/file".as_ref()), 3);
         for _ in 0..2 {
             assert!(matches!(service.look_up(1), Err(Refusal::Broken(why)) if why.contains("open")));
         }
         assert_eq!(service.connections.as_ref().map(|pool| pool.status().size), Some(0));
-    }
-
-    #[test]
-    fn classes_are_found_by_their_names() {
-        for class in Class::ALL {
-            assert_eq!(Class::named(class.name().as_bytes()), Some(class));
-        }
-        assert_eq!(Class::named(b"royal"), None);
-        assert!(Class::ALL.is_sorted());
     }
 }

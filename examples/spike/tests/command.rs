@@ -1,4 +1,4 @@
-//! The command as a person meets it: what it prints, where, and how it exits.
+//! The command: what it prints, where, and how it exits.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -18,8 +18,20 @@ fn standard_error(output: &Output) -> String {
 #[test]
 fn a_small_run_prints_json_and_draws_the_chart() -> Outcome {
     let directory = tempfile::tempdir()?;
-    let flags =
-        ["--json", "--seconds", "1", "--from-rate", "200", "--to-rate", "400", "--connections", "6", "--permits", "2"];
+    let flags = [
+        "--json",
+        "--peers",
+        "--seconds",
+        "1",
+        "--from-rate",
+        "200",
+        "--to-rate",
+        "400",
+        "--connections",
+        "6",
+        "--permits",
+        "2",
+    ];
     let output = spike(directory.path(), &flags)?;
     assert_eq!(output.status.code(), Some(0), "{}", standard_error(&output));
 
@@ -30,8 +42,8 @@ fn a_small_run_prints_json_and_draws_the_chart() -> Outcome {
         count("offered")
     };
     let runs = json["runs"].as_array().ok_or("no runs")?;
-    assert_eq!(runs.len(), 2);
-    for (run, (name, parts)) in runs.iter().zip([("bare", 0), ("full", 5)]) {
+    assert_eq!(runs.len(), 3);
+    for (run, (name, parts)) in runs.iter().zip([("without", 0), ("with", 5), ("peers", 5)]) {
         assert_eq!(run["name"], name);
         assert_eq!(run["parts"].as_array().map(Vec::len), Some(parts));
         assert!(adds_up(run) > 0);
@@ -48,20 +60,20 @@ fn a_small_run_prints_json_and_draws_the_chart() -> Outcome {
         let wait = |name: &str| run["database_connection_wait_ms"][name].as_f64().unwrap_or_default();
         assert!(0.0 < wait("mean") && wait("mean") <= wait("max"), "{run}");
     }
-    // Bare opens a connection for each request, full as many as may query at once.
+    // Without a pool each request opens a connection, with one as many are opened as may query at a time.
     assert!(runs[0]["database_connections_opened"].as_u64() > Some(2));
     assert_eq!(runs[1]["database_connections_opened"], 2);
     assert!((1..=2).contains(&runs[1]["threads_at_once"].as_u64().unwrap_or_default()), "{}", runs[1]);
-    // What everybody wants bare asks for each time, full once.
+    // Without a cache each request for the hottest product is a query, with one only the first.
     let for_hottest = |run: &serde_json::Value| run["database_queries_for_hottest_product"].as_u64();
     assert!(for_hottest(&runs[0]) > Some(1));
     assert_eq!(for_hottest(&runs[1]), Some(1));
     assert!(runs[0]["cache_hit_ratio"].is_null());
     assert!((0.1..1.0).contains(&runs[1]["cache_hit_ratio"].as_f64().unwrap_or_default()), "{}", runs[1]);
-    // Both are asked the same.
+    // All get the same requests.
     assert_eq!(runs[0]["classes"][1]["peak"]["offered"], runs[1]["classes"][1]["peak"]["offered"]);
     let svg = std::fs::read_to_string(directory.path().join("spike.svg"))?;
-    assert!(svg.starts_with("<svg") && svg.contains("bare\n") && svg.contains("full: semaphore, queue, pool, mutex"));
+    assert!(svg.starts_with("<svg") && ["without\n", "with\n", "peers\n"].iter().all(|name| svg.contains(name)));
     assert!(svg.contains(" served, 2 connections opened"), "{svg}");
     Ok(())
 }
@@ -73,10 +85,10 @@ fn the_ladder_has_a_row_for_each_rung_and_each_class() -> Outcome {
     let output = spike(directory.path(), &flags)?;
     assert_eq!(output.status.code(), Some(0), "{}", standard_error(&output));
     let tables = String::from_utf8(output.stdout)?;
-    for rung in ["bare ", "+ semaphore ", "+ queue ", "+ pool ", "+ mutex ", "+ cache "] {
+    for rung in ["without ", "+ semaphore ", "+ queue ", "+ pool ", "+ mutex ", "+ cache "] {
         let rows = |class: &str| tables.lines().filter(|line| line.starts_with(class) && line.contains(rung)).count();
         assert_eq!(["health (1 %)", "paying (9 %)", "free (90 %)"].map(rows), [1; 3], "{rung}: {tables}");
-        assert_eq!(tables.lines().filter(|line| line.starts_with(rung)).count(), 3, "{rung}: {tables}");
+        assert_eq!(tables.lines().filter(|line| line.starts_with(rung)).count(), 4, "{rung}: {tables}");
     }
     let svg = std::fs::read_to_string(directory.path().join("spike.svg"))?;
     assert!(svg.contains("+ cache\n"), "{svg}");
@@ -84,7 +96,7 @@ fn the_ladder_has_a_row_for_each_rung_and_each_class() -> Outcome {
 }
 
 #[test]
-fn the_help_tells_the_classes() -> Outcome {
+fn the_help_names_classes_and_parts() -> Outcome {
     let output = spike(Path::new("."), &["--help"])?;
     assert_eq!(output.status.code(), Some(0));
     let help = String::from_utf8(output.stdout)?;
@@ -105,7 +117,7 @@ fn a_run_may_have_any_parts_over_a_database_that_stays() -> Outcome {
     assert_eq!(output.status.code(), Some(0), "{}", standard_error(&output));
     let table = String::from_utf8(output.stdout)?;
     let rows = |name: &str| table.lines().filter(|line| line.starts_with(name)).count();
-    assert_eq!(["semaphore, pool ", "cache ", "bare ", "full "].map(rows), [3, 3, 0, 0], "{table}");
+    assert_eq!(["semaphore, pool ", "cache ", "without ", "with "].map(rows), [4, 4, 0, 0], "{table}");
     assert!(directory.path().join("kept.sqlite").exists());
     Ok(())
 }
@@ -124,7 +136,7 @@ fn bad_flags_exit_with_2() -> Outcome {
 }
 
 #[test]
-fn trouble_exits_with_1_and_says_what_to_do() -> Outcome {
+fn errors_exit_with_1_and_advice() -> Outcome {
     let directory = tempfile::tempdir()?;
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let port = taken.local_addr()?.port().to_string();
