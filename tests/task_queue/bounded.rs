@@ -61,13 +61,13 @@ fn a_parked_task_may_run_before_its_submit_is_ready() {
     let gate = Gate::new();
     let queued = queue.try_submit(1, async { 1 }).unwrap();
     let running = parked(&queue, 3, gate.task(3));
-    let over = parked(&queue, 9, async { 9 });
+    let finished = parked(&queue, 9, async { 9 });
     let mut worker = worker(&queue);
     assert!(worker.waits());
-    let (running, over) = (running.output().unwrap(), over.output().unwrap());
-    assert!(over.is_finished() && !running.is_finished() && !queued.is_finished());
-    assert!(!running.set_priority(1) && !over.set_priority(1));
-    assert_eq!(outcome(over).unwrap(), 9);
+    let (running, finished) = (running.output().unwrap(), finished.output().unwrap());
+    assert!(finished.is_finished() && !running.is_finished() && !queued.is_finished());
+    assert!(!running.set_priority(1) && !finished.set_priority(1));
+    assert_eq!(outcome(finished).unwrap(), 9);
     running.cancel();
     assert!(worker.waits());
     assert_cancelled(outcome(running));
@@ -116,7 +116,7 @@ fn a_submit_dropped_while_parked_takes_its_task_out() {
 
 #[test]
 fn idle_may_wait_for_a_parked_submit_to_be_dropped() {
-    // The one before it is taken, and its worker stays in the middle of that: by the time it ends, nothing is parked.
+    // A worker stays in the task before it. Once that ends, no submit is parked.
     let queue = bounded(1);
     let (running, queued, parked_one) = (Gate::new(), Gate::new(), Gate::new());
     let mut worker = worker(&queue);
@@ -224,7 +224,7 @@ fn a_submit_is_woken_through_its_latest_waker() {
 }
 
 #[test]
-fn close_refuses_what_comes_and_what_is_parked() {
+fn close_refuses_new_and_parked_tasks() {
     let queue = bounded(1);
     let gates = [(); 3].map(|()| Gate::new());
     let queued = queue.try_submit(1, async { 7 }).unwrap();
@@ -234,7 +234,10 @@ fn close_refuses_what_comes_and_what_is_parked() {
     queue.close();
     assert!(refused.is_woken());
     assert!(matches!(refused.output(), Err(Closed(_))));
-    assert!(matches!(queue.try_submit(1, gates[1].task(())), Err(TrySubmitError::Closed(_))), "not full, closed");
+    assert!(
+        matches!(queue.try_submit(1, gates[1].task(())), Err(TrySubmitError::Closed(_))),
+        "closed comes before full"
+    );
     assert!(matches!(submit(&queue, 1, gates[2].task(())).output(), Err(Closed(_))));
     assert_eq!(gates.each_ref().map(|gate| (gate.polls(), gate.drops())), [(0, 1); 3]);
     assert_eq!(state(&queue), (1, 0));

@@ -30,7 +30,7 @@ fn a_cancelled_running_task_is_dropped_instead_of_polled() {
     handle.get().cancel();
     assert!(worker.is_woken() && handle.waits() && !handle.get().is_finished());
     assert_eq!((state(&queue), gate.drops()), ((1, 1), 0));
-    // It could finish now, and is not asked.
+    // It could finish now, but is not polled.
     gate.open();
     assert!(worker.waits());
     assert_eq!((state(&queue), gate.polls(), gate.drops()), ((0, 0), 1, 1));
@@ -39,7 +39,7 @@ fn a_cancelled_running_task_is_dropped_instead_of_polled() {
 }
 
 #[test]
-fn cancelling_what_is_over_changes_nothing() {
+fn cancelling_a_finished_task_changes_nothing() {
     let queue = unbounded();
     let finished = queue.try_submit(1, async { 7 }).unwrap();
     let panicked = queue.try_submit(1, async { panic!("oh") }).unwrap();
@@ -69,7 +69,7 @@ fn cancelling_twice_is_cancelling_once() {
     assert!(worker.waits());
     handle.cancel();
     assert!(worker.waits());
-    assert_eq!((state(&queue), gate.drops(), next.polls()), ((0, 1), 1, 1), "the next one is not meant");
+    assert_eq!((state(&queue), gate.drops(), next.polls()), ((0, 1), 1, 1), "the next task is not cancelled");
     assert_cancelled(outcome(handle));
     assert!(!after.is_finished());
 }
@@ -119,7 +119,7 @@ fn a_cancelled_handle_that_is_dropped_still_cancels() {
 
 #[test]
 fn a_popped_task_that_is_cancelled_is_never_polled() {
-    // A pop admits a parked task, whose submit is woken: some time between the pop and the end of the worker's poll.
+    // A pop admits a parked task and wakes its submit, between the pop and the end of the poll of the worker.
     let queue = bounded(1);
     let gate = Gate::new();
     let handle = Arc::new(queue.try_submit(2, gate.task(())).unwrap());
@@ -127,7 +127,7 @@ fn a_popped_task_that_is_cancelled_is_never_polled() {
     let mut submit = Box::pin(queue.submit(1, async { 7 }));
     let waker = {
         let (handle, gate, polls_then) = (handle.clone(), gate.clone(), polls_then.clone());
-        Hostile::new().on_wake(move || {
+        Hooks::new().on_wake(move || {
             *polls_then.lock().unwrap() = Some(gate.polls());
             handle.cancel();
         })
@@ -198,7 +198,7 @@ fn cancels_from_other_threads_settle_every_handle_once() {
     for round in 0..ROUNDS {
         let (polls, futures, results) =
             (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        // Some never end unless they are cancelled.
+        // Some end only by being cancelled.
         let lasts = if round % 4 == 0 { usize::MAX } else { round % 4 };
         let task = {
             let (polls, futures, token) = (polls.clone(), futures.clone(), Token::new(&results));
@@ -284,7 +284,7 @@ fn workers_dropped_amid_cancels_settle_every_handle() {
                 handles[number].cancel();
             }
         });
-        // All workers are gone, so whatever they ran has been cancelled, and what they did not was before.
+        // All workers are dropped, with the tasks that they ran; all other tasks were cancelled before.
         blocking::wait(queue.idle());
         assert_eq!((state(&queue), drops.load(Ordering::SeqCst)), ((0, 0), 4));
         handles.into_iter().for_each(|handle| assert_cancelled(outcome(handle)));

@@ -1,4 +1,4 @@
-//! What becomes of the tasks when the queue goes.
+//! The tasks of a queue that is dropped.
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn queued_tasks_are_cancelled_with_queue_and_workers() {
 }
 
 #[test]
-fn a_worker_that_never_began_keeps_the_queue_while_it_is_there() {
+fn a_worker_that_never_began_keeps_the_queue_until_its_drop() {
     let queue = unbounded();
     let gate = Gate::new();
     let handle = queue.try_submit(1, gate.task(())).unwrap();
@@ -144,7 +144,7 @@ fn nothing_is_left_of_a_queue_and_its_tasks() {
     drop(parked);
     drop((queue, worker));
     assert_eq!((left.load(Ordering::SeqCst), Arc::strong_count(&tasks)), (0, 1));
-    assert_eq!(Arc::strong_count(&results), 2, "one result is still to be had");
+    assert_eq!(Arc::strong_count(&results), 2, "one result is kept by its handle");
     drop(handles);
     assert_eq!(Arc::strong_count(&results), 1);
 }

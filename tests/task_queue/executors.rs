@@ -39,7 +39,7 @@ fn on_tokio(runtime: tokio::runtime::Runtime, workers: Vec<Run>, body: BoxFuture
     });
 }
 
-/// A task that says when it runs, and ends when it is told.
+/// A task that reports its first poll, and ends when it is told to.
 async fn busy(begun: oneshot::Sender<()>, end: oneshot::Receiver<()>) {
     begun.send(()).unwrap();
     end.await.unwrap();
@@ -76,7 +76,7 @@ async fn every_kind(queue: Queue, workers: usize) {
     let (running, never) = occupy(&queue).await;
     running.cancel();
     assert_cancelled(running.await);
-    assert!(never.is_canceled(), "its future is gone");
+    assert!(never.is_canceled(), "its future was dropped");
 
     // One that is cancelled while it is queued, and one that is detached there.
     let mut occupied = Vec::new();
@@ -109,7 +109,7 @@ async fn every_kind(queue: Queue, workers: usize) {
     };
     assert_eq!(queue.submit(9, family).await.unwrap().await.unwrap(), 55);
 
-    // Rest, and the end.
+    // Idle, and closed.
     for number in 0..20 {
         drop(queue.submit(number, yield_now()).await.unwrap());
     }
@@ -150,7 +150,7 @@ fn the_order_of_running_is_the_same_on_every_executor() {
                     };
                     handles.push(queue.submit((number % 4) as u32, task).await.unwrap());
                 }
-                // Those of the lowest priority become the most urgent, the last one first.
+                // The tasks of the lowest priority become the most urgent, the last one first.
                 for (number, handle) in handles.iter().enumerate().filter(|(number, _)| number % 4 == 0) {
                     assert!(handle.set_priority(number as u32 + 10));
                 }

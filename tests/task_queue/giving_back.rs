@@ -1,4 +1,4 @@
-//! Tasks that are refused or given up come back to their submitter.
+//! Tasks that are refused, or given up by their submit, are returned.
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn a_refused_task_can_be_submitted_again() {
 }
 
 #[test]
-fn a_closed_queue_gives_tasks_back_whatever_way_they_came() {
+fn a_closed_queue_gives_tasks_back_from_every_way_to_submit() {
     let queue = bounded(1);
     let gates = [(); 4].map(|()| Gate::new());
     queue.try_submit(9, async {}).unwrap().detach();
@@ -52,7 +52,7 @@ fn a_submit_that_was_not_polled_gives_its_task_back() {
 }
 
 #[test]
-fn a_parked_submit_gives_its_task_back_and_its_place_up() {
+fn a_parked_submit_gives_its_task_back() {
     let queue = bounded(1);
     let gate = Gate::new();
     let first = queue.try_submit(1, async {}).unwrap();

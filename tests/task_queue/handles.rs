@@ -1,9 +1,9 @@
-//! What a handle gives, and when.
+//! The output of a handle.
 
 use super::*;
 
 #[test]
-fn a_task_is_finished_when_its_handle_has_something_to_give() {
+fn a_task_is_finished_when_its_handle_has_its_outcome() {
     let queue = unbounded();
     let gate = Gate::new();
     let finishes = queue.try_submit(4, gate.task(7)).unwrap();
@@ -76,7 +76,7 @@ fn polling_a_handle_again_with_the_same_waker_does_not_clone_it() {
     let queue = unbounded();
     let clones = Arc::new(Counter::default());
     let counter = clones.clone();
-    let waker = Hostile::new().on_clone(move || std::task::Wake::wake(counter.clone())).waker();
+    let waker = Hooks::new().on_clone(move || std::task::Wake::wake(counter.clone())).waker();
     let mut handle = queue.try_submit(1, async {}).unwrap();
     assert!((0..3).all(|_| poll_with(&mut handle, &waker).is_pending()));
     assert_eq!(clones.count(), 1);
@@ -93,7 +93,7 @@ fn dropping_a_handle_detaches_its_task() {
     let mut worker = worker(&queue);
     assert!(worker.waits());
     drop((running_handle, queued_handle));
-    assert_eq!(Arc::strong_count(&waker), 1, "a dropped handle lets go of its waker");
+    assert_eq!(Arc::strong_count(&waker), 1, "a dropped handle drops its waker");
     assert_eq!((state(&queue), running.drops(), queued.drops()), ((1, 1), 0, 0));
     running.open();
     assert!(worker.waits());
@@ -121,7 +121,7 @@ fn the_future_is_dropped_before_its_handle_is_settled() {
     let handle_of = |priority: u32, gate: &Arc<Gate>| {
         let mut handle = queue.try_submit(priority, gate.task(())).unwrap();
         let (gate, seen) = (gate.clone(), seen.clone());
-        let waker = Hostile::new().on_wake(move || seen.lock().unwrap().push((priority, gate.drops()))).waker();
+        let waker = Hooks::new().on_wake(move || seen.lock().unwrap().push((priority, gate.drops()))).waker();
         assert!(poll_with(&mut handle, &waker).is_pending());
         handle
     };
@@ -137,7 +137,7 @@ fn the_future_is_dropped_before_its_handle_is_settled() {
     assert_eq!(seen, [(1, 1), (2, 1), (3, 1)]);
 }
 
-/// When, in the life of a task, its handle is dropped.
+/// The moment at which the handle of a task is dropped.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Leave {
     BeforeItRuns,

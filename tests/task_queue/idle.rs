@@ -9,7 +9,7 @@ fn a_queue_with_nothing_to_do_is_idle_at_once() {
     let idle = queue.idle();
     drop(queue.try_submit(1, async {}).unwrap());
     let mut idle = Driven::new(idle);
-    assert!(idle.waits(), "what counts is the first poll");
+    assert!(idle.waits(), "the first poll counts");
     let mut late = Driven::new(queue.idle());
     assert!(worker(&queue).waits());
     idle.output();
@@ -32,7 +32,7 @@ fn idle_waits_for_the_queued_and_the_running() {
 }
 
 #[test]
-fn many_idles_end_together_and_dropped_ones_harm_nobody() {
+fn many_idles_end_together_and_dropped_ones_cost_nothing() {
     let queue = unbounded();
     let gate = Gate::new();
     drop(queue.try_submit(1, gate.task(())).unwrap());
@@ -47,14 +47,14 @@ fn many_idles_end_together_and_dropped_ones_harm_nobody() {
     });
     gate.open();
     assert!(worker.waits());
-    // One that was woken and is dropped takes nothing with it.
+    // One that was woken and is dropped takes no wake from the others.
     drop(idles.swap_remove(0));
     idles.into_iter().for_each(Driven::output);
     Driven::new(queue.idle()).output();
 }
 
 #[test]
-fn a_dropped_idle_lets_go_of_its_waker() {
+fn a_dropped_idle_drops_its_waker() {
     let queue = unbounded();
     drop(queue.try_submit(1, async {}).unwrap());
     let counter = Arc::new(Counter::default());
@@ -82,7 +82,7 @@ fn polling_an_idle_after_it_was_ready_panics() {
 }
 
 #[test]
-fn a_moment_of_rest_counts_though_it_is_over() {
+fn an_idle_moment_counts_after_it_has_passed() {
     let queue = unbounded();
     drop(queue.try_submit(1, async {}).unwrap());
     let mut idle = Driven::new(queue.idle());
@@ -109,7 +109,7 @@ fn idle_is_woken_through_its_latest_waker() {
 }
 
 #[test]
-fn all_is_settled_when_idle_says_so() {
+fn every_task_has_settled_when_idle_is_ready() {
     let queue = unbounded();
     let gates = [(); 3].map(|()| Gate::new());
     let handles = gates.each_ref().map(|gate| queue.try_submit(1, gate.task(())).unwrap());
@@ -122,7 +122,7 @@ fn all_is_settled_when_idle_says_so() {
         let (seen, handles) = (seen.clone(), Arc::new(StdMutex::new(handles)));
         let handles = move || handles.lock().unwrap().each_ref().map(TaskHandle::is_finished);
         let (queue, gates) = (queue.clone(), gates.clone());
-        Hostile::new().on_wake(move || {
+        Hooks::new().on_wake(move || {
             seen.lock().unwrap().push((handles(), gates.each_ref().map(|gate| gate.drops()), state(&queue)));
         })
     };
@@ -137,13 +137,13 @@ fn all_is_settled_when_idle_says_so() {
 }
 
 #[test]
-fn the_result_of_a_detached_task_is_dropped_before_idle_says_so() {
+fn a_detached_result_is_dropped_before_idle_is_ready() {
     let queue = unbounded();
     let (drops, gate) = (Arc::new(AtomicUsize::new(0)), Gate::opened());
     drop(queue.try_submit(1, gate.task(Token::new(&drops))).unwrap());
     let seen = Arc::new(StdMutex::new(Vec::new()));
     let (of_wake, counted) = (seen.clone(), drops.clone());
-    let waker = Hostile::new().on_wake(move || of_wake.lock().unwrap().push(counted.load(Ordering::SeqCst))).waker();
+    let waker = Hooks::new().on_wake(move || of_wake.lock().unwrap().push(counted.load(Ordering::SeqCst))).waker();
     let mut idle = queue.idle();
     assert!(poll_with(&mut idle, &waker).is_pending());
     assert!(worker(&queue).waits());
@@ -152,7 +152,7 @@ fn the_result_of_a_detached_task_is_dropped_before_idle_says_so() {
 }
 
 #[test]
-fn idle_sees_no_rest_between_a_task_and_the_one_it_submits() {
+fn idle_waits_for_a_task_that_a_task_submits() {
     fn countdown(queue: Queue, left: usize) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             if left > 0 {
@@ -177,7 +177,7 @@ fn idle_sees_no_rest_between_a_task_and_the_one_it_submits() {
 }
 
 #[test]
-fn idle_ends_whatever_took_the_last_task_away() {
+fn idle_ends_however_the_last_task_ends() {
     type End = fn(Queue, Worker, Handle<()>);
     let ends: [End; 5] = [
         |_, mut worker, handle| {

@@ -80,7 +80,7 @@ fn a_task_may_cancel_one_that_another_worker_runs() {
 }
 
 #[test]
-fn a_task_may_wait_for_another_of_whatever_end() {
+fn a_task_may_wait_for_another_however_it_ends() {
     let queue = unbounded();
     let gate = Gate::new();
     let finishes = queue.try_submit(1, gate.task(7)).unwrap();
@@ -119,7 +119,7 @@ fn a_dropped_task_drops_the_handles_and_tasks_that_it_holds() {
     let inner = queue.try_submit(1, gate.task(())).unwrap();
     let outer = queue.try_submit(2, inner).unwrap();
     outer.cancel();
-    assert_eq!((state(&queue), gate.drops()), ((1, 0), 0), "the inner one is detached, not cancelled");
+    assert_eq!((state(&queue), gate.drops()), ((1, 0), 0), "the inner task is detached, not cancelled");
     assert!(worker(&queue).waits());
     assert_eq!((gate.polls(), gate.drops()), (1, 1));
 }

@@ -1,4 +1,4 @@
-//! How a task queue behaves: which task runs when, and how every task ends, whatever tasks, wakers and drops do.
+//! Behaviour of a task queue: which task runs when, and how every task ends, whatever tasks, wakers and drops do.
 
 #![cfg(not(loom))]
 
@@ -33,8 +33,8 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use common::hostile::Hostile;
-use common::{Counter, Log, Task, assert_numbers, panic_of, poll, poll_with, ready, survives, until, yield_now};
+use common::hooks::Hooks;
+use common::{Counter, Log, Task, assert_numbers, does_not_abort, panic_of, poll, poll_with, ready, until, yield_now};
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use rand::rngs::StdRng;
@@ -58,7 +58,7 @@ fn bounded(capacity: usize) -> Queue {
     Queue::bounded(capacity)
 }
 
-/// Ends the process if the test of this thread does not end: a deadlock shall fail, not hang.
+/// Ends the process if the test of this thread does not end: a deadlock fails instead of hanging.
 fn watch() {
     struct Watch(#[allow(dead_code)] mpsc::Sender<()>);
     thread_local! {
@@ -77,8 +77,8 @@ fn watch() {
     WATCH.with(|_| ());
 }
 
-/// A future that is polled as by an executor: at first, and then only if it was woken. So whoever forgets to wake it
-/// fails the test.
+/// A future that is polled as by an executor: at first, and then only if it was woken. So a missing wake fails the
+/// test.
 struct Driven<F: Future> {
     task: Task<F>,
     seen: Option<usize>,
@@ -113,7 +113,7 @@ impl<F: Future + Unpin> Driven<F> {
         self.seen != Some(self.task.wakes())
     }
 
-    /// Whether it goes on waiting.
+    /// Polls it while it is woken, and returns true if it still waits.
     #[track_caller]
     fn waits(&mut self) -> bool {
         self.go().is_pending()
@@ -173,7 +173,7 @@ fn state<P: Ord + Send + 'static>(queue: &TaskQueue<P>) -> (usize, usize) {
     (queued, queue.running())
 }
 
-/// What a handle gives right now.
+/// The outcome of a handle that is ready.
 #[track_caller]
 fn outcome<P, R>(mut handle: TaskHandle<P, R>) -> Outcome<R>
 where
@@ -191,7 +191,7 @@ fn assert_cancelled<R>(outcome: Outcome<R>) {
     }
 }
 
-/// The text that a task panicked with.
+/// The message of the panic of a task.
 #[track_caller]
 fn text_of<R>(outcome: Outcome<R>) -> &'static str {
     match outcome {
@@ -201,7 +201,7 @@ fn text_of<R>(outcome: Outcome<R>) -> &'static str {
     }
 }
 
-/// A future made of what it does when it is polled and when it is dropped.
+/// A future that is made of a function for its polls and one for its drop.
 struct Script<F, D: FnMut()> {
     on_poll: F,
     on_drop: D,
@@ -231,7 +231,7 @@ where
     Script { on_poll, on_drop }
 }
 
-/// What a test knows of a task, and decides for it: it finishes when the test says so.
+/// Controls a task: counts its polls and drops, and lets it finish.
 #[derive(Default)]
 struct Gate {
     polls: AtomicUsize,
@@ -287,7 +287,7 @@ impl Gate {
     }
 }
 
-/// Counts its drops, and does then what it is told.
+/// Counts its drops, and runs a hook at each.
 struct Token(Arc<AtomicUsize>, Option<Box<dyn FnOnce() + Send>>);
 
 impl Token {
@@ -318,7 +318,7 @@ impl Drop for Bomb {
     }
 }
 
-/// A priority whose comparison and whose drop do what a test wants. It is not `Sync`, and need not be.
+/// A priority with hooks for its comparison and its drop. It is not `Sync`, which priorities need not be.
 struct Urgency {
     level: u32,
     on_compare: Option<Box<dyn Fn() + Send>>,
@@ -370,7 +370,7 @@ impl PartialEq for Urgency {
 
 impl Eq for Urgency {}
 
-/// What must work whenever foreign code runs: every function, of the queue and of a handle.
+/// Calls every function of a queue and of a handle, as user code may wherever it runs.
 fn call_everything(queue: &Queue) {
     let _ = (state(queue), queue.is_closed(), format!("{queue:?}"));
     let gate = Gate::new();
@@ -397,25 +397,25 @@ fn call_everything(queue: &Queue) {
     drop((queue.run_one(), queue.downgrade().upgrade(), queue.waiting_submits()));
 }
 
-/// A hook that calls everything, once there is a queue, and counts how often.
+/// Makes hooks that call everything once there is a queue, and counts their runs.
 #[derive(Clone, Default)]
-struct Intruder {
+struct Hooked {
     queue: Arc<OnceLock<Queue>>,
     calls: Arc<Counter>,
     busy: Arc<AtomicBool>,
 }
 
-impl Intruder {
+impl Hooked {
     fn of(queue: &Queue) -> Self {
-        let intruder = Self::default();
-        intruder.queue.set(queue.clone()).unwrap();
-        intruder
+        let hooked = Self::default();
+        hooked.queue.set(queue.clone()).unwrap();
+        hooked
     }
 
     fn hook(&self) -> impl Fn() + Send + Sync + 'static {
         let Self { queue, calls, busy } = self.clone();
         move || {
-            // What it calls may come back here.
+            // The hook may run again within its calls.
             if !busy.swap(true, Ordering::SeqCst) {
                 call_everything(queue.get().unwrap());
                 std::task::Wake::wake(calls.clone());

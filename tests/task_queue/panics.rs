@@ -26,7 +26,7 @@ fn a_task_that_panics_fails_its_handle_and_counts_as_done() {
     idle.output();
 }
 
-/// What a task fails with that panics with `payload`.
+/// The error of a task that panics with `payload`.
 fn failure_by(payload: Box<dyn Any + Send>) -> TaskError {
     let queue = unbounded();
     let handle = queue.try_submit(1, async { resume_unwind(payload) }).unwrap();
@@ -113,10 +113,10 @@ fn a_task_that_panics_as_its_worker_is_dropped_fails_its_handle() {
 
 #[test]
 fn a_task_that_panics_twice_fails_its_handle_once() {
-    survives("panics::a_task_that_panics_twice_fails_its_handle_once", || {
+    does_not_abort!(|| {
         let queue = unbounded();
         let polled = |_: &mut Context<'_>| -> Poll<()> { resume_unwind(Box::new("polled")) };
-        // Only one of the payloads can be handed on; the drop of the other one is foreign code, too.
+        // One of the payloads is returned; the drop of the other one would be user code, too.
         let dropped = || resume_unwind(Box::new(Token::on_drop(|| resume_unwind(Box::new("payload")))));
         let handle = queue.try_submit(2, script(polled, dropped)).unwrap();
         let after = queue.try_submit(1, async { 7 }).unwrap();
@@ -128,7 +128,7 @@ fn a_task_that_panics_twice_fails_its_handle_once() {
 
 #[test]
 fn a_task_and_its_result_that_panic_when_dropped_end_no_worker() {
-    survives("panics::a_task_and_its_result_that_panic_when_dropped_end_no_worker", || {
+    does_not_abort!(|| {
         for detached in [false, true] {
             let queue = unbounded();
             let mut token = Some(Token::on_drop(|| resume_unwind(Box::new("result"))));
@@ -146,7 +146,7 @@ fn a_task_and_its_result_that_panic_when_dropped_end_no_worker() {
 
 #[test]
 fn a_detached_result_that_panics_when_dropped_spares_the_worker() {
-    survives("panics::a_detached_result_that_panics_when_dropped_spares_the_worker", || {
+    does_not_abort!(|| {
         let queue = unbounded();
         drop(queue.try_submit(3, async { Token::on_drop(|| resume_unwind(Box::new("result"))) }).unwrap());
         let payload = || Token::on_drop(|| resume_unwind(Box::new("payload")));
@@ -174,7 +174,7 @@ fn a_result_that_panics_when_its_handle_is_dropped_panics_there() {
 
 #[test]
 fn a_payload_that_panics_when_dropped_spares_the_worker() {
-    survives("panics::a_payload_that_panics_when_dropped_spares_the_worker", || {
+    does_not_abort!(|| {
         let queue = unbounded();
         let payload = || -> Box<Token> { Box::new(Token::on_drop(|| resume_unwind(Box::new("payload")))) };
         drop(queue.try_submit(4, async move { resume_unwind(payload()) }).unwrap());
@@ -182,7 +182,7 @@ fn a_payload_that_panics_when_dropped_spares_the_worker() {
         let queued = queue.try_submit(0, script(|_| Poll::<()>::Pending, move || resume_unwind(payload()))).unwrap();
         queued.cancel();
         match outcome(queued) {
-            // It belongs to the test now, and would panic here.
+            // The test owns it now, and its drop would panic here.
             Err(TaskError::Panicked(panic)) => std::mem::forget(panic),
             other => panic!("{other:?}"),
         }
@@ -200,7 +200,7 @@ fn a_handle_waker_that_panics_when_woken_spares_the_worker() {
     let gate = Gate::new();
     let mut cancelled = queue.try_submit(2, gate.task(())).unwrap();
     let after = queue.try_submit(1, async { 8 }).unwrap();
-    let waker = Hostile::new().on_wake(|| resume_unwind(Box::new(Bomb))).waker();
+    let waker = Hooks::new().on_wake(|| resume_unwind(Box::new(Bomb))).waker();
     assert!(poll_with(&mut finishes, &waker).is_pending());
     assert!(poll_with(&mut panics, &waker).is_pending());
     assert!(poll_with(&mut cancelled, &waker).is_pending());
@@ -219,7 +219,7 @@ fn a_handle_waker_that_panics_when_woken_spares_the_worker() {
 #[test]
 fn an_idle_waker_that_panics_when_woken_spares_the_worker() {
     let queue = unbounded();
-    let waker = Hostile::new().on_wake(|| resume_unwind(Box::new("waker"))).waker();
+    let waker = Hooks::new().on_wake(|| resume_unwind(Box::new("waker"))).waker();
     let mut worker = worker(&queue);
     for result in [7, 8] {
         let task = queue.try_submit(1, async move { result }).unwrap();
@@ -233,13 +233,13 @@ fn an_idle_waker_that_panics_when_woken_spares_the_worker() {
 }
 
 #[test]
-fn a_waker_of_an_idle_that_panics_costs_the_others_nothing() {
-    survives("panics::a_waker_of_an_idle_that_panics_costs_the_others_nothing", || {
+fn a_waker_of_an_idle_that_panics_costs_no_other_its_wake() {
+    does_not_abort!(|| {
         let queue = unbounded();
         for _ in 0..2 {
             let task = queue.try_submit(1, async {}).unwrap();
             let hook = || resume_unwind(Box::new(Bomb));
-            let panics = [(); 2].map(|()| Hostile::new().on_wake(hook).on_drop(hook).waker());
+            let panics = [(); 2].map(|()| Hooks::new().on_wake(hook).on_drop(hook).waker());
             let mut idle = queue.idle();
             let mut replaced = queue.idle();
             assert!(poll_with(&mut idle, &panics[0]).is_pending());
@@ -262,7 +262,7 @@ fn a_handle_waker_that_panics_in_a_cancel_loses_nothing() {
     let queue = unbounded();
     let gate = Gate::new();
     let mut handle = queue.try_submit(2, gate.task(())).unwrap();
-    let waker = Hostile::new().on_wake(|| resume_unwind(Box::new("waker"))).waker();
+    let waker = Hooks::new().on_wake(|| resume_unwind(Box::new("waker"))).waker();
     assert!(poll_with(&mut handle, &waker).is_pending());
     let mut idle = Driven::new(queue.idle());
     assert!(idle.waits());
@@ -278,7 +278,7 @@ fn a_handle_waker_that_panics_in_a_worker_drop_loses_nothing() {
     let gate = Gate::new();
     let mut handle = queue.try_submit(2, gate.task(())).unwrap();
     let after = queue.try_submit(1, async { 7 }).unwrap();
-    let waker = Hostile::new().on_wake(|| resume_unwind(Box::new("waker"))).waker();
+    let waker = Hooks::new().on_wake(|| resume_unwind(Box::new("waker"))).waker();
     assert!(poll_with(&mut handle, &waker).is_pending());
     let mut first = worker(&queue);
     assert!(first.waits());
@@ -293,12 +293,12 @@ fn a_handle_waker_that_panics_in_a_worker_drop_loses_nothing() {
 fn a_handle_waker_that_panics_when_cloned_spares_the_task() {
     let queue = unbounded();
     let mut handle = queue.try_submit(1, async { 7 }).unwrap();
-    let clone = Hostile::new().on_clone(|| panic!("cloned")).waker();
+    let clone = Hooks::new().on_clone(|| panic!("cloned")).waker();
     assert_eq!(panic_of(|| poll_with(&mut handle, &clone)), "cloned");
-    // It is dropped when it is replaced, with panics only while they are wanted.
+    // It is dropped when it is replaced, and panics only while the flag is set.
     let armed = Arc::new(AtomicBool::new(false));
     let flag = armed.clone();
-    let dropped = Hostile::new().on_drop(move || assert!(!flag.load(Ordering::SeqCst), "dropped")).waker();
+    let dropped = Hooks::new().on_drop(move || assert!(!flag.load(Ordering::SeqCst), "dropped")).waker();
     assert!(poll_with(&mut handle, &dropped).is_pending());
     armed.store(true, Ordering::SeqCst);
     let counter = Arc::new(Counter::default());
@@ -314,7 +314,7 @@ fn a_handle_waker_that_panics_when_cloned_spares_the_task() {
 fn the_waker_of_a_worker_that_panics_loses_no_task() {
     let queue = unbounded();
     let mut run = Box::pin(queue.clone().run());
-    let waker = Hostile::new().on_wake(|| resume_unwind(Box::new("waker"))).waker();
+    let waker = Hooks::new().on_wake(|| resume_unwind(Box::new("waker"))).waker();
     assert!(poll_with(&mut run, &waker).is_pending());
     let gate = Gate::opened();
     let _ = catch_unwind(AssertUnwindSafe(|| drop(queue.try_submit(1, gate.task(())))));
@@ -340,13 +340,13 @@ fn the_waker_of_a_worker_that_panics_when_cloned_loses_no_task() {
         let mut idle = Driven::new(queue.idle());
         assert_eq!(idle.waits(), tasks > 0);
         let mut run = Box::pin(queue.clone().run());
-        let waker = Hostile::new().on_clone(|| resume_unwind(Box::new("cloned"))).waker();
+        let waker = Hooks::new().on_clone(|| resume_unwind(Box::new("cloned"))).waker();
         assert!(catch_unwind(AssertUnwindSafe(|| poll_with(&mut run, &waker))).is_err());
         drop(run);
-        // The one that it ran, if any, is cancelled; the others are still there.
-        let over = handles.iter().filter(|handle| handle.is_finished()).count();
-        assert_eq!((over + queue.len(), queue.running()), (tasks, 0));
-        assert!(over <= 1);
+        // The task that it ran, if any, is cancelled; the others are still queued.
+        let finished = handles.iter().filter(|handle| handle.is_finished()).count();
+        assert_eq!((finished + queue.len(), queue.running()), (tasks, 0));
+        assert!(finished <= 1);
         gates.iter().for_each(|gate| gate.open());
         assert!(worker(&queue).waits());
         assert!(handles.iter().all(TaskHandle::is_finished));
@@ -365,7 +365,7 @@ fn the_waker_of_a_worker_that_panics_when_dropped_loses_no_task() {
     let after = queue.try_submit(1, async { 8 }).unwrap();
     let armed = Arc::new(AtomicBool::new(false));
     let flag = armed.clone();
-    let waker = Hostile::new().on_drop(move || {
+    let waker = Hooks::new().on_drop(move || {
         if flag.load(Ordering::SeqCst) {
             resume_unwind(Box::new("dropped"));
         }
@@ -378,7 +378,7 @@ fn the_waker_of_a_worker_that_panics_when_dropped_loses_no_task() {
     armed.store(true, Ordering::SeqCst);
     let polled = catch_unwind(AssertUnwindSafe(|| poll_with(&mut run, &waker)));
     armed.store(false, Ordering::SeqCst);
-    assert!(matches!(polled, Ok(Poll::Pending)), "the worker is no more");
+    assert!(matches!(polled, Ok(Poll::Pending)), "the worker was dropped");
     assert_eq!((outcome(handle).unwrap(), outcome(after).unwrap(), state(&queue)), (7, 8, (0, 0)));
     idle.output();
 }
@@ -397,7 +397,7 @@ fn a_priority_that_panics_when_dropped_spares_the_worker() {
     let mut idle = Driven::new(queue.idle());
     let mut worker = worker(&queue);
     assert!(idle.waits() && worker.waits());
-    assert!(!armed.load(Ordering::SeqCst), "the queue kept the priority of a task that is over");
+    assert!(!armed.load(Ordering::SeqCst), "the queue kept the priority of a finished task");
     assert!(handle.is_finished());
     match outcome(handle) {
         Ok(result) => assert_eq!(result, 7),
@@ -501,8 +501,8 @@ fn a_comparison_that_panics_in_an_admission_loses_nothing() {
 }
 
 #[test]
-fn tasks_that_panic_as_the_queue_goes_spare_the_others() {
-    survives("panics::tasks_that_panic_as_the_queue_goes_spare_the_others", || {
+fn tasks_that_panic_as_the_queue_drops_spare_the_others() {
+    does_not_abort!(|| {
         let queue = unbounded();
         let gates = [Gate::new(), Gate::new()];
         let handles = [
@@ -524,10 +524,10 @@ fn tasks_that_panic_as_the_queue_goes_spare_the_others() {
 }
 
 #[test]
-fn handle_wakers_that_panic_as_the_queue_goes_spare_the_others() {
-    survives("panics::handle_wakers_that_panic_as_the_queue_goes_spare_the_others", || {
+fn handle_wakers_that_panic_as_the_queue_drops_spare_the_others() {
+    does_not_abort!(|| {
         let queue = unbounded();
-        let waker = Hostile::new().on_wake(|| resume_unwind(Box::new("waker"))).waker();
+        let waker = Hooks::new().on_wake(|| resume_unwind(Box::new("waker"))).waker();
         let mut handles = [(); 4].map(|()| queue.try_submit(1, pending::<()>()).unwrap());
         let mut last = Driven::new(queue.try_submit(0, pending::<()>()).unwrap());
         assert!(handles.iter_mut().all(|handle| poll_with(handle, &waker).is_pending()) && last.waits());
@@ -542,9 +542,9 @@ fn handle_wakers_that_panic_as_the_queue_goes_spare_the_others() {
 
 #[test]
 fn everything_may_panic_while_the_thread_unwinds() {
-    survives("panics::everything_may_panic_while_the_thread_unwinds", || {
+    does_not_abort!(|| {
         let queue = unbounded();
-        // The first one runs, the second one is cancelled, the third one goes with the queue.
+        // The first task runs, the second one is cancelled, the third one is dropped with the queue.
         let handles =
             Arc::new([3, 2, 1].map(|priority| queue.try_submit(priority, panics_when_dropped("dropped")).unwrap()));
         let mut run = worker(&queue);

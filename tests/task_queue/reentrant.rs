@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Runs a task of each end, with this hook where a test puts it, next to tasks that must not suffer.
+/// Runs a task to each of its ends, with the hook that `task` gives it, beside other tasks that must run normally.
 fn ends(task: impl Fn() -> Handle<()>, queue: &Queue) {
     let after = queue.try_submit(1, async { 7 }).unwrap();
     let mut run = worker(queue);
@@ -28,64 +28,64 @@ fn ends(task: impl Fn() -> Handle<()>, queue: &Queue) {
 fn the_drop_of_a_task_may_call_everything_wherever_it_happens() {
     for finishes in [true, false] {
         let queue = unbounded();
-        let intruder = Intruder::of(&queue);
+        let hooked = Hooked::of(&queue);
         let task = || {
             let ends = move |_: &mut Context<'_>| if finishes { Poll::Ready(()) } else { Poll::Pending };
-            queue.try_submit(5, script(ends, intruder.hook())).unwrap()
+            queue.try_submit(5, script(ends, hooked.hook())).unwrap()
         };
         ends(task, &queue);
-        assert_eq!(intruder.calls(), 4);
+        assert_eq!(hooked.calls(), 4);
     }
 }
 
 #[test]
 fn the_drop_of_a_result_may_call_everything_wherever_it_happens() {
     let queue = unbounded();
-    let intruder = Intruder::of(&queue);
-    let token = || Token::on_drop(intruder.hook());
+    let hooked = Hooked::of(&queue);
+    let token = || Token::on_drop(hooked.hook());
     drop(queue.try_submit(2, at_once(token())).unwrap());
     let taken = queue.try_submit(2, at_once(token())).unwrap();
     let left = queue.try_submit(2, at_once(token())).unwrap();
     let cancelled = queue.try_submit(1, at_once(token())).unwrap();
     cancelled.cancel();
-    assert_eq!(intruder.calls(), 1);
+    assert_eq!(hooked.calls(), 1);
     assert!(worker(&queue).waits());
-    assert_eq!(intruder.calls(), 2);
+    assert_eq!(hooked.calls(), 2);
     drop(outcome(taken));
-    assert_eq!(intruder.calls(), 3);
+    assert_eq!(hooked.calls(), 3);
     drop(left);
-    assert_eq!((intruder.calls(), state(&queue)), (4, (0, 0)));
+    assert_eq!((hooked.calls(), state(&queue)), (4, (0, 0)));
 }
 
 #[test]
 fn the_waker_of_a_handle_may_call_everything_when_woken() {
     for finishes in [true, false] {
         let queue = unbounded();
-        let intruder = Intruder::of(&queue);
+        let hooked = Hooked::of(&queue);
         let task = || {
             let ends = move |_: &mut Context<'_>| if finishes { Poll::Ready(()) } else { Poll::Pending };
             let mut handle = queue.try_submit(5, script(ends, || ())).unwrap();
-            assert!(poll_with(&mut handle, &Hostile::new().on_wake(intruder.hook()).waker()).is_pending());
+            assert!(poll_with(&mut handle, &Hooks::new().on_wake(hooked.hook()).waker()).is_pending());
             handle
         };
         ends(task, &queue);
-        assert_eq!(intruder.calls(), 4);
+        assert_eq!(hooked.calls(), 4);
     }
 }
 
 #[test]
 fn the_waker_of_a_handle_may_call_everything_when_cloned() {
     let queue = unbounded();
-    let intruder = Intruder::of(&queue);
-    let waker = Hostile::new().on_clone(intruder.hook()).on_drop(intruder.hook()).waker();
+    let hooked = Hooked::of(&queue);
+    let waker = Hooks::new().on_clone(hooked.hook()).on_drop(hooked.hook()).waker();
     let mut handle = queue.try_submit(1, pending::<()>()).unwrap();
     assert!(poll_with(&mut handle, &waker).is_pending());
-    assert_eq!(intruder.calls(), 1);
+    assert_eq!(hooked.calls(), 1);
     assert!(poll(&mut handle).is_pending());
-    assert_eq!(intruder.calls(), 2, "it was replaced");
+    assert_eq!(hooked.calls(), 2, "it was replaced");
     assert!(poll_with(&mut handle, &waker).is_pending());
     drop(handle);
-    assert_eq!(intruder.calls(), 4, "its handle was dropped");
+    assert_eq!(hooked.calls(), 4, "its handle was dropped");
     assert_eq!(state(&queue), (1, 0));
 }
 
@@ -95,14 +95,14 @@ fn the_task_may_end_while_the_waker_of_its_handle_is_cloned() {
     let mut handle = queue.try_submit(1, async { 7 }).unwrap();
     let (runner, wakes) = (StdMutex::new(worker(&queue)), Arc::new(Counter::default()));
     let counter = wakes.clone();
-    let waker = Hostile::new()
+    let waker = Hooks::new()
         .on_clone(move || assert!(runner.lock().unwrap().waits()))
         .on_wake(move || std::task::Wake::wake(counter.clone()))
         .waker();
     let outcome_now = match poll_with(&mut handle, &waker) {
         Poll::Ready(outcome) => outcome,
         Poll::Pending => {
-            assert_eq!(wakes.count(), 1, "it ended before the waker was kept, and nobody says so");
+            assert_eq!(wakes.count(), 1, "the task ended before the waker was stored, and does not wake it");
             ready(&mut handle)
         }
     };
@@ -112,19 +112,19 @@ fn the_task_may_end_while_the_waker_of_its_handle_is_cloned() {
 #[test]
 fn the_waker_of_a_worker_may_call_everything() {
     let queue = unbounded();
-    let intruder = Intruder::of(&queue);
-    let waker = Hostile::new().on_wake(intruder.hook()).on_clone(intruder.hook()).on_drop(intruder.hook()).waker();
+    let hooked = Hooked::of(&queue);
+    let waker = Hooks::new().on_wake(hooked.hook()).on_clone(hooked.hook()).on_drop(hooked.hook()).waker();
     let mut run = Box::pin(queue.clone().run());
     assert!(poll_with(&mut run, &waker).is_pending());
     let gate = Gate::new();
-    let before = intruder.calls();
+    let before = hooked.calls();
     let handle = queue.try_submit(1, gate.task(())).unwrap();
-    assert!(intruder.calls() > before);
+    assert!(hooked.calls() > before);
     assert!(poll_with(&mut run, &waker).is_pending());
     assert_eq!(state(&queue), (0, 1));
-    let before = intruder.calls();
+    let before = hooked.calls();
     handle.cancel();
-    assert!(intruder.calls() > before);
+    assert!(hooked.calls() > before);
     assert!(poll_with(&mut run, &waker).is_pending());
     assert!(poll(&mut run).is_pending());
     assert!(poll_with(&mut run, &waker).is_pending());
@@ -136,21 +136,21 @@ fn the_waker_of_a_worker_may_call_everything() {
 #[test]
 fn the_waker_of_a_submit_may_call_everything() {
     let queue = bounded(1);
-    let intruder = Intruder::of(&queue);
-    let waker = || Hostile::new().on_wake(intruder.hook()).on_clone(intruder.hook()).on_drop(intruder.hook()).waker();
+    let hooked = Hooked::of(&queue);
+    let waker = || Hooks::new().on_wake(hooked.hook()).on_clone(hooked.hook()).on_drop(hooked.hook()).waker();
     let handle = queue.try_submit(1, async {}).unwrap();
     let [mut first, mut second, mut third] = [(); 3].map(|()| Box::pin(queue.submit(1, async {})));
     for submit in [&mut first, &mut second, &mut third] {
         assert!(poll_with(submit, &waker()).is_pending());
     }
-    let before = intruder.calls();
+    let before = hooked.calls();
     handle.cancel();
-    assert!(intruder.calls() > before);
+    assert!(hooked.calls() > before);
     let first = ready(&mut first).unwrap();
     drop(second);
-    let before = intruder.calls();
+    let before = hooked.calls();
     queue.close();
-    assert!(intruder.calls() > before);
+    assert!(hooked.calls() > before);
     assert!(ready(&mut third).is_err());
     worker(&queue).output();
     assert!(outcome(first).is_ok());
@@ -159,17 +159,17 @@ fn the_waker_of_a_submit_may_call_everything() {
 #[test]
 fn the_drop_of_a_parked_task_may_call_everything() {
     let queue = bounded(1);
-    let intruder = Intruder::of(&queue);
+    let hooked = Hooked::of(&queue);
     drop(queue.try_submit(1, async {}).unwrap());
-    let leaves = parked(&queue, 1, script(|_| Poll::<()>::Pending, intruder.hook()));
-    let refused = parked(&queue, 1, script(|_| Poll::<()>::Pending, intruder.hook()));
+    let leaves = parked(&queue, 1, script(|_| Poll::<()>::Pending, hooked.hook()));
+    let refused = parked(&queue, 1, script(|_| Poll::<()>::Pending, hooked.hook()));
     drop(leaves);
-    assert_eq!(intruder.calls(), 1);
-    assert!(queue.try_submit(1, script(|_| Poll::<()>::Pending, intruder.hook())).is_err());
-    assert_eq!(intruder.calls(), 2);
+    assert_eq!(hooked.calls(), 1);
+    assert!(queue.try_submit(1, script(|_| Poll::<()>::Pending, hooked.hook())).is_err());
+    assert_eq!(hooked.calls(), 2);
     queue.close();
     assert!(refused.output().is_err());
-    assert_eq!((intruder.calls(), state(&queue)), (3, (1, 0)));
+    assert_eq!((hooked.calls(), state(&queue)), (3, (1, 0)));
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn the_drop_of_a_priority_may_use_the_queue() {
 
 #[test]
 fn a_waker_may_drop_the_last_handle_to_the_queue_and_the_worker() {
-    // The handle's waker, woken by a cancel, takes down all that is left.
+    // The waker of the handle, woken by a cancel, drops the queue and the worker.
     let queue = unbounded();
     let gate = Gate::new();
     let mut cancelled = queue.try_submit(2, async {}).unwrap();
@@ -217,7 +217,7 @@ fn a_waker_may_drop_the_last_handle_to_the_queue_and_the_worker() {
     let mut idle = Driven::new(queue.idle());
     assert!(idle.waits());
     let last = StdMutex::new(Some((queue.clone().run(), queue)));
-    let waker = Hostile::new().on_wake(move || drop(last.lock().unwrap().take())).waker();
+    let waker = Hooks::new().on_wake(move || drop(last.lock().unwrap().take())).waker();
     assert!(poll_with(&mut cancelled, &waker).is_pending());
     drop(waker);
     cancelled.cancel();
@@ -280,14 +280,14 @@ fn the_waker_of_a_worker_may_ask_the_handle_of_its_task() {
             }
         }
     };
-    let waker = || Hostile::new().on_wake(hook()).on_clone(hook()).on_drop(hook()).waker();
+    let waker = || Hooks::new().on_wake(hook()).on_clone(hook()).on_drop(hook()).waker();
     let mut run = Box::pin(queue.clone().run());
     assert!(handle.set(queue.try_submit(1, pending::<()>()).unwrap()).is_ok());
     let (first, second) = (waker(), waker());
     assert!(poll_with(&mut run, &first).is_pending());
     assert_eq!(asked.count(), 1, "it was cloned");
     assert!(poll_with(&mut run, &second).is_pending());
-    assert_eq!(asked.count(), 3, "it was cloned, and took the place of the first");
+    assert_eq!(asked.count(), 3, "it was cloned, and replaced the first");
     handle.get().unwrap().cancel();
     assert_eq!(asked.count(), 4, "it was woken");
     assert!(poll(&mut run).is_pending());
@@ -300,7 +300,7 @@ fn the_task_may_end_while_the_waker_of_its_handle_is_dropped() {
         let queue = unbounded();
         let mut handle = queue.try_submit(1, async { 7 }).unwrap();
         let runner = StdMutex::new(worker(&queue));
-        let waker = Hostile::new().on_drop(move || assert!(runner.lock().unwrap().waits())).waker();
+        let waker = Hooks::new().on_drop(move || assert!(runner.lock().unwrap().waits())).waker();
         assert!(poll_with(&mut handle, &waker).is_pending());
         if replaced {
             let wakes = Arc::new(Counter::default());
@@ -315,12 +315,12 @@ fn the_task_may_end_while_the_waker_of_its_handle_is_dropped() {
 }
 
 #[test]
-fn the_waker_of_an_idle_may_submit_and_look_around() {
+fn the_waker_of_an_idle_may_call_everything() {
     let queue = unbounded();
     let task = queue.try_submit(1, pending::<()>()).unwrap();
     let woken = Arc::new(Counter::default());
     let (inner, counts) = (queue.clone(), woken.clone());
-    let waker = Hostile::new().on_wake(move || {
+    let waker = Hooks::new().on_wake(move || {
         inner.try_submit(1, async {}).unwrap().detach();
         assert!(!inner.is_closed() && inner.running() == 0);
         std::task::Wake::wake(counts.clone());
@@ -340,7 +340,7 @@ fn an_unused_clone_that_panics_when_dropped_costs_no_result() {
     let runner = StdMutex::new(worker(&queue));
     let (armed, drops) = (Arc::new(AtomicBool::new(true)), Arc::new(Counter::default()));
     let counts = drops.clone();
-    let waker = Hostile::new().on_clone(move || assert!(runner.lock().unwrap().waits())).on_drop(move || {
+    let waker = Hooks::new().on_clone(move || assert!(runner.lock().unwrap().waits())).on_drop(move || {
         std::task::Wake::wake(counts.clone());
         assert!(!armed.swap(false, Ordering::SeqCst), "the drop");
     });
@@ -351,7 +351,7 @@ fn an_unused_clone_that_panics_when_dropped_costs_no_result() {
 
 #[test]
 fn wakers_that_panic_when_dropped_in_an_unwinding_do_not_abort() {
-    survives("reentrant::wakers_that_panic_when_dropped_in_an_unwinding_do_not_abort", || {
+    does_not_abort!(|| {
         let queue = unbounded();
         let drops = Arc::new(Counter::default());
         let message = panic_of(|| {
@@ -359,7 +359,7 @@ fn wakers_that_panic_when_dropped_in_an_unwinding_do_not_abort() {
             let mut idle = queue.idle();
             let waker = || {
                 let drops = drops.clone();
-                Hostile::new().on_drop(move || {
+                Hooks::new().on_drop(move || {
                     std::task::Wake::wake(drops.clone());
                     assert!(!thread::panicking(), "the drop");
                 })
@@ -368,7 +368,7 @@ fn wakers_that_panic_when_dropped_in_an_unwinding_do_not_abort() {
             assert!(poll_with(&mut idle, &waker().waker()).is_pending());
             panic!("the first");
         });
-        assert_eq!((message.as_str(), drops.count()), ("the first", 4), "two, and two that were clones of them");
+        assert_eq!((message.as_str(), drops.count()), ("the first", 4), "two, and a clone of each");
     });
 }
 
@@ -378,12 +378,12 @@ fn an_unused_worker_waker_that_panics_costs_no_task() {
     let drops = Arc::new(Counter::default());
     let panics_when_dropped = || {
         let drops = drops.clone();
-        Hostile::new().on_drop(move || {
+        Hooks::new().on_drop(move || {
             std::task::Wake::wake(drops.clone());
             assert!(drops.count() > 2, "the drop");
         })
     };
-    // One that is replaced.
+    // A waker that is replaced.
     let mut polls = 0..2;
     let body = poll_fn(move |_| if polls.next().is_some() { Poll::Pending } else { Poll::Ready(7) });
     let task = queue.try_submit(1, body).unwrap();
@@ -394,7 +394,7 @@ fn an_unused_worker_waker_that_panics_costs_no_task() {
     assert_eq!((drops.count(), task.is_finished()), (1, false));
     assert!(poll(&mut run).is_pending());
     assert_eq!(outcome(task).unwrap(), 7);
-    // One that was cloned in vain, since the task was cancelled meanwhile.
+    // A waker that was cloned and is not needed, since the task was cancelled meanwhile.
     let task = Arc::new(OnceLock::new());
     assert!(task.set(queue.try_submit(1, pending::<()>()).unwrap()).is_ok());
     assert!(poll(&mut run).is_pending());

@@ -1,4 +1,4 @@
-//! Which task runs when, and how a task is submitted.
+//! The order in which tasks run, and how they are submitted.
 
 use super::*;
 
@@ -41,7 +41,7 @@ fn futures_that_were_never_polled_have_no_effect() {
 }
 
 #[test]
-fn a_task_is_not_polled_before_a_worker_comes_to_it() {
+fn a_task_is_not_polled_before_a_worker_runs_it() {
     let queue = unbounded();
     let gate = Gate::opened();
     let mut handle = queue.try_submit(1, gate.task(())).unwrap();
@@ -95,21 +95,21 @@ fn a_new_priority_moves_a_queued_task_behind_its_new_equals() {
 #[test]
 fn set_priority_is_for_queued_tasks_only() {
     let queue = unbounded();
-    let (running, gone) = (Gate::new(), Gate::new());
+    let (running, dropped) = (Gate::new(), Gate::new());
     let running_handle = queue.try_submit(9, running.task(())).unwrap();
-    let gone_handle = queue.try_submit(1, gone.task(())).unwrap();
+    let dropped_handle = queue.try_submit(1, dropped.task(())).unwrap();
     let mut worker = worker(&queue);
     assert!(worker.waits());
     assert_eq!(state(&queue), (1, 1));
     assert!(!running_handle.set_priority(1));
-    gone_handle.cancel();
-    assert!(!gone_handle.set_priority(1), "cancelled");
+    dropped_handle.cancel();
+    assert!(!dropped_handle.set_priority(1), "cancelled");
     running.open();
     assert!(worker.waits() && running_handle.is_finished());
     assert!(!running_handle.set_priority(1), "finished");
     let orphan = queue.try_submit(1, async {}).unwrap();
     drop((worker, queue));
-    assert!(!orphan.set_priority(1), "its queue is gone");
+    assert!(!orphan.set_priority(1), "its queue was dropped");
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn a_waiting_worker_is_woken_through_its_latest_waker() {
 }
 
 #[test]
-fn the_waker_of_a_task_that_is_over_disturbs_nobody() {
+fn the_waker_of_a_finished_task_wakes_no_worker() {
     let queue = unbounded();
     let kept = Arc::new(StdMutex::new(None));
     let keeper = kept.clone();
@@ -265,7 +265,7 @@ fn a_worker_that_yielded_goes_on_though_the_queue_is_closed() {
 }
 
 #[test]
-fn a_worker_that_waits_for_a_task_or_in_one_counts_anew() {
+fn a_worker_that_waits_counts_from_zero_again() {
     let queue = unbounded();
     let ran = Arc::new(Counter::default());
     let count = |priority: u32| {
@@ -288,7 +288,7 @@ fn a_worker_that_waits_for_a_task_or_in_one_counts_anew() {
 }
 
 #[test]
-fn a_deadline_as_priority_starves_nobody_and_a_plain_one_may() {
+fn a_deadline_as_priority_starves_no_task_and_a_level_may() {
     const TICKS: usize = 400;
     const PATIENCE: usize = 100;
     /// Runs a stream that keeps one worker busy, and a lazy task; returns the tick at which that ran.
@@ -303,7 +303,7 @@ fn a_deadline_as_priority_starves_nobody_and_a_plain_one_may() {
         let mut worker = worker(&queue);
         for tick in 0..TICKS {
             now.store(tick, Ordering::SeqCst);
-            // A task takes a tick: it ends in the poll after that in which it began. More come than can be run.
+            // A task takes a tick: it ends at its second poll. More tasks are submitted than can run.
             for _ in 0..1 + usize::from(tick % 10 == 0) {
                 drop(queue.try_submit(urgent(tick), yield_now()).unwrap());
             }
@@ -313,7 +313,7 @@ fn a_deadline_as_priority_starves_nobody_and_a_plain_one_may() {
     }
     assert_eq!(run(|_| 1, 0), None);
     let ran = run(|tick| Reverse(tick + 5), Reverse(PATIENCE)).expect("it ran");
-    // Those that come before it are the ones with an earlier or the same deadline: one of each tick, and one of ten more.
+    // The tasks before it are those with an earlier or the same deadline: one of each tick, and one of ten more.
     let before = (PATIENCE - 5) * 11 / 10 + 2;
     assert!((PATIENCE - 10..=before).contains(&ran), "{ran}");
 }

@@ -1,4 +1,4 @@
-//! What ends tasks and workers on purpose: `cancel_all`, `force_submit`, `run_until`, `run_one`, weak handles.
+//! Ending tasks and workers on purpose: `cancel_all`, `force_submit`, `run_until`, `run_one`, weak handles.
 
 use super::*;
 
@@ -99,7 +99,7 @@ fn tasks_submitted_by_drops_during_cancel_all_stay_queued() {
 
 #[test]
 fn panics_of_drops_do_not_keep_cancel_all_from_the_others() {
-    survives("shutdown::panics_of_drops_do_not_keep_cancel_all_from_the_others", || {
+    does_not_abort!(|| {
         let queue = TaskQueue::<Urgency>::unbounded();
         let gate = Gate::new();
         let doomed = script(|_| Poll::<()>::Pending, || panic!("the task"));
@@ -178,7 +178,7 @@ fn force_submit_compares_no_tasks_whose_submits_wait() {
 
 #[test]
 fn panics_of_an_evicted_task_do_not_cost_the_new_handle() {
-    survives("shutdown::panics_of_an_evicted_task_do_not_cost_the_new_handle", || {
+    does_not_abort!(|| {
         let queue = TaskQueue::<Urgency>::bounded(1);
         let doomed = script(|_| Poll::<()>::Pending, || panic!("the task"));
         let doomed = queue.try_submit(Urgency::on_drop(1, || panic!("the priority")), doomed).unwrap();
@@ -191,7 +191,7 @@ fn panics_of_an_evicted_task_do_not_cost_the_new_handle() {
 
 // `run_until`
 
-/// A shutdown that counts how often it is asked, and is ready when the test says so.
+/// A shutdown that counts its polls, and is ready when the test says so.
 fn shutdown(gate: &Arc<Gate>) -> impl Future<Output = ()> + Unpin + use<> {
     gate.task(())
 }
@@ -210,7 +210,7 @@ fn a_worker_shut_down_finishes_its_task_and_takes_no_other() {
     assert!(surplus.waits());
     stop.open();
     assert!(surplus.waits());
-    assert_eq!((stop.polls(), state(&queue)), (1, (1, 1)), "a worker that runs a task does not ask");
+    assert_eq!((stop.polls(), state(&queue)), (1, (1, 1)), "a worker that runs a task does not poll it");
     gate.open();
     surplus.output();
     assert_eq!((outcome(running).unwrap(), state(&queue), stop.polls()), (7, (1, 0), 2));
@@ -219,7 +219,7 @@ fn a_worker_shut_down_finishes_its_task_and_takes_no_other() {
 }
 
 #[test]
-fn a_shutdown_is_asked_before_each_task() {
+fn a_shutdown_is_polled_before_each_task() {
     let queue = unbounded();
     let stop = Gate::new();
     let opens = stop.clone();
@@ -252,7 +252,7 @@ fn a_shutdown_passes_the_task_of_a_woken_worker_on() {
 }
 
 #[test]
-fn a_shutdown_that_was_ready_is_not_asked_again() {
+fn a_shutdown_that_was_ready_is_not_polled_again() {
     let queue = unbounded();
     let stop = Gate::opened();
     let mut worker = queue.clone().run_until(shutdown(&stop));
@@ -273,12 +273,12 @@ fn a_worker_with_a_shutdown_ends_with_its_queue_too() {
     let weak = queue.downgrade();
     drop(queue);
     assert!(ends.go().is_ready());
-    assert!(weak.upgrade().is_none(), "a worker that has ended lets go of its queue");
+    assert!(weak.upgrade().is_none(), "a worker that has ended keeps no queue");
     assert_eq!(outcome(task).unwrap(), 7);
 }
 
 #[test]
-fn a_worker_whose_shutdown_panics_loses_no_task() {
+fn a_shutdown_that_panics_costs_no_task() {
     let queue = unbounded();
     let task = queue.try_submit(1, async { 7 }).unwrap();
     let mut doomed = queue.clone().run_until(script(|_| -> Poll<()> { panic!("shutdown") }, || {}));
@@ -422,7 +422,7 @@ fn a_parent_that_helps_cancels_no_bystander() {
     let queue = unbounded();
     let (child_gate, gate) = (Gate::new(), Gate::new());
     let (inner, childs) = (queue.downgrade(), child_gate.clone());
-    // The child runs elsewhere, and ends while the parent is in the middle of the bystander.
+    // Another worker runs the child, which ends while the parent runs the bystander.
     let child = queue.try_submit(9, childs.task(21)).unwrap();
     let mut other = waiting_worker(&queue);
     let mut parent = Driven::new(

@@ -1,9 +1,9 @@
-//! What the types implement and show.
+//! `Debug`, `Display`, errors, `Send` and `Sync`.
 
 use super::*;
 
 #[test]
-fn everything_can_be_shown_whatever_it_holds() {
+fn every_type_implements_debug_whatever_it_holds() {
     struct Plain;
     let queue = TaskQueue::<Urgency>::unbounded();
     let handle = queue.try_submit(Urgency::of(1), async { Plain }).unwrap();
@@ -24,7 +24,7 @@ fn everything_can_be_shown_whatever_it_holds() {
 }
 
 #[test]
-fn a_task_may_show_everything_while_it_runs_or_is_dropped() {
+fn a_task_may_format_everything_while_it_runs_or_is_dropped() {
     let queue = unbounded();
     let own: Arc<OnceLock<Handle<()>>> = Arc::default();
     let shown = Arc::new(Counter::default());
@@ -97,7 +97,7 @@ fn queues_handles_workers_and_idles_may_be_sent_and_shared() {
     fn shared<T: Send + Sync>(_: &T) {}
     fn spawned<T: Send + 'static>(_: &T) {}
     fn moved<T: Unpin>(_: &T) {}
-    // A priority and a result that may be sent and not shared suffice.
+    // A priority and a result that are `Send` and not `Sync` suffice.
     let queue = TaskQueue::<Urgency>::bounded(1);
     shared(&queue);
     spawned(&queue);

@@ -32,7 +32,7 @@ fn a_worker_of_a_closed_queue_waits_for_reserved_tasks() {
     let handle = queue.try_submit(1, async { 7 }).unwrap();
     assert!(first.is_woken());
     queue.close();
-    assert!(second.waits(), "the first one has the right to the task");
+    assert!(second.waits(), "the first one has reserved the task");
     drop(first);
     second.output();
     assert_eq!(outcome(handle).unwrap(), 7);
@@ -106,7 +106,7 @@ fn a_worker_dropped_with_a_reservation_loses_no_task() {
     let mut workers = vec![waiting_worker(&queue), waiting_worker(&queue), waiting_worker(&queue)];
     let handle = queue.try_submit(1, async { 7 }).unwrap();
     while workers.len() > 1 {
-        let woken = workers.iter().position(Driven::is_woken).expect("somebody is woken");
+        let woken = workers.iter().position(Driven::is_woken).expect("one is woken");
         drop(workers.remove(woken));
     }
     assert_eq!(state(&queue), (1, 0));
@@ -115,7 +115,7 @@ fn a_worker_dropped_with_a_reservation_loses_no_task() {
 }
 
 #[test]
-fn a_task_outlasts_the_last_worker() {
+fn a_queued_task_outlives_the_last_worker() {
     let queue = unbounded();
     let first = waiting_worker(&queue);
     let handle = queue.try_submit(1, async { 7 }).unwrap();
@@ -126,7 +126,7 @@ fn a_task_outlasts_the_last_worker() {
 }
 
 #[test]
-fn a_worker_for_which_a_cancelled_task_had_come_waits_on() {
+fn a_worker_waits_on_if_its_reserved_task_is_cancelled() {
     let queue = unbounded();
     let mut first = waiting_worker(&queue);
     let mut second = waiting_worker(&queue);
@@ -218,8 +218,8 @@ fn aborting_everything_in_any_order_settles_everything() {
     const ACTIONS: usize = 3 + 2 * TASKS;
     let mut random = StdRng::seed_from_u64(2);
     for round in 0..2_000 {
-        // Either the workers run after each action, or not any more.
-        let lively = round % 2 == 0;
+        // In every other round the workers run after each action.
+        let workers_run = round % 2 == 0;
         let queue = unbounded();
         let gates = [(); TASKS].map(|()| Gate::new());
         let mut handles = gates.each_ref().map(|gate| Some(queue.try_submit(1, gate.task(())).unwrap()));
@@ -241,17 +241,17 @@ fn aborting_everything_in_any_order_settles_everything() {
                     }
                 }
             }
-            if lively {
+            if workers_run {
                 assert!(workers.iter_mut().flatten().all(Driven::waits));
             }
-            let over = gates.each_ref().map(|gate| gate.drops() == 1);
-            for (handle, over) in handles.iter().zip(over) {
-                assert!(handle.as_ref().is_none_or(|handle| handle.is_finished() == over));
+            let finished = gates.each_ref().map(|gate| gate.drops() == 1);
+            for (handle, finished) in handles.iter().zip(finished) {
+                assert!(handle.as_ref().is_none_or(|handle| handle.is_finished() == finished));
             }
             if let Some(queue) = &queue {
-                assert_eq!(queue.len() + queue.running(), over.iter().filter(|over| !*over).count());
+                assert_eq!(queue.len() + queue.running(), finished.iter().filter(|finished| !*finished).count());
             }
-            if !over.iter().all(|over| *over) {
+            if !finished.iter().all(|finished| *finished) {
                 assert!(idle.waits());
             }
         }
