@@ -312,7 +312,7 @@ where
                 let weight = self.settings.weigh(key, value);
                 // No user code from here on.
                 shard.stats.hits += 1;
-                shard.touch(live, self.settings.idle_end(now));
+                shard.touch(live, self.settings.idle_expires_at(now));
                 if let Some(weight) = weight {
                     shard.set_newest_weight(weight, now, &mut deferred.removed);
                 }
@@ -475,13 +475,13 @@ where
         Q: Hash + Eq + ?Sized,
         V: Clone,
     {
-        let idle_end = self.settings.idle_end(now);
+        let idle_expires_at = self.settings.idle_expires_at(now);
         let (locked, hash) = self.locate(key);
         let mut state = locked.lock();
         let shard = &mut state.shard;
         let found = shard.find(hash, key);
         if let Some(live) = found.filter(|&found| !shard.is_expired(found, now)) {
-            let value = shard.get(live, idle_end);
+            let value = shard.get(live, idle_expires_at);
             shard.stats.hits += 1;
             return Some(value);
         }

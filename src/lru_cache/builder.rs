@@ -65,7 +65,7 @@ impl<K, V> Settings<K, V> {
 
     /// When an entry that is used now expires if it is not used again, if there is such a limit.
     #[inline(always)]
-    pub(super) fn idle_end(&self, now: Option<Tick>) -> Option<Tick> {
+    pub(super) fn idle_expires_at(&self, now: Option<Tick>) -> Option<Tick> {
         now.zip(self.time_to_idle).map(|(now, longest)| now.saturating_add(ticks(longest)))
     }
 
@@ -99,15 +99,15 @@ impl<K, V> Settings<K, V> {
     pub(super) fn terms(&self, Appraisal { weight, life }: Appraisal) -> Terms {
         let now = self.now();
         let longest = life.into_iter().chain(self.time_to_live).min();
-        let end = now.zip(longest).map_or(NEVER, |(now, longest)| now.saturating_add(ticks(longest)));
-        Terms { weight, end, idle_end: self.idle_end(now).unwrap_or(NEVER), now }
+        let expires_at = now.zip(longest).map_or(NEVER, |(now, longest)| now.saturating_add(ticks(longest)));
+        Terms { weight, expires_at, idle_expires_at: self.idle_expires_at(now).unwrap_or(NEVER), now }
     }
 
     fn asked(&self) -> Asked {
         Asked {
-            weights: self.weigher.is_some(),
-            ends: self.time_to_live.is_some() || self.expire_after.is_some(),
-            idle_ends: self.time_to_idle.is_some(),
+            weight: self.weigher.is_some(),
+            expires_at: self.time_to_live.is_some() || self.expire_after.is_some(),
+            idle_expires_at: self.time_to_idle.is_some(),
         }
     }
 }
@@ -377,7 +377,7 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
     pub fn build(self) -> LruCache<K, V, S> {
         let Self { capacity, shards, hasher, now, mut settings } = self;
         let asked = settings.asked();
-        if asked.ends || asked.idle_ends {
+        if asked.expires_at || asked.idle_expires_at {
             let now = now.unwrap_or_else(|| Box::new(Instant::now));
             settings.clock = Some(Clock { built: now(), now });
         }

@@ -1,58 +1,72 @@
-//! What entries have beside key and value, if it was asked for: weights, and when they expire. Columns by the index of the
-//! slot.
+//! What entries have beside key and value, if it was asked for: a column for each property, by the index of the slot.
+//!
+//! To add a column: its index and [`COLUMNS`], a field of [`Asked`] and of [`Terms`] with its place in their arrays.
 
 use std::mem;
 
 /// A point in time, in nanoseconds.
 pub(super) type Tick = u64;
 
-/// The end of what does not end.
+/// The expiry of an entry that never expires.
 pub(super) const NEVER: Tick = Tick::MAX;
 
-/// What entries may have beside key and value.
-#[derive(Clone, Copy)]
-pub(super) struct Asked {
-    pub(super) weights: bool,
-    pub(super) ends: bool,
-    pub(super) idle_ends: bool,
-}
+const COLUMNS: usize = 3;
+const WEIGHT: usize = 0;
+const EXPIRES_AT: usize = 1;
+const IDLE_EXPIRES_AT: usize = 2;
 
-/// By the index of the slot; each has as many elements as there are slots, if it was asked for.
-pub(super) struct Columns {
-    weights: Option<Vec<u64>>,
-    ends: Option<Vec<Tick>>,
-    idle_ends: Option<Vec<Tick>>,
-    /// The sum of the weights: never above the capacity.
-    weight: u64,
+/// The columns that a cache has.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Asked {
+    pub(super) weight: bool,
+    pub(super) expires_at: bool,
+    pub(super) idle_expires_at: bool,
 }
 
 /// The terms on which an entry is stored.
 #[derive(Clone, Copy)]
 pub(super) struct Terms {
     pub(super) weight: u64,
-    /// When it expires, and when it does if it is not used: [`NEVER`] if there is no such limit.
-    pub(super) end: Tick,
-    pub(super) idle_end: Tick,
+    /// [`NEVER`] if there is no such limit.
+    pub(super) expires_at: Tick,
+    /// The same, if the entry is not used again.
+    pub(super) idle_expires_at: Tick,
     /// `None` if nothing expires.
     pub(super) now: Option<Tick>,
 }
 
+/// The columns, each as long as there are slots, or `None` if it was not asked for.
+pub(super) struct Columns {
+    columns: [Option<Vec<u64>>; COLUMNS],
+    /// The sum of the weights: never above the capacity.
+    weight: u64,
+}
+
+impl Asked {
+    fn columns(self) -> [bool; COLUMNS] {
+        [self.weight, self.expires_at, self.idle_expires_at]
+    }
+}
+
 impl Terms {
     /// Those of an entry in a cache that neither weighs entries nor lets them expire.
-    pub(super) const PLAIN: Self = Self { weight: 1, end: NEVER, idle_end: NEVER, now: None };
+    pub(super) const PLAIN: Self = Self { weight: 1, expires_at: NEVER, idle_expires_at: NEVER, now: None };
+
+    fn columns(&self) -> [u64; COLUMNS] {
+        [self.weight, self.expires_at, self.idle_expires_at]
+    }
 }
 
 impl Columns {
-    /// `None` if none is asked for.
-    pub(super) fn new(Asked { weights, ends, idle_ends }: Asked) -> Option<Self> {
-        let column = |is_asked: bool| is_asked.then(Vec::new);
-        let columns = Self { weights: column(weights), ends: column(ends), idle_ends: column(idle_ends), weight: 0 };
-        (weights || ends || idle_ends).then_some(columns)
+    /// `None` if no column is asked for.
+    pub(super) fn new(asked: Asked) -> Option<Self> {
+        let columns = asked.columns().map(|is_asked| is_asked.then(Vec::new));
+        columns.iter().any(Option::is_some).then_some(Self { columns, weight: 0 })
     }
 
     #[inline(always)]
     pub(super) fn has_weights(&self) -> bool {
-        self.weights.is_some()
+        self.columns[WEIGHT].is_some()
     }
 
     /// The sum of the weights, if there are any.
@@ -62,11 +76,11 @@ impl Columns {
     }
 
     pub(super) fn is_expired(&self, at: usize, now: Tick) -> bool {
-        [&self.ends, &self.idle_ends].into_iter().flatten().any(|ends| ends[at] <= now)
+        [EXPIRES_AT, IDLE_EXPIRES_AT].iter().any(|&expiry| self.get(expiry, at).is_some_and(|tick| tick <= now))
     }
 
     pub(super) fn weight_of(&self, at: usize) -> u64 {
-        self.weights.as_ref().map_or(1, |weights| weights[at])
+        self.get(WEIGHT, at).unwrap_or(1)
     }
 
     pub(super) fn push(&mut self, terms: &Terms) {
@@ -81,11 +95,11 @@ impl Columns {
 
     pub(super) fn set_weight(&mut self, at: usize, weight: u64) {
         self.weight = self.weight - self.weight_of(at) + weight;
-        self.weights.iter_mut().for_each(|weights| weights[at] = weight);
+        self.columns[WEIGHT].iter_mut().for_each(|weights| weights[at] = weight);
     }
 
-    pub(super) fn set_idle_end(&mut self, at: usize, idle_end: Tick) {
-        self.idle_ends.iter_mut().for_each(|idle_ends| idle_ends[at] = idle_end);
+    pub(super) fn set_idle_expires_at(&mut self, at: usize, tick: Tick) {
+        self.columns[IDLE_EXPIRES_AT].iter_mut().for_each(|column| column[at] = tick);
     }
 
     pub(super) fn swap_remove(&mut self, at: usize) {
@@ -101,26 +115,27 @@ impl Columns {
         self.all().for_each(|column| column.shrink_to(len));
     }
 
-    /// What is there, leaving columns without elements.
+    /// Takes all elements out.
     pub(super) fn take(&mut self) -> Self {
-        let empty = |column: &Option<Vec<u64>>| column.as_ref().map(|_| Vec::new());
-        let (weights, ends, idle_ends) = (empty(&self.weights), empty(&self.ends), empty(&self.idle_ends));
-        mem::replace(self, Self { weights, ends, idle_ends, weight: 0 })
+        let columns = self.columns.each_ref().map(|column| column.as_ref().map(|_| Vec::new()));
+        mem::replace(self, Self { columns, weight: 0 })
+    }
+
+    fn get(&self, column: usize, at: usize) -> Option<u64> {
+        self.columns[column].as_ref().map(|column| column[at])
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut Vec<u64>> {
-        [&mut self.weights, &mut self.ends, &mut self.idle_ends].into_iter().flatten()
+        self.columns.iter_mut().flatten()
     }
 
     fn each(&mut self, terms: &Terms) -> impl Iterator<Item = (&mut Vec<u64>, u64)> {
-        let columns = [&mut self.weights, &mut self.ends, &mut self.idle_ends];
-        let terms = [terms.weight, terms.end, terms.idle_end];
-        columns.into_iter().zip(terms).filter_map(|(column, term)| Some((column.as_mut()?, term)))
+        self.columns.iter_mut().zip(terms.columns()).filter_map(|(column, term)| Some((column.as_mut()?, term)))
     }
 
     /// Checks every invariant, for so many entries.
     pub(super) fn validate(&self, len: usize) {
-        let mut columns = [&self.weights, &self.ends, &self.idle_ends].into_iter().flatten();
+        let mut columns = self.columns.iter().flatten();
         assert!(columns.all(|column| column.len() == len), "columns are as long as there are slots");
         let weights = (0..len).map(|at| self.weight_of(at));
         let sum = weights.fold(0_u64, |sum, weight| sum.checked_add(weight).expect("weights add up"));
@@ -131,7 +146,6 @@ impl Columns {
     #[cfg(any(test, fuzzing))]
     #[allow(dead_code)] // Used where this file is compiled into a model test.
     pub(super) fn bytes(&self) -> usize {
-        let columns = [&self.weights, &self.ends, &self.idle_ends].into_iter().flatten();
-        columns.map(|column| column.capacity() * size_of::<u64>()).sum()
+        self.columns.iter().flatten().map(|column| column.capacity() * size_of::<u64>()).sum()
     }
 }

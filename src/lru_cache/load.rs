@@ -245,7 +245,7 @@ where
         let Some(found) = shard.find(hash, key).filter(|&found| !shard.is_expired(found, now)) else {
             return Err(if flights.find(hash, key).is_some() { Missing::Waker } else { Missing::Key });
         };
-        let value = shard.get(found, self.settings.idle_end(now));
+        let value = shard.get(found, self.settings.idle_expires_at(now));
         shard.stats.hits += 1;
         Ok(value)
     }
@@ -396,7 +396,7 @@ where
             shard.live(Some(found), now, &mut deferred.removed);
             return Ok(Lookup::Expired);
         }
-        let value = shard.get(found, settings.idle_end(now));
+        let value = shard.get(found, settings.idle_expires_at(now));
         shard.stats.hits += self.count();
         Ok(Lookup::Joined(Joined::Hit(value)))
     }

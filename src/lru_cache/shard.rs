@@ -10,11 +10,11 @@
 //! **Table.** It has the index of the first slot of each bucket; slots of one bucket are chained. The slot keeps the hash, so
 //! that the table can grow and let go of an entry without asking a key for it again. There are at least two buckets for an
 //! entry: a chain is seldom longer than one slot, and a lookup reads two cache lines, of which it needs the second anyway. A
-//! removal leaves nothing behind that would have to be cleaned up later, as it does in tables of open addressing. A key
-//! that changes its hash or its equals is not found any more, that is all.
+//! removal leaves no tombstone, as it would in a table of open addressing. A key whose hash or equality changes is not
+//! found any more; nothing else depends on it.
 //!
-//! **Columns** stand beside the slots, by the same index: weights if there is a weigher, ends if entries expire, ends of
-//! idling if they do for that. Those that are not asked for do not exist; an entry without a weight weighs 1.
+//! **Columns** stand beside the slots, by the same index: weights if there is a weigher, expiries if entries have a lifetime
+//! or an idle time. A column that was not asked for does not exist; an entry without a weight weighs 1.
 //!
 //! **User code.** Keys are compared in [`find`](Shard::find), values cloned in [`get`](Shard::get), predicates and visitors
 //! called in [`retain`](Shard::retain) and [`for_each`](Shard::for_each): each before anything is changed. What is removed
@@ -147,21 +147,21 @@ impl<K, V> Shard<K, V> {
 
     /// The value of a live entry, which is used by this.
     #[inline(always)]
-    pub(super) fn get(&mut self, found: u32, idle_end: Option<Tick>) -> V
+    pub(super) fn get(&mut self, found: u32, idle_expires_at: Option<Tick>) -> V
     where
         V: Clone,
     {
         let value = self.entry(found).1.clone();
-        self.touch(found, idle_end);
+        self.touch(found, idle_expires_at);
         value
     }
 
     /// Makes an entry the most recently used one, which expires then unless it is used again.
     #[inline(always)]
-    pub(super) fn touch(&mut self, at: u32, idle_end: Option<Tick>) {
+    pub(super) fn touch(&mut self, at: u32, idle_expires_at: Option<Tick>) {
         self.move_to_front(at);
-        if let Some((columns, idle_end)) = self.columns.as_mut().zip(idle_end) {
-            columns.set_idle_end(at as usize, idle_end);
+        if let Some((columns, idle_expires_at)) = self.columns.as_mut().zip(idle_expires_at) {
+            columns.set_idle_expires_at(at as usize, idle_expires_at);
         }
     }
 
@@ -326,7 +326,8 @@ impl<K, V> Shard<K, V> {
     #[inline(always)]
     fn admits(&self, terms: &Terms) -> bool {
         // At least 1, so that without capacity not even an entry of weight 0 is stored.
-        terms.weight.max(1) <= self.capacity as u64 && terms.now.is_none_or(|now| terms.end.min(terms.idle_end) > now)
+        terms.weight.max(1) <= self.capacity as u64
+            && terms.now.is_none_or(|now| terms.expires_at.min(terms.idle_expires_at) > now)
     }
 
     /// Evicts until an entry of this weight fits in, but for the last one that has to go: its slot is to be reused.

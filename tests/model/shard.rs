@@ -49,8 +49,8 @@ struct Entry {
     serial: u64,
     value: u64,
     weight: u64,
-    end: Tick,
-    idle_end: Tick,
+    expires_at: Tick,
+    idle_expires_at: Tick,
 }
 
 /// The parts that must be removed: reports and others, by serial number and value.
@@ -81,7 +81,7 @@ struct Test {
 pub(crate) fn run(data: &[u8]) {
     let [kind, capacity, steps @ ..] = data else { return };
     let capacity = capacity_of((*capacity).into());
-    let asked = Asked { weights: kind & 1 != 0, ends: kind & 2 != 0, idle_ends: kind & 4 != 0 };
+    let asked = Asked { weight: kind & 1 != 0, expires_at: kind & 2 != 0, idle_expires_at: kind & 4 != 0 };
     let mut test = Test {
         shard: Shard::new(capacity as usize, asked),
         model: VecDeque::new(),
@@ -147,12 +147,12 @@ impl Test {
 
     /// Returns `None` if nothing expires.
     fn clock(&self) -> Option<Tick> {
-        (self.asked.ends || self.asked.idle_ends).then_some(self.now)
+        (self.asked.expires_at || self.asked.idle_expires_at).then_some(self.now)
     }
 
     /// The end of the idle time of an entry that is used now.
-    fn idle_end(&self) -> Option<Tick> {
-        self.asked.idle_ends.then_some(self.now + 3)
+    fn idle_expires_at(&self) -> Option<Tick> {
+        self.asked.idle_expires_at.then_some(self.now + 3)
     }
 
     fn weight(&self) -> u128 {
@@ -160,7 +160,7 @@ impl Test {
     }
 
     fn is_expired(&self, entry: &Entry) -> bool {
-        entry.end.min(entry.idle_end) <= self.now
+        entry.expires_at.min(entry.idle_expires_at) <= self.now
     }
 
     fn report(&mut self, entry: Entry, otherwise: Cause) {
@@ -188,7 +188,7 @@ impl Test {
 
     fn weight_of(&self, byte: u64) -> u64 {
         match byte {
-            _ if !self.asked.weights => 1,
+            _ if !self.asked.weight => 1,
             255 => u64::MAX,
             224.. => CROWD / 2,
             _ => byte % 6,
@@ -199,10 +199,11 @@ impl Test {
         let weight = self.weight_of(byte);
         let serial = self.next;
         self.next += 1;
-        let end = Some(self.now + byte / 16 % 4).filter(|_| self.asked.ends && byte < 240).unwrap_or(NEVER);
-        let idle_end = self.idle_end().unwrap_or(NEVER);
+        let expires_at =
+            Some(self.now + byte / 16 % 4).filter(|_| self.asked.expires_at && byte < 240).unwrap_or(NEVER);
+        let idle_expires_at = self.idle_expires_at().unwrap_or(NEVER);
         let old = found.and_then(|(at, _)| self.model.remove(at));
-        let mut entry = Entry { hash, key, serial, value: serial, weight, end, idle_end };
+        let mut entry = Entry { hash, key, serial, value: serial, weight, expires_at, idle_expires_at };
         if self.capacity == 0 || weight > self.capacity || self.is_expired(&entry) {
             self.expected.keys.push(serial);
             self.expected.values.push(serial);
@@ -216,7 +217,7 @@ impl Test {
             self.stats.insertions += u64::from(old.is_none());
             self.model.push_front(entry);
         }
-        let terms = Terms { weight, end, idle_end, now: self.clock() };
+        let terms = Terms { weight, expires_at, idle_expires_at, now: self.clock() };
         let found = found.map(|(_, found)| found);
         let back = self.shard.insert(found, hash, (Name { key, serial }, serial), terms, &mut self.removed);
         assert_eq!(back, old.map(|old| old.value), "the old value is returned");
@@ -232,14 +233,14 @@ impl Test {
     /// Moves an entry to the front of the model, as a use does.
     fn use_entry(&mut self, at: usize) {
         let mut entry = self.model.remove(at).expect("it was found");
-        entry.idle_end = self.idle_end().unwrap_or(NEVER);
+        entry.idle_expires_at = self.idle_expires_at().unwrap_or(NEVER);
         self.model.push_front(entry);
     }
 
     fn get(&mut self, key: u32, hash: u32) {
         if let Some((at, found)) = self.find(key, hash) {
             self.use_entry(at);
-            assert_eq!(self.shard.get(found, self.idle_end()), self.model[0].value);
+            assert_eq!(self.shard.get(found, self.idle_expires_at()), self.model[0].value);
         }
     }
 
@@ -256,10 +257,10 @@ impl Test {
         self.next += 1;
         let weight = self.weight_of(byte);
         *self.shard.value_mut(found) = value;
-        self.shard.touch(found, self.idle_end());
+        self.shard.touch(found, self.idle_expires_at());
         self.use_entry(at);
         self.model[0].value = value;
-        if !self.asked.weights {
+        if !self.asked.weight {
             return;
         }
         self.shard.set_newest_weight(weight, self.clock(), &mut self.removed);
@@ -405,11 +406,11 @@ mod tests {
 
     /// A shard with entries that weigh and expire.
     fn filled(entries: u32) -> Shard<u32, u32> {
-        let asked = Asked { weights: true, ends: true, idle_ends: true };
+        let asked = Asked { weight: true, expires_at: true, idle_expires_at: true };
         let mut shard = Shard::new(usize::MAX, asked);
         for key in 0..entries {
-            let (weight, end) = (u64::from(key % 7), 10 + u64::from(key % 5));
-            let terms = Terms { weight, end, idle_end: NEVER, now: Some(0) };
+            let (weight, expires_at) = (u64::from(key % 7), 10 + u64::from(key % 5));
+            let terms = Terms { weight, expires_at, idle_expires_at: NEVER, now: Some(0) };
             let mut removed = Removed::new();
             assert_eq!(shard.insert(None, hash_of(key, false), (key, !key), terms, &mut removed), None);
             assert!(removed.is_empty());
@@ -429,8 +430,8 @@ mod tests {
         for key in (3..4_000).step_by(10) {
             let found = shard.find(hash_of(key, false), &key).expect("it was kept");
             assert_eq!(shard.entry(found), (&key, &!key));
-            let end = 10 + u64::from(key % 5);
-            assert!(!shard.is_expired(found, Some(end - 1)) && shard.is_expired(found, Some(end)));
+            let expires_at = 10 + u64::from(key % 5);
+            assert!(!shard.is_expired(found, Some(expires_at - 1)) && shard.is_expired(found, Some(expires_at)));
         }
         assert_eq!((shard.len(), shard.weight()), (400, (3..4_000_u64).step_by(10).map(|key| key % 7).sum()));
         let order: Vec<_> =
@@ -442,7 +443,7 @@ mod tests {
     fn a_shard_without_a_free_slot_evicts_the_least_recently_used() {
         let mut shard = filled(LIMIT as u32);
         let key = LIMIT as u32;
-        let terms = Terms { weight: 0, end: NEVER, idle_end: NEVER, now: Some(0) };
+        let terms = Terms { weight: 0, now: Some(0), ..Terms::PLAIN };
         let mut removed = Removed::new();
         shard.insert(None, hash_of(key, false), (key, 0), terms, &mut removed);
         shard.validate();
@@ -466,9 +467,9 @@ mod tests {
     #[test]
     fn an_entry_takes_as_many_bytes_as_the_documentation_says() {
         for bits in 0..8 {
-            let [weights, ends, idle_ends] = [1, 2, 4].map(|bit| bits & bit > 0);
-            let columns = [weights, ends, idle_ends].into_iter().filter(|&asked| asked).count();
-            let overhead = overhead(Asked { weights, ends, idle_ends });
+            let [weight, expires_at, idle_expires_at] = [1, 2, 4].map(|bit| bits & bit > 0);
+            let columns = [weight, expires_at, idle_expires_at].into_iter().filter(|&asked| asked).count();
+            let overhead = overhead(Asked { weight, expires_at, idle_expires_at });
             // 16 for links and hash, 8 to 16 in the table.
             assert!((24..=32).contains(&(overhead - 8 * columns)), "{overhead} with {columns} columns");
         }
