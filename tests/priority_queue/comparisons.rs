@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use stanchion::{Key, Pop, Push, TryPushError};
 
 use crate::common::{Check, Counter, Task, poll, poll_with, ready};
-use crate::ranked::{Item, Ledger, Rank, Ranked, comparisons, id_of, with_fuse};
+use crate::ranked::{Alive, Item, Rank, Ranked, comparisons, id_of, with_panic_at};
 use crate::{counts, pop_all};
 
 /// How a queue is before something is done to it.
@@ -52,51 +52,51 @@ impl<'q> Waiter<'q> {
 /// A queue in the middle of its work, and what must be in it.
 struct Scene<'q> {
     queue: &'q Ranked,
-    ledger: &'q Ledger,
+    alive: &'q Alive,
     stale: Key,
     /// What is in the queue, in the order of arrival: the level, the id, and the key of what is admitted.
-    line: Vec<(u32, u32, Option<Key>)>,
+    items: Vec<(u32, u32, Option<Key>)>,
     capacity: usize,
     parked: Vec<(u32, Task<Push<'q, Rank, Item>>)>,
     /// The newest reservation last.
     reserved: Vec<Waiter<'q>>,
     waiting: Vec<Waiter<'q>>,
     next: u32,
-    gone: Vec<(u32, Key)>,
+    popped: Vec<(u32, Key)>,
 }
 
 impl<'q> Scene<'q> {
-    fn new(queue: &'q Ranked, ledger: &'q Ledger, shape: Shape, random: &mut StdRng) -> Self {
-        let stale = queue.try_push(ledger.rank(0, 0), ledger.item(0)).unwrap();
+    fn new(queue: &'q Ranked, alive: &'q Alive, shape: Shape, random: &mut StdRng) -> Self {
+        let stale = queue.try_push(alive.rank(0, 0), alive.item(0)).unwrap();
         drop(queue.remove(stale));
         let mut waiting: Vec<_> = (0..shape.pops).map(|_| Waiter::new(queue.pop())).collect();
-        let mut line = Vec::new();
+        let mut items = Vec::new();
         let mut parked = Vec::new();
         for id in 0..(shape.admitted + shape.parked) as u32 {
             let level = random.random_range(0..shape.levels);
-            let (rank, item) = (ledger.rank(level, id), ledger.item(id));
-            if line.len() < shape.admitted {
-                line.push((level, id, Some(queue.try_push(rank, item).unwrap())));
+            let (rank, item) = (alive.rank(level, id), alive.item(id));
+            if items.len() < shape.admitted {
+                items.push((level, id, Some(queue.try_push(rank, item).unwrap())));
             } else {
-                line.push((level, id, None));
+                items.push((level, id, None));
                 parked.push((id, Task::waiting(queue.push(rank, item))));
             }
         }
-        let others = waiting.split_off(shape.pops.min(line.len()));
+        let others = waiting.split_off(shape.pops.min(items.len()));
         let capacity = shape.capacity.unwrap_or(usize::MAX);
-        let next = line.len() as u32;
-        let gone = Vec::new();
-        Self { queue, ledger, stale, line, capacity, parked, reserved: waiting, waiting: others, next, gone }
+        let next = items.len() as u32;
+        let popped = Vec::new();
+        Self { queue, alive, stale, items, capacity, parked, reserved: waiting, waiting: others, next, popped }
     }
 
-    /// The place in the line of the most urgent, then oldest, that `choose` admits of.
+    /// The index of the most urgent, then oldest, of the items that `choose` accepts.
     fn most_urgent(&self, choose: impl Fn(&Option<Key>) -> bool) -> Option<usize> {
-        let places = (0..self.line.len()).filter(|&at| choose(&self.line[at].2));
-        places.min_by_key(|&at| Reverse(self.line[at].0))
+        let places = (0..self.items.len()).filter(|&at| choose(&self.items[at].2));
+        places.min_by_key(|&at| Reverse(self.items[at].0))
     }
 
     fn admitted(&self) -> usize {
-        self.line.iter().filter(|entry| entry.2.is_some()).count()
+        self.items.iter().filter(|entry| entry.2.is_some()).count()
     }
 
     /// The key of a parked push that has been served.
@@ -111,24 +111,24 @@ impl<'q> Scene<'q> {
     fn admit(&mut self) {
         while self.admitted() < self.capacity {
             let Some(at) = self.most_urgent(Option::is_none) else { return };
-            let key = self.key_of_served(self.line[at].1);
-            self.line[at].2 = Some(key);
+            let key = self.key_of_served(self.items[at].1);
+            self.items[at].2 = Some(key);
         }
     }
 
-    /// What the most urgent has the id of, which leaves.
+    /// The id of the most urgent item, which is popped.
     fn pop(&mut self) -> u32 {
         let at = self.most_urgent(|_| true).unwrap();
         self.take(at)
     }
 
     fn take(&mut self, at: usize) -> u32 {
-        let (_, id, key) = self.line.remove(at);
+        let (_, id, key) = self.items.remove(at);
         match key {
-            Some(key) => self.gone.push((id, key)),
+            Some(key) => self.popped.push((id, key)),
             None => {
                 let key = self.key_of_served(id);
-                self.gone.push((id, key));
+                self.popped.push((id, key));
             }
         }
         self.admit();
@@ -137,12 +137,12 @@ impl<'q> Scene<'q> {
 
     /// The reservations follow the number of items, parked ones included.
     fn reserve(&mut self) {
-        while self.line.len() > self.reserved.len() && !self.waiting.is_empty() {
+        while self.items.len() > self.reserved.len() && !self.waiting.is_empty() {
             let waiter = self.waiting.remove(0);
             assert_eq!(waiter.wakes(), 1);
             self.reserved.push(waiter);
         }
-        while self.line.len() < self.reserved.len() {
+        while self.items.len() < self.reserved.len() {
             let mut waiter = self.reserved.pop().unwrap();
             waiter.wait();
             self.waiting.insert(0, waiter);
@@ -150,14 +150,14 @@ impl<'q> Scene<'q> {
     }
 
     fn arrive(&mut self, level: u32, key: Key) {
-        self.line.push((level, self.next, Some(key)));
+        self.items.push((level, self.next, Some(key)));
         self.next += 1;
         self.reserve();
     }
 
     /// One of the admitted.
     fn some_admitted(&self, random: &mut StdRng) -> Option<usize> {
-        let admitted: Vec<_> = (0..self.line.len()).filter(|&at| self.line[at].2.is_some()).collect();
+        let admitted: Vec<_> = (0..self.items.len()).filter(|&at| self.items[at].2.is_some()).collect();
         admitted.choose(random).copied()
     }
 
@@ -166,13 +166,13 @@ impl<'q> Scene<'q> {
         assert_eq!(counts(self.queue), (self.admitted(), self.waiting.len(), self.parked.len()));
         assert!(self.parked.iter().all(|(_, push)| push.wakes() == 0));
         assert!(self.waiting.iter().all(|pop| pop.wakes() == 0));
-        assert_eq!(self.ledger.alive(), 2 * self.line.len());
+        assert_eq!(self.alive.count(), 2 * self.items.len());
     }
 
     /// Takes everything out, in the order in which it should come.
     fn empty(mut self) {
-        while !self.line.is_empty() {
-            let id = if self.reserved.is_empty() || self.next % 2 == 0 && self.line.len() > self.reserved.len() {
+        while !self.items.is_empty() {
+            let id = if self.reserved.is_empty() || self.next % 2 == 0 && self.items.len() > self.reserved.len() {
                 id_of(self.queue.try_pop().unwrap())
             } else {
                 id_of(ready(&mut self.reserved.remove(0).pop).unwrap())
@@ -182,22 +182,22 @@ impl<'q> Scene<'q> {
             self.reserve();
             self.check();
         }
-        for (_, key) in &self.gone {
+        for (_, key) in &self.popped {
             assert!(self.queue.remove(*key).is_none());
         }
         assert!(self.reserved.is_empty() && self.parked.is_empty());
-        assert_eq!(self.ledger.alive(), 0);
+        assert_eq!(self.alive.count(), 0);
     }
 }
 
-/// What is done to a scene, with a fuse; and whether it was done.
+/// What is done to a scene, with a panics_at; and whether it was done.
 type Deed = fn(&mut Scene<'_>, usize, &mut StdRng) -> bool;
 
 const DEEDS: [(&str, Deed); 13] = [
-    ("try_push", |scene, fuse, random| {
+    ("try_push", |scene, panics_at, random| {
         let level = random.random_range(0..7);
-        let (rank, item) = (scene.ledger.rank(level, scene.next), scene.ledger.item(scene.next));
-        let Some(outcome) = with_fuse(fuse, || scene.queue.try_push(rank, item)) else { return false };
+        let (rank, item) = (scene.alive.rank(level, scene.next), scene.alive.item(scene.next));
+        let Some(outcome) = with_panic_at(panics_at, || scene.queue.try_push(rank, item)) else { return false };
         match outcome {
             Ok(key) => scene.arrive(level, key),
             Err(TryPushError::Full(pair)) => {
@@ -207,10 +207,10 @@ const DEEDS: [(&str, Deed); 13] = [
         }
         true
     }),
-    ("push", |scene, fuse, random| {
+    ("push", |scene, panics_at, random| {
         let level = random.random_range(0..7);
-        let mut push = Task::new(scene.queue.push(scene.ledger.rank(level, scene.next), scene.ledger.item(scene.next)));
-        let Some(outcome) = with_fuse(fuse, || push.poll()) else {
+        let mut push = Task::new(scene.queue.push(scene.alive.rank(level, scene.next), scene.alive.item(scene.next)));
+        let Some(outcome) = with_panic_at(panics_at, || push.poll()) else {
             assert_eq!(push.wakes(), 0);
             return false;
         };
@@ -218,7 +218,7 @@ const DEEDS: [(&str, Deed); 13] = [
             Poll::Ready(key) => scene.arrive(level, key.unwrap()),
             Poll::Pending => {
                 assert_eq!(scene.admitted(), scene.capacity);
-                scene.line.push((level, scene.next, None));
+                scene.items.push((level, scene.next, None));
                 scene.parked.push((scene.next, push));
                 scene.next += 1;
                 scene.reserve();
@@ -226,86 +226,92 @@ const DEEDS: [(&str, Deed); 13] = [
         }
         true
     }),
-    ("force_push", |scene, fuse, random| {
+    ("force_push", |scene, panics_at, random| {
         let level = random.random_range(0..7);
-        let (rank, item) = (scene.ledger.rank(level, scene.next), scene.ledger.item(scene.next));
+        let (rank, item) = (scene.alive.rank(level, scene.next), scene.alive.item(scene.next));
         let full = scene.admitted() == scene.capacity;
-        let Some(outcome) = with_fuse(fuse, || scene.queue.force_push(rank, item)) else { return false };
+        let Some(outcome) = with_panic_at(panics_at, || scene.queue.force_push(rank, item)) else { return false };
         let (key, victim) = outcome.unwrap();
         assert_eq!(victim.is_some(), full);
         if let Some(victim) = victim {
-            scene.line.push((level, scene.next, Some(key)));
+            scene.items.push((level, scene.next, Some(key)));
             scene.next += 1;
-            let places = (0..scene.line.len()).filter(|&at| scene.line[at].2.is_some());
-            let least = places.min_by_key(|&at| (scene.line[at].0, Reverse(at))).unwrap();
-            let (_, id, key) = scene.line.remove(least);
+            let places = (0..scene.items.len()).filter(|&at| scene.items[at].2.is_some());
+            let least = places.min_by_key(|&at| (scene.items[at].0, Reverse(at))).unwrap();
+            let (_, id, key) = scene.items.remove(least);
             assert_eq!(id_of(victim), id);
-            scene.gone.push((id, key.unwrap()));
+            scene.popped.push((id, key.unwrap()));
         } else {
             scene.arrive(level, key);
         }
         true
     }),
-    ("set_priority", |scene, fuse, random| {
+    ("set_priority", |scene, panics_at, random| {
         let Some(at) = scene.some_admitted(random) else { return true };
-        let (_, id, key) = scene.line[at];
+        let (_, id, key) = scene.items[at];
         let level = random.random_range(0..7);
-        let rank = scene.ledger.rank(level, id);
-        let Some(done) = with_fuse(fuse, || scene.queue.set_priority(key.unwrap(), rank)) else { return false };
+        let rank = scene.alive.rank(level, id);
+        let Some(done) = with_panic_at(panics_at, || scene.queue.set_priority(key.unwrap(), rank)) else {
+            return false;
+        };
         assert!(done);
-        if scene.line[at].0 != level {
-            scene.line.remove(at);
-            scene.line.push((level, id, key));
+        if scene.items[at].0 != level {
+            scene.items.remove(at);
+            scene.items.push((level, id, key));
         }
         true
     }),
-    ("set_priority by a stale key", |scene, fuse, random| {
-        let rank = scene.ledger.rank(random.random_range(0..7), 99);
-        assert_eq!(with_fuse(fuse, || scene.queue.set_priority(scene.stale, rank)), Some(false), "there is no place");
+    ("set_priority by a stale key", |scene, panics_at, random| {
+        let rank = scene.alive.rank(random.random_range(0..7), 99);
+        assert_eq!(
+            with_panic_at(panics_at, || scene.queue.set_priority(scene.stale, rank)),
+            Some(false),
+            "there is no place"
+        );
         true
     }),
-    ("try_pop", |scene, fuse, _| {
-        let Some(outcome) = with_fuse(fuse, || scene.queue.try_pop()) else { return false };
-        assert_eq!(outcome.is_ok(), scene.line.len() > scene.reserved.len());
+    ("try_pop", |scene, panics_at, _| {
+        let Some(outcome) = with_panic_at(panics_at, || scene.queue.try_pop()) else { return false };
+        assert_eq!(outcome.is_ok(), scene.items.len() > scene.reserved.len());
         if let Ok(pair) = outcome {
             assert_eq!(id_of(pair), scene.pop());
         }
         true
     }),
-    ("pop", |scene, fuse, _| {
+    ("pop", |scene, panics_at, _| {
         let mut pop = Task::new(scene.queue.pop());
-        let Some(outcome) = with_fuse(fuse, || pop.poll()) else {
+        let Some(outcome) = with_panic_at(panics_at, || pop.poll()) else {
             assert_eq!(counts(scene.queue), (scene.admitted(), scene.waiting.len(), scene.parked.len()));
-            // It may try again, or leave.
+            // It may be polled again, or dropped.
             assert_eq!(id_of(pop.ready().unwrap()), scene.pop());
             return false;
         };
         match outcome {
             Poll::Ready(pair) => assert_eq!(id_of(pair.unwrap()), scene.pop()),
             Poll::Pending => {
-                assert_eq!(scene.line.len(), scene.reserved.len());
+                assert_eq!(scene.items.len(), scene.reserved.len());
                 drop(pop);
                 scene.waiting.push(Waiter::new(scene.queue.pop()));
             }
         }
         true
     }),
-    ("pop what is reserved", |scene, fuse, random| {
+    ("pop what is reserved", |scene, panics_at, random| {
         if scene.reserved.is_empty() {
             return true;
         }
         let at = random.random_range(0..scene.reserved.len());
-        let Some(pair) = with_fuse(fuse, || ready(&mut scene.reserved[at].pop)) else { return false };
+        let Some(pair) = with_panic_at(panics_at, || ready(&mut scene.reserved[at].pop)) else { return false };
         drop(scene.reserved.remove(at));
         assert_eq!(id_of(pair.unwrap()), scene.pop());
         scene.reserve();
         true
     }),
-    ("pop_many", |scene, fuse, random| {
+    ("pop_many", |scene, panics_at, random| {
         let limit = random.random_range(1..9);
         let mut into = Vec::new();
         let mut many = Task::new(scene.queue.pop_many(&mut into, limit));
-        let outcome = with_fuse(fuse, || many.poll());
+        let outcome = with_panic_at(panics_at, || many.poll());
         drop(many);
         let taken: Vec<u32> = into.into_iter().map(id_of).collect();
         // Those that were taken before the panic are the caller's.
@@ -314,26 +320,26 @@ const DEEDS: [(&str, Deed); 13] = [
         }
         match outcome {
             Some(Poll::Ready(count)) => assert_eq!(count, taken.len()),
-            Some(Poll::Pending) => assert_eq!((taken.len(), scene.line.len()), (0, scene.reserved.len())),
+            Some(Poll::Pending) => assert_eq!((taken.len(), scene.items.len()), (0, scene.reserved.len())),
             None => assert!(taken.len() < limit),
         }
         outcome.is_some()
     }),
-    ("remove", |scene, fuse, random| {
+    ("remove", |scene, panics_at, random| {
         let Some(at) = scene.some_admitted(random) else { return true };
-        let (_, id, key) = scene.line[at];
-        let Some(removed) = with_fuse(fuse, || scene.queue.remove(key.unwrap())) else { return false };
+        let (_, id, key) = scene.items[at];
+        let Some(removed) = with_panic_at(panics_at, || scene.queue.remove(key.unwrap())) else { return false };
         assert_eq!(id_of(removed.unwrap()), id);
         scene.take(at);
         scene.reserve();
         true
     }),
-    ("drain", |scene, fuse, _| {
-        let Some(drained) = with_fuse(fuse, || scene.queue.drain()) else { return false };
+    ("drain", |scene, panics_at, _| {
+        let Some(drained) = with_panic_at(panics_at, || scene.queue.drain()) else { return false };
         let mut order = Vec::new();
         while let Some(at) = scene.most_urgent(Option::is_some) {
-            let (_, id, key) = scene.line.remove(at);
-            scene.gone.push((id, key.unwrap()));
+            let (_, id, key) = scene.items.remove(at);
+            scene.popped.push((id, key.unwrap()));
             order.push(id);
         }
         scene.admit();
@@ -341,17 +347,17 @@ const DEEDS: [(&str, Deed); 13] = [
         assert_eq!(drained.into_iter().map(id_of).collect::<Vec<_>>(), order);
         true
     }),
-    ("the drop of a parked push", |scene, fuse, random| {
+    ("the drop of a parked push", |scene, panics_at, random| {
         if scene.parked.is_empty() {
             return true;
         }
         let (id, push) = scene.parked.swap_remove(random.random_range(0..scene.parked.len()));
-        assert!(with_fuse(fuse, || drop(push)).is_some(), "nothing is compared in a drop");
-        scene.line.retain(|entry| entry.1 != id);
+        assert!(with_panic_at(panics_at, || drop(push)).is_some(), "nothing is compared in a drop");
+        scene.items.retain(|entry| entry.1 != id);
         scene.reserve();
         true
     }),
-    ("the drop of a pop", |scene, fuse, random| {
+    ("the drop of a pop", |scene, panics_at, random| {
         let all = scene.reserved.len() + scene.waiting.len();
         if all == 0 {
             return true;
@@ -359,7 +365,7 @@ const DEEDS: [(&str, Deed); 13] = [
         let at = random.random_range(0..all);
         let reserved = scene.reserved.len();
         let pop = if at < reserved { scene.reserved.remove(at) } else { scene.waiting.remove(at - reserved) };
-        assert!(with_fuse(fuse, || drop(pop)).is_some(), "nothing is compared in a drop");
+        assert!(with_panic_at(panics_at, || drop(pop)).is_some(), "nothing is compared in a drop");
         scene.reserve();
         true
     }),
@@ -390,14 +396,14 @@ fn a_comparison_that_panics_changes_nothing() {
         let mut panics = 0;
         for shape in shapes() {
             for seed in 0..2 {
-                for fuse in 0.. {
-                    assert!(fuse < 200, "{name}: too many comparisons");
+                for panics_at in 0.. {
+                    assert!(panics_at < 200, "{name}: too many comparisons");
                     let mut random = StdRng::seed_from_u64(seed);
-                    let ledger = Ledger::default();
+                    let alive = Alive::default();
                     let queue = shape.capacity.map_or(Ranked::unbounded(), Ranked::bounded);
-                    let mut scene = Scene::new(&queue, &ledger, shape, &mut random);
+                    let mut scene = Scene::new(&queue, &alive, shape, &mut random);
                     scene.check();
-                    let done = deed(&mut scene, fuse, &mut random);
+                    let done = deed(&mut scene, panics_at, &mut random);
                     scene.check();
                     scene.empty();
                     if done {
@@ -417,13 +423,13 @@ fn whatever_is_done_in_whatever_order_is_what_the_model_says() {
     for seed in 0..150 {
         let mut random = StdRng::seed_from_u64(seed);
         let shape = *shapes().choose(&mut random).unwrap();
-        let ledger = Ledger::default();
+        let alive = Alive::default();
         let queue = shape.capacity.map_or(Ranked::unbounded(), Ranked::bounded);
-        let mut scene = Scene::new(&queue, &ledger, shape, &mut random);
+        let mut scene = Scene::new(&queue, &alive, shape, &mut random);
         for _ in 0..60 {
             let (_, deed) = DEEDS.choose(&mut random).unwrap();
-            let fuse = if random.random_bool(0.8) { usize::MAX } else { random.random_range(0..5) };
-            deed(&mut scene, fuse, &mut random);
+            let panics_at = if random.random_bool(0.8) { usize::MAX } else { random.random_range(0..5) };
+            deed(&mut scene, panics_at, &mut random);
             scene.check();
         }
         scene.empty();
@@ -434,16 +440,16 @@ fn whatever_is_done_in_whatever_order_is_what_the_model_says() {
 fn a_push_may_be_polled_again_after_a_comparison_panicked() {
     for again in [false, true] {
         for room in [false, true] {
-            for fuse in 0.. {
-                let ledger = Ledger::default();
+            for panics_at in 0.. {
+                let alive = Alive::default();
                 let queue = Ranked::bounded(3);
                 for id in 0..3 - u32::from(room) {
-                    queue.try_push(ledger.rank(id, id), ledger.item(id)).unwrap();
+                    queue.try_push(alive.rank(id, id), alive.item(id)).unwrap();
                 }
-                let parked = (!room).then(|| Task::waiting(queue.push(ledger.rank(1, 7), ledger.item(7))));
+                let parked = (!room).then(|| Task::waiting(queue.push(alive.rank(1, 7), alive.item(7))));
                 let before = counts(&queue);
-                let mut push = queue.push(ledger.rank(2, 8), ledger.item(8));
-                let outcome = with_fuse(fuse, || poll(&mut push).is_ready());
+                let mut push = queue.push(alive.rank(2, 8), alive.item(8));
+                let outcome = with_panic_at(panics_at, || poll(&mut push).is_ready());
                 assert_eq!(outcome.unwrap_or(room), room);
                 if outcome.is_none() {
                     assert_eq!(counts(&queue), before);
@@ -458,7 +464,7 @@ fn a_push_may_be_polled_again_after_a_comparison_panicked() {
                     drop(parked);
                     queue.check();
                 } else {
-                    assert!(fuse > 0, "nothing was compared");
+                    assert!(panics_at > 0, "nothing was compared");
                     break;
                 }
             }
@@ -468,24 +474,24 @@ fn a_push_may_be_polled_again_after_a_comparison_panicked() {
 
 #[test]
 fn a_reserved_pop_many_whose_comparison_panicked_loses_nothing() {
-    for fuse in 0..100 {
+    for panics_at in 0..100 {
         for again in [false, true] {
-            let ledger = Ledger::default();
+            let alive = Alive::default();
             let queue = Ranked::bounded(2);
             let mut into = Vec::new();
             let mut many = Task::waiting(queue.pop_many(&mut into, 9));
             for id in [1, 4] {
-                queue.try_push(ledger.rank(id, id), ledger.item(id)).unwrap();
+                queue.try_push(alive.rank(id, id), alive.item(id)).unwrap();
             }
-            let parked = [2, 3, 5].map(|id| Task::waiting(queue.push(ledger.rank(id, id), ledger.item(id))));
-            let blown = with_fuse(fuse, || many.poll().is_ready()).is_none();
+            let parked = [2, 3, 5].map(|id| Task::waiting(queue.push(alive.rank(id, id), alive.item(id))));
+            let blown = with_panic_at(panics_at, || many.poll().is_ready()).is_none();
             queue.check();
             if blown && again {
                 // It goes on, or is through with what it had taken.
                 let _ = catch_unwind(AssertUnwindSafe(|| many.poll().is_ready()));
             }
             drop(many);
-            assert_eq!((ledger.alive(), queue.waiting_pops()), (10, 0));
+            assert_eq!((alive.count(), queue.waiting_pops()), (10, 0));
             let order: Vec<_> = into.into_iter().chain(pop_all(&queue)).map(id_of).collect();
             assert_eq!(order, [5, 4, 3, 2, 1]);
             assert_eq!(counts(&queue), (0, 0, 0));
@@ -496,17 +502,16 @@ fn a_reserved_pop_many_whose_comparison_panicked_loses_nothing() {
 
 #[test]
 fn nothing_is_compared_where_no_item_takes_its_place() {
-    let ledger = Ledger::default();
+    let alive = Alive::default();
     let queue = Ranked::bounded(20);
-    let mut keys: Vec<_> =
-        (0..20).map(|id| queue.try_push(ledger.rank(id % 4, id), ledger.item(id)).unwrap()).collect();
+    let mut keys: Vec<_> = (0..20).map(|id| queue.try_push(alive.rank(id % 4, id), alive.item(id)).unwrap()).collect();
     let mut parked: Vec<_> =
-        (20..30).map(|id| Task::waiting(queue.push(ledger.rank(id % 7, id), ledger.item(id)))).collect();
+        (20..30).map(|id| Task::waiting(queue.push(alive.rank(id % 7, id), alive.item(id)))).collect();
     assert_eq!(comparisons(|| drop(parked.remove(3))), 0, "a parked push is dropped");
     assert_eq!(comparisons(|| parked.drain(..).for_each(drop)), 0);
-    assert_eq!(comparisons(|| queue.try_push(ledger.rank(1, 99), ledger.item(99))), 0, "it is full");
-    assert!(comparisons(|| queue.set_priority(keys[0], ledger.rank(1, 98))) > 0, "the count works");
-    // With nobody parked the most urgent is where it is, and what leaves makes no room for anybody.
+    assert_eq!(comparisons(|| queue.try_push(alive.rank(1, 99), alive.item(99))), 0, "it is full");
+    assert!(comparisons(|| queue.set_priority(keys[0], alive.rank(1, 98))) > 0, "the count works");
+    // With no push parked, no item is looked for, and no push is admitted.
     assert_eq!(comparisons(|| queue.try_pop()), 0);
     assert_eq!(comparisons(|| ready(&mut queue.pop())), 0);
     assert_eq!(comparisons(|| ready(&mut queue.pop_many(&mut Vec::new(), 5))), 0);
@@ -515,9 +520,9 @@ fn nothing_is_compared_where_no_item_takes_its_place() {
     assert_eq!(comparisons(|| pops.iter_mut().take(2).for_each(|pop| drop(ready(pop)))), 0);
     assert_eq!(comparisons(|| queue.drain()), 0);
     let reserved = Task::waiting(queue.pop());
-    queue.try_push(ledger.rank(1, 40), ledger.item(40)).unwrap();
+    queue.try_push(alive.rank(1, 40), alive.item(40)).unwrap();
     assert_eq!(comparisons(|| drop(reserved)), 0, "a reserved pop is dropped");
-    assert_eq!(comparisons(|| (queue.close(), queue.try_push(ledger.rank(1, 1), ledger.item(1)).is_ok())), 0);
+    assert_eq!(comparisons(|| (queue.close(), queue.try_push(alive.rank(1, 1), alive.item(1)).is_ok())), 0);
     drop((parked, pops));
     assert_eq!(comparisons(|| drop(queue)), 0);
 }

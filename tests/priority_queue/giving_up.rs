@@ -7,7 +7,7 @@ use std::thread;
 use stanchion::{Closed, PopOwned, PriorityQueue, PushOwned, TryPopError, blocking};
 
 use crate::common::{Counter, Log, Task, poll, poll_with, ready};
-use crate::foreign_code::panics_when_dropped;
+use crate::panics::panics_when_dropped;
 use crate::{Queue, counts, full, items, logged_pop, logged_push, pop_all};
 
 #[test]

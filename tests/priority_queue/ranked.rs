@@ -1,4 +1,4 @@
-//! Priorities that can be told apart when they are equal, and counted, and that panic when a test wants it.
+//! Priorities that are counted, differ even if they are equal, and panic in a chosen comparison.
 
 use std::cell::Cell;
 use std::cmp::Ordering as Order;
@@ -8,47 +8,47 @@ use std::sync::Arc;
 use stanchion::PriorityQueue;
 
 thread_local! {
-    /// How many comparisons there were.
+    /// The number of comparisons.
     pub(crate) static COMPARISONS: Cell<usize> = const { Cell::new(0) };
-    /// How many there may still be before one panics.
-    pub(crate) static FUSE: Cell<Option<usize>> = const { Cell::new(None) };
+    /// The number of comparisons before the one that panics.
+    pub(crate) static PANICS_AT: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// What a comparison panics with.
-pub(crate) struct Blown;
+/// The payload of a comparison that panics.
+pub(crate) struct ComparisonPanic;
 
 pub(crate) fn compared() {
     COMPARISONS.set(COMPARISONS.get() + 1);
-    match FUSE.get() {
+    match PANICS_AT.get() {
         // Not `panic!`: this is no accident, and needs no report.
         Some(0) => {
-            FUSE.set(None);
-            resume_unwind(Box::new(Blown));
+            PANICS_AT.set(None);
+            resume_unwind(Box::new(ComparisonPanic));
         }
-        fuse => FUSE.set(fuse.map(|left| left - 1)),
+        panics_at => PANICS_AT.set(panics_at.map(|left| left - 1)),
     }
 }
 
-/// Runs `action`, whose `k`-th comparison panics, counted from 0; `None` if that one did.
-pub(crate) fn with_fuse<R>(k: usize, action: impl FnOnce() -> R) -> Option<R> {
-    FUSE.set(Some(k));
+/// Runs `action` so that comparison `k` of it panics, counted from 0. Returns `None` if there was such a comparison.
+pub(crate) fn with_panic_at<R>(k: usize, action: impl FnOnce() -> R) -> Option<R> {
+    PANICS_AT.set(Some(k));
     let outcome = catch_unwind(AssertUnwindSafe(action));
-    FUSE.set(None);
+    PANICS_AT.set(None);
     match outcome {
         Ok(outcome) => Some(outcome),
-        Err(payload) if payload.is::<Blown>() => None,
+        Err(payload) if payload.is::<ComparisonPanic>() => None,
         Err(payload) => resume_unwind(payload),
     }
 }
 
-/// How many comparisons `action` makes.
+/// Counts the comparisons of `action`.
 pub(crate) fn comparisons<R>(action: impl FnOnce() -> R) -> usize {
     let before = COMPARISONS.get();
     drop(action());
     COMPARISONS.get() - before
 }
 
-/// A priority of which many are equal and no two the same.
+/// A priority with an identity, which its order ignores.
 #[derive(Debug)]
 pub(crate) struct Rank {
     pub(crate) level: u32,
@@ -92,11 +92,11 @@ pub(crate) fn id_of((rank, item): (Rank, Item)) -> u32 {
     item.id
 }
 
-/// Knows how many of its ranks and items there are.
+/// Counts the ranks and items that it made and that are not dropped.
 #[derive(Default)]
-pub(crate) struct Ledger(Arc<()>);
+pub(crate) struct Alive(Arc<()>);
 
-impl Ledger {
+impl Alive {
     pub(crate) fn rank(&self, level: u32, id: u32) -> Rank {
         Rank { level, id, _alive: self.0.clone() }
     }
@@ -105,7 +105,7 @@ impl Ledger {
         Item { id, _alive: self.0.clone() }
     }
 
-    pub(crate) fn alive(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         Arc::strong_count(&self.0) - 1
     }
 }

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use stanchion::TryPopError;
 
 use crate::common::{Task, panic_of};
-use crate::ranked::{Ledger, Ranked, id_of, with_fuse};
+use crate::ranked::{Alive, Ranked, id_of, with_panic_at};
 use crate::{Queue, counts, fill, full, items, logged_push, pop_all};
 
 #[test]
@@ -38,7 +38,7 @@ fn the_items_that_are_not_kept_come_back_in_order() {
         seen.push(item);
         priority != 2 || item == 2
     });
-    assert_eq!(seen, [3, 1, 4, 0, 2, 5, 6], "each is asked about once, most urgent first");
+    assert_eq!(seen, [3, 1, 4, 0, 2, 5, 6], "each is visited once, most urgent first");
     assert_eq!(removed, [(2, 0), (2, 5)]);
     assert_eq!([0, 2].map(|at| queue.priority(keys[at])), [None, Some(2)]);
     assert_eq!((counts(&queue), queue.retain(|_, _| true)), ((5, 0, 0), vec![]));
@@ -73,8 +73,8 @@ fn reserved_items_are_asked_about_too() {
 fn a_closure_that_panics_removes_nothing() {
     let (queue, keys) = full(&[1, 2, 3]);
     let parked = Task::waiting(queue.push(4, 4));
-    for fuse in 0..3 {
-        let mut left = fuse;
+    for panics_at in 0..3 {
+        let mut left = panics_at;
         let removal = || {
             queue.retain(|_, _| {
                 left -= 1;
@@ -91,19 +91,19 @@ fn a_closure_that_panics_removes_nothing() {
 
 #[test]
 fn a_comparison_that_panics_removes_nothing() {
-    for fuse in 0.. {
-        let ledger = Ledger::default();
+    for panics_at in 0.. {
+        let alive = Alive::default();
         let queue = Ranked::bounded(4);
         for id in 0..4 {
-            queue.try_push(ledger.rank(id, id), ledger.item(id)).unwrap();
+            queue.try_push(alive.rank(id, id), alive.item(id)).unwrap();
         }
-        let parked = [4, 5, 6].map(|id| Task::waiting(queue.push(ledger.rank(id % 3, id), ledger.item(id))));
-        let removed = with_fuse(fuse, || queue.retain(|rank, _| rank.id % 2 == 0));
+        let parked = [4, 5, 6].map(|id| Task::waiting(queue.push(alive.rank(id % 3, id), alive.item(id))));
+        let removed = with_panic_at(panics_at, || queue.retain(|rank, _| rank.id % 2 == 0));
         let Some(removed) = removed else {
-            assert_eq!((counts(&queue), ledger.alive()), ((4, 0, 3), 14));
+            assert_eq!((counts(&queue), alive.count()), ((4, 0, 3), 14));
             continue;
         };
-        assert!(fuse > 3, "the parked find their places by comparisons");
+        assert!(panics_at > 3, "the parked find their places by comparisons");
         assert_eq!(removed.into_iter().map(id_of).collect::<Vec<_>>(), [3, 1]);
         assert_eq!(counts(&queue), (4, 0, 1));
         assert_eq!(pop_all(&queue).into_iter().map(id_of).collect::<Vec<_>>(), [2, 5, 4, 0, 6]);
