@@ -1,4 +1,4 @@
-//! Models of `Mutex`, whose data cell loom tracks.
+//! Models of `Mutex`. Loom tracks its data cell.
 
 use loom::alloc::Track;
 use loom::thread;
@@ -68,7 +68,7 @@ fn try_lock_excludes() {
     assert_eq!(*mutex.try_lock().unwrap(), done);
 }
 
-/// A lock future dropped while the lock is handed to it, with another in line.
+/// A lock future dropped while the lock is handed to it, with another waiter behind it.
 fn lock_cancelled_while_handed_over() {
     let mutex = Arc::new(Mutex::new(0));
     let mut first = mutex.clone().lock_owned();

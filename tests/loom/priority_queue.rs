@@ -1,7 +1,9 @@
 //! Models of `PriorityQueue`: which future gets an item, a reservation or room while others push, pop, cancel or close.
 
+pub(crate) mod closing;
+
 use loom::thread::{self, JoinHandle};
-use stanchion::{Closed, PriorityQueue, PushOwned, TryPopError, TryPushError, blocking};
+use stanchion::{Closed, PriorityQueue, PushOwned, TryPopError, blocking};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,16 +26,10 @@ models![
     3: pop_racing_a_parked_push_dropped,
     2: parked_push_dropped_racing_admission,
     3: two_parked_pushes_two_pops,
-    3: close_racing_push_and_pop,
-    3: close_racing_parked_push,
-    2: close_racing_parked_push_dropped,
-    2: reserved_pop_dropped_after_close,
-    2: last_item_collected_after_close,
     2: remove_racing_pop,
     3: remove_racing_the_wake,
     2: into_inner_racing_admission,
     2: into_inner_racing_a_direct_pop,
-    2: into_inner_racing_close,
     3: into_inner_racing_pops,
     2: retain_racing_a_reserved_pop,
     2: retain_racing_a_push_that_parks,
@@ -43,12 +39,9 @@ models![
     2: drain_racing_parked_push,
     2: set_priority_racing_pop,
     2: force_push_racing_reserved_pop,
-    2: pop_many_leaves_what_others_wait_for,
+    2: pop_many_leaves_reserved_items,
     3: pop_many_racing_push_and_pop,
     3: drain_admits_more_than_a_batch_holds,
-    3: close_fails_more_than_a_batch_holds,
-    3: close_ends_more_than_a_batch_holds,
-    3: last_item_ends_more_than_a_batch_holds,
 ];
 
 type Queue = PriorityQueue<u8, Item>;
@@ -80,7 +73,7 @@ fn pop(queue: &Queue) -> Option<u8> {
     blocking::wait(queue.pop()).map(number)
 }
 
-/// Which item it is; loom watches whether its pusher's writes are seen.
+/// Returns the number of an item. Loom checks that the writes of its pusher are visible.
 fn number((priority, item): (u8, Item)) -> u8 {
     assert_eq!(priority, item.get());
     priority
@@ -101,7 +94,7 @@ fn waiting_pops<const N: usize>(queue: &Arc<Queue>) -> [Boxed<Option<u8>>; N] {
     })
 }
 
-/// A parked push that can go to another thread: whether the item was accepted.
+/// A parked push that can go to another thread; its output is true if the item was accepted.
 fn parked_push(queue: &Arc<Queue>, item: u8) -> Boxed<bool> {
     let owned = queue.clone();
     let mut push: Boxed<_> = Box::pin(async move { accepted(item, owned.push(item, Item::new(item)).await) });
@@ -109,18 +102,18 @@ fn parked_push(queue: &Arc<Queue>, item: u8) -> Boxed<bool> {
     push
 }
 
-/// Whether the push succeeded; if not, it has its item back.
+/// Returns true if the push succeeded, and checks the item that it returns if not.
 fn accepted<K>(item: u8, outcome: Result<K, Closed<(u8, Item)>>) -> bool {
     outcome.map_err(|Closed(refused)| assert_eq!(number(refused), item)).is_ok()
 }
 
-/// Nothing is left, and no future waits.
+/// Asserts that no item is left, and no future waits.
 fn assert_idle(queue: &Queue) {
     queue.validate();
     assert_eq!((queue.len(), queue.waiting_pops(), queue.waiting_pushes()), (0, 0, 0));
 }
 
-/// The lost wake-up. Guards the second look at the items, after the waker was cloned, in `Popping::attempt`, and the first
+/// The lost wake-up. Guards the second attempt, after the waker was cloned, in `Popping::attempt`, and the first
 /// loop of `settle`; and that what was pushed is visible to the pop that gets it.
 fn push_racing_pop() {
     let queue = unbounded();
@@ -132,7 +125,7 @@ fn push_racing_pop() {
 }
 
 /// Each of two pushes serves one of two pops. Guards `leave` in `Popping::attempt`: a reservation that outlives its item
-/// starves the next.
+/// starves the next pop.
 fn two_pushes_two_pops() {
     let queue = unbounded();
     let poppers = [0, 1].map(|_| spawn(&queue, |queue| pop(queue).unwrap()));
@@ -155,8 +148,8 @@ fn two_pushers_two_poppers() {
     assert_idle(&queue);
 }
 
-/// A pop that comes with a new waker while it is granted one. Guards the exchange of the waker in `WaitList::poll`, and
-/// the second look after the clone in `Popping::attempt`.
+/// A pop is polled with a new waker while it is granted. Guards the exchange of the waker in `WaitList::poll`, and
+/// the second attempt after the clone in `Popping::attempt`.
 fn pop_repolled_racing_push() {
     let queue = unbounded();
     let [pop] = waiting_pops(&queue);
@@ -167,8 +160,8 @@ fn pop_repolled_racing_push() {
     assert_idle(&queue);
 }
 
-/// The first in line leaves while it is granted the item, with another behind it. Guards `settle` in
-/// `cancel_pop` and the end of the reservation in `Core::leave`: without either the second sleeps for ever.
+/// The first waiter is cancelled while it is granted the item, with another behind it. Guards `settle` in
+/// `cancel_pop` and the end of the reservation in `Core::leave`: without either the second waits for ever.
 fn pop_cancelled_racing_push() {
     let queue = unbounded();
     let [first, second] = waiting_pops(&queue);
@@ -180,7 +173,7 @@ fn pop_cancelled_racing_push() {
     assert_idle(&queue);
 }
 
-/// A reserved pop is cancelled while another one arrives. Guards `settle` in `cancel_pop`, and the second look in
+/// A reserved pop is cancelled while another one arrives. Guards `settle` in `cancel_pop`, and the second attempt in
 /// `Popping::attempt`.
 fn reserved_pop_cancelled_racing_pop() {
     let queue = unbounded();
@@ -193,24 +186,24 @@ fn reserved_pop_cancelled_racing_pop() {
     assert_idle(&queue);
 }
 
-/// What somebody has waited for is not there for who comes later, woken or not. Guards the demand for something
+/// An item that is reserved for a waiter is not popped by a later pop, whether the waiter was woken or not. Guards
 /// `has_unreserved` in `try_pop` and in `is_entitled`.
 fn reserved_items_are_not_for_others() {
     let queue = unbounded();
     let [first] = waiting_pops(&queue);
     let popper = thread::spawn(|| assert_eq!(blocking::wait(first), Some(1)));
     let pusher = spawn(&queue, |queue| push(queue, 1));
-    let barger = spawn(&queue, |queue| {
+    let late = spawn(&queue, |queue| {
         assert_eq!(queue.try_pop().map(number), Err(TryPopError::Empty));
         assert!(poll_noop(&mut queue.pop()).is_pending());
     });
     popper.join().unwrap();
     pusher.join().unwrap();
-    barger.join().unwrap();
+    late.join().unwrap();
     assert_idle(&queue);
 }
 
-/// A push is admitted to the room that a pop makes. Guards the second look in `Push::poll`, the plan's `next`, and
+/// A push is admitted to the room that a pop makes. Guards the second attempt in `Push::poll`, the plan's `next`, and
 /// `grant` in `admit_parked`.
 fn parked_push_racing_pop() {
     let queue = full([2]);
@@ -221,7 +214,7 @@ fn parked_push_racing_pop() {
     assert_idle(&queue);
 }
 
-/// A push whose item is the most urgent completes when that is popped. Guards `grant` in `take`, and the comparison of the
+/// A push with the most urgent item completes when that is popped. Guards `grant` in `take`, and the comparison of the
 /// parked with the admitted.
 fn parked_push_popped_directly() {
     let queue = full([1]);
@@ -234,7 +227,7 @@ fn parked_push_popped_directly() {
     assert_idle(&queue);
 }
 
-/// A parked push that comes with a new waker while it is admitted. Guards `poll` of the wait list in `Push::poll`.
+/// A parked push is polled with a new waker while it is admitted. Guards `poll` of the wait list in `Push::poll`.
 fn push_repolled_racing_pop() {
     let queue = full([2]);
     let push = parked_push(&queue, 1);
@@ -246,8 +239,8 @@ fn push_repolled_racing_pop() {
     assert_idle(&queue);
 }
 
-/// A pop takes what has parked though the one before it, which has a reservation, is not polled. Guards `settle` in
-/// `park`, and the parked in `available`.
+/// A pop takes a parked item although the pop before it, which has a reservation, is not polled. Guards `settle` in
+/// `park`, and the parked items in `available`.
 fn pop_racing_a_push_that_parks() {
     let queue = Arc::new(Queue::bounded(1));
     let [mut reserved] = waiting_pops(&queue);
@@ -260,7 +253,7 @@ fn pop_racing_a_push_that_parks() {
     assert_idle(&queue);
 }
 
-/// A push gives up and takes a reservation with it, unless that was used in time; the pop that loses it is served by the
+/// A push is cancelled and a reservation revoked, unless that was used in time; the pop that loses it is served by the
 /// next item. Guards `settle` in `cancel_push`.
 fn pop_racing_a_parked_push_dropped() {
     let queue = Arc::new(Queue::bounded(1));
@@ -279,13 +272,13 @@ fn pop_racing_a_parked_push_dropped() {
         (2, 3) | (3, 2) => assert_eq!(left, [1]),
         (2, 1) => assert_eq!(left, [3]),
         (3, 1) => assert!(left.is_empty()),
-        other => panic!("they cannot have popped {other:?}"),
+        other => panic!("no order pops {other:?}"),
     }
     assert_idle(&queue);
 }
 
-/// A push is dropped while it is admitted, with another behind it: its item stays or its room is the other's, and the
-/// other completes only then. Guards the look at the grant in the drop of `Push`.
+/// A push is dropped while it is admitted, with another behind it: its item stays, or its room goes to the
+/// other, which completes only then. Guards the check of the grant in the drop of `Push`.
 fn parked_push_dropped_racing_admission() {
     let queue = full([3]);
     let first = parked_push(&queue, 2);
@@ -320,79 +313,7 @@ fn two_parked_pushes_two_pops() {
     assert_idle(&queue);
 }
 
-/// What is accepted is popped, what is refused comes back, and no pop hangs. Guards the check of `closed` in `admit`, the
-/// one of `is_drained` in `Core::wait`, and the end of `settle`.
-fn close_racing_push_and_pop() {
-    let queue = unbounded();
-    let popper = spawn(&queue, pop);
-    let pusher = spawn(&queue, |queue| match queue.try_push(1, Item::new(1)) {
-        Ok(_) => Some(1),
-        Err(TryPushError::Closed(refused)) => (number(refused) != 1).then_some(1),
-        Err(TryPushError::Full(_)) => panic!("it is never full"),
-    });
-    let closer = spawn(&queue, Queue::close);
-    assert_eq!(popper.join().unwrap(), pusher.join().unwrap());
-    closer.join().unwrap();
-    assert_eq!(queue.try_pop().map(number), Err(TryPopError::Closed));
-    assert_idle(&queue);
-}
-
-/// The same with a push that waits for room. Guards `take_wakers` in `close`, and that nothing is admitted from among
-/// those who have failed.
-fn close_racing_parked_push() {
-    let queue = full([1]);
-    let push = parked_push(&queue, 2);
-    let pusher = thread::spawn(|| u8::from(blocking::wait(push)));
-    let popper = spawn(&queue, |queue| [(); 2].map(|()| pop(queue).unwrap_or(0)).iter().sum::<u8>());
-    let closer = spawn(&queue, Queue::close);
-    assert_eq!(popper.join().unwrap(), 1 + 2 * pusher.join().unwrap());
-    closer.join().unwrap();
-    assert_idle(&queue);
-}
-
-/// A push is dropped while it fails: its item goes with it, and once. Guards the removal in `cancel_push` and the
-/// list that `WaitList::remove` chooses.
-fn close_racing_parked_push_dropped() {
-    let queue = full([2]);
-    let push = parked_push(&queue, 1);
-    let canceller = thread::spawn(|| drop(push));
-    let closer = spawn(&queue, |queue| {
-        queue.close();
-        assert_eq!([pop(queue), pop(queue)], [Some(2), None]);
-    });
-    canceller.join().unwrap();
-    closer.join().unwrap();
-    assert_idle(&queue);
-}
-
-/// A pop that waits behind a reservation is not closed while there is an item. Guards `is_drained` in `settle`.
-fn reserved_pop_dropped_after_close() {
-    let queue = unbounded();
-    let [reserved, waiting] = waiting_pops(&queue);
-    push(&queue, 1);
-    queue.close();
-    let canceller = thread::spawn(|| drop(reserved));
-    let popper = thread::spawn(|| assert_eq!(blocking::wait(waiting), Some(1)));
-    canceller.join().unwrap();
-    popper.join().unwrap();
-    assert_idle(&queue);
-}
-
-/// A pop that waits when the last item of a closed queue is collected is closed. Guards the end of `settle`,
-/// and the second look of the one who comes in between.
-fn last_item_collected_after_close() {
-    let queue = unbounded();
-    let [mut reserved] = waiting_pops(&queue);
-    push(&queue, 1);
-    queue.close();
-    let collector = thread::spawn(move || assert_eq!(poll_noop(&mut reserved), Poll::Ready(Some(1))));
-    let popper = spawn(&queue, |queue| assert_eq!(pop(queue), None));
-    collector.join().unwrap();
-    popper.join().unwrap();
-    assert_idle(&queue);
-}
-
-/// The item is removed or popped; in the first case the next one is the pop's, though its waker was woken for nothing.
+/// The item is removed or popped; in the first case the pop gets the next one, after a wake without an item.
 /// Guards the second loop of `settle`, `revoke`, and `register` for a pop that was revoked.
 fn remove_racing_pop() {
     let queue = unbounded();
@@ -408,8 +329,8 @@ fn remove_racing_pop() {
     assert_idle(&queue);
 }
 
-/// As above, but the pop is put back, and served again, by others while its waker is on the way out of a push. Guards
-/// `grant` to a waiter whose waker is not there.
+/// As above, but the reservation is revoked, and granted again, while a push wakes the pop. Guards `grant` to a waiter
+/// without a waker.
 fn remove_racing_the_wake() {
     let queue = unbounded();
     let [mut first, second] = waiting_pops(&queue);
@@ -434,7 +355,7 @@ fn owned_push(queue: &Arc<Queue>, item: u8) -> PushOwned<u8, Item> {
     push
 }
 
-/// The item comes back, or it is in the queue. Guards the look at the grant in `cancel_push`.
+/// The item is returned, or it is in the queue. Guards the check of the grant in `cancel_push`.
 fn into_inner_racing_admission() {
     let queue = full([2]);
     let push = owned_push(&queue, 1);
@@ -466,22 +387,7 @@ fn into_inner_racing_a_direct_pop() {
     assert_idle(&queue);
 }
 
-/// A push that fails has its item, too. Guards that `cancel_push` takes it from among the parked.
-fn into_inner_racing_close() {
-    let queue = full([2]);
-    let push = owned_push(&queue, 1);
-    let giver = spawn(&queue, move |queue| {
-        observe("is_closed", queue.is_closed());
-        assert_eq!(push.into_inner().map(number), Some(1));
-    });
-    let closer = spawn(&queue, Queue::close);
-    giver.join().unwrap();
-    closer.join().unwrap();
-    assert_eq!([pop(&queue), pop(&queue)], [Some(2), None]);
-    assert_idle(&queue);
-}
-
-/// A reservation for the item goes with it: the newest, unless the item was popped in time. Guards `settle` in
+/// The newest reservation is revoked with the item, unless that was popped in time. Guards `settle` in
 /// `cancel_push`.
 fn into_inner_racing_pops() {
     let queue = Arc::new(Queue::bounded(1));
@@ -529,7 +435,7 @@ fn retain_racing_a_reserved_pop() {
     assert_idle(&queue);
 }
 
-/// The room is for the push, whether it has parked before or comes later. Guards the admissions in `retain`.
+/// The room is for the push, whether it parks before or after. Guards the admissions in `retain`.
 fn retain_racing_a_push_that_parks() {
     let queue = full([1]);
     let pusher = spawn(&queue, |queue| {
@@ -549,7 +455,7 @@ fn retain_racing_a_push_that_parks() {
     assert_idle(&queue);
 }
 
-/// The room is for the push, or it has taken its item away. Guards that what is dropped was not admitted.
+/// The push is admitted, or dropped with its item. Guards that a push is not both.
 fn retain_racing_a_parked_push_dropped() {
     let queue = full([1]);
     let push = parked_push(&queue, 2);
@@ -581,7 +487,7 @@ fn try_pop_racing_a_push_that_parks() {
     assert_idle(&queue);
 }
 
-/// Reservations are revoked from under two pops, and one item comes back: it is for the one that has waited longest.
+/// The reservations of two pops are revoked, and one item is pushed again: it is for the pop that has waited longest.
 /// Guards the order in which `settle` revokes, and the end at which `revoke` puts back.
 fn drain_racing_reserved_pops() {
     let queue = unbounded();
@@ -599,7 +505,7 @@ fn drain_racing_reserved_pops() {
     match (popped, drained) {
         (4, 3) => assert!(poll_noop(&mut second).is_pending()),
         (2, 1) => assert_eq!(poll_noop(&mut second), Poll::Ready(Some(4))),
-        other => panic!("nobody can have popped and drained {other:?}"),
+        other => panic!("no order pops and drains {other:?}"),
     }
     drop(second);
     assert_idle(&queue);
@@ -627,7 +533,7 @@ fn set_priority_racing_pop() {
     match (setter.join().unwrap(), popper.join().unwrap()) {
         (true, [Ok((3, 1)), Ok((2, 2))] | [Ok((2, 2)), Ok((3, 1))]) => {}
         (false, [Ok((2, 2)), Ok((1, 1))]) => {}
-        other => panic!("nobody can have seen {other:?}"),
+        other => panic!("no order gives {other:?}"),
     }
     assert_idle(&queue);
 }
@@ -639,9 +545,9 @@ fn force_push_racing_reserved_pop() {
     push(&queue, 1);
     let popper = thread::spawn(|| blocking::wait(reserved).unwrap());
     let pusher = spawn(&queue, |queue| {
-        let forced_out = queue.force_push(2, Item::new(2)).unwrap().1;
+        let evicted = queue.force_push(2, Item::new(2)).unwrap().1;
         let not_reserved = queue.try_pop().ok();
-        forced_out.or(not_reserved).map_or(0, number)
+        evicted.or(not_reserved).map_or(0, number)
     });
     let (popped, other) = (popper.join().unwrap(), pusher.join().unwrap());
     queue.validate();
@@ -650,7 +556,7 @@ fn force_push_racing_reserved_pop() {
 }
 
 /// Guards `has_unreserved` in the loop of `Popping::attempt`.
-fn pop_many_leaves_what_others_wait_for() {
+fn pop_many_leaves_reserved_items() {
     let queue = unbounded();
     let [first] = waiting_pops(&queue);
     push(&queue, 1);
@@ -666,7 +572,7 @@ fn pop_many_leaves_what_others_wait_for() {
     assert_idle(&queue);
 }
 
-/// Nothing is lost or popped twice, and what room is made is used.
+/// No item is lost or popped twice, and the room is used.
 fn pop_many_racing_push_and_pop() {
     let queue = full([1]);
     let push = parked_push(&queue, 2);
@@ -683,63 +589,33 @@ fn pop_many_racing_push_and_pop() {
     assert_idle(&queue);
 }
 
-/// Four are served at once and the batch holds two (under loom): one of the others sleeps, one leaves meanwhile.
-/// Returns what the sleeper got.
+/// Four waiters are served at once and a batch holds two (under loom): one of the others waits, one is cancelled
+/// meanwhile. Returns the output of the third.
 fn more_than_a_batch<R: 'static>(queue: &Arc<Queue>, mut served: [Boxed<R>; 4], serve: impl FnOnce(&Queue)) -> R {
     let counts = [0, 1].map(|_| Count::new());
     for (served, (_, waker)) in served.iter_mut().zip(&counts) {
         assert!(poll(served, waker).is_pending());
     }
     let [first, second, third, fourth] = served;
-    let sleeper = thread::spawn(|| blocking::wait(third));
+    let waiter = thread::spawn(|| blocking::wait(third));
     let canceller = thread::spawn(|| drop(fourth));
     serve(queue);
     canceller.join().unwrap();
-    let got = sleeper.join().unwrap();
+    let output = waiter.join().unwrap();
     queue.validate();
     assert_eq!(counts.map(|(count, _)| count.get()), [1, 1]);
     drop((first, second));
-    got
+    output
 }
 
-/// Guards the refill in `wake`, without which the third push sleeps for ever, the branch of `grant` for who finds the
-/// batch full, and the list that `WaitList::remove` chooses.
+/// Guards the refill in `wake`, without which the third push waits for ever, the branch of `grant` for a full
+/// batch, and the list that `WaitList::remove` chooses.
 fn drain_admits_more_than_a_batch_holds() {
     let queue = full([5, 6, 7, 8]);
     let pushes = [4, 3, 2, 1].map(|item| parked_push(&queue, item));
     let third = more_than_a_batch(&queue, pushes, |queue| drop(queue.drain()));
     assert!(third);
     let left: u8 = queue.drain().into_iter().map(number).sum();
-    assert!([9, 10].contains(&left), "only the fourth may have left in time");
-    assert_idle(&queue);
-}
-
-/// Guards `append` in `WaitList::close`, and the refill in `wake` for pushes.
-fn close_fails_more_than_a_batch_holds() {
-    let queue = full([5]);
-    let pushes = [4, 3, 2, 1].map(|item| parked_push(&queue, item));
-    let third = more_than_a_batch(&queue, pushes, Queue::close);
-    assert!(!third);
-    assert_eq!([pop(&queue), pop(&queue)], [Some(5), None]);
-    assert_idle(&queue);
-}
-
-/// Guards `take_wakers` in `settle`, and the refill in `wake` for pops.
-fn close_ends_more_than_a_batch_holds() {
-    let queue = unbounded();
-    let pops = waiting_pops(&queue);
-    assert_eq!(more_than_a_batch(&queue, pops, Queue::close), None);
-    assert_idle(&queue);
-}
-
-/// The same when a pop collects the last item of a closed queue.
-fn last_item_ends_more_than_a_batch_holds() {
-    let queue = unbounded();
-    let [mut reserved] = waiting_pops(&queue);
-    let pops = waiting_pops(&queue);
-    push(&queue, 1);
-    queue.close();
-    let third = more_than_a_batch(&queue, pops, |_| assert_eq!(poll_noop(&mut reserved), Poll::Ready(Some(1))));
-    assert_eq!(third, None);
+    assert!([9, 10].contains(&left), "only the fourth may be cancelled in time");
     assert_idle(&queue);
 }

@@ -36,7 +36,7 @@ models![
 ];
 
 /// The lost wake-up. Guards the freeze in `locked` (`fetch_or(FROZEN)` before the permits are read): without it the
-/// release takes the fast path between the decision and the enqueue, and the waiter sleeps for ever.
+/// release takes the fast path between the decision and the enqueue, and the waiter waits for ever.
 fn release_racing_enqueue() {
     let semaphore = Arc::new(Semaphore::new(1));
     let permit = semaphore.clone().try_acquire_owned().unwrap();
@@ -166,7 +166,7 @@ fn cancel_while_queued() {
 }
 
 /// The head cancels while it is granted, with another waiter behind it. Guards `give` in `cancel`: without it the permit is
-/// lost and the second waiter sleeps for ever.
+/// lost and the second waiter waits for ever.
 fn cancel_racing_grant() {
     let semaphore = Arc::new(Semaphore::new(0));
     let mut first = semaphore.clone().acquire_owned();
@@ -219,7 +219,7 @@ fn two_releasers_two_waiters() {
 }
 
 /// The head needs five with three free and cancels; the next needs two. Guards `serve` in `cancel`: without it the second
-/// sleeps although it fits.
+/// waits although it fits.
 fn head_of_line_cancel() {
     let semaphore = Arc::new(Semaphore::new(2));
     let mut head = semaphore.clone().acquire_many_owned(5);
@@ -399,8 +399,8 @@ fn try_acquire_is_not_fooled_by_a_freeze() {
     assert_eq!(semaphore.available_permits(), 1);
 }
 
-/// Four are granted at once and the batch holds two (under loom): the third goes to sleep meanwhile, the fourth cancels.
-/// Guards the refill in `wake`, without which the third sleeps for ever, and the list that `remove` chooses.
+/// Four are granted at once and the batch holds two (under loom): the third waits meanwhile, the fourth is cancelled.
+/// Guards the refill in `wake`, without which the third waits for ever, and the list that `remove` chooses.
 fn more_served_than_a_batch_holds() {
     let semaphore = Arc::new(Semaphore::new(0));
     let mut waiters = [0, 1, 2, 3].map(|_| semaphore.clone().acquire_owned());
@@ -409,10 +409,10 @@ fn more_served_than_a_batch_holds() {
         assert!(poll(waiter, waker).is_pending());
     }
     let [first, second, third, fourth] = waiters;
-    let sleeper = thread::spawn(move || blocking::wait(third).unwrap().forget());
+    let waiter = thread::spawn(move || blocking::wait(third).unwrap().forget());
     let canceller = thread::spawn(move || drop(fourth));
     semaphore.add_permits(4);
-    sleeper.join().unwrap();
+    waiter.join().unwrap();
     canceller.join().unwrap();
     assert_eq!([counts[0].0.get(), counts[1].0.get()], [1, 1]);
     drop((first, second));

@@ -1,7 +1,9 @@
-//! Models of `TaskQueue`: what becomes of a task, and who learns of it, whoever cancels, drops or waits.
+//! Models of `TaskQueue`: how a task ends and how its handle and idle waits are woken, while others cancel, drop or wait.
+
+pub(crate) mod shutdown;
 
 use loom::thread::{self, JoinHandle};
-use stanchion::{Run, Semaphore, TaskError, TaskHandle, TaskQueue, TrySubmitError, blocking};
+use stanchion::{Run, TaskError, TaskHandle, TaskQueue, TrySubmitError, blocking};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -29,15 +31,8 @@ models![
     3: last_queue_dropped_racing_cancel,
     2: last_queue_dropped_racing_submit,
     3: idles_end_together_and_one_is_dropped,
-    2: looks_racing_worker,
-    2: looks_racing_close,
-    3: run_until_racing_submit_and_shutdown,
-    2: shutdown_passes_a_reservation_on,
-    2: cancel_all_racing_worker,
-    2: cancel_all_racing_parked_submit,
-    3: cancel_all_racing_submit_and_idle,
-    2: force_submit_racing_cancel,
-    2: force_submit_evicts_what_is_cancelled,
+    2: observers_racing_worker,
+    2: observers_racing_close,
     2: submit_given_up_racing_admission,
     2: submit_given_up_racing_close,
     2: close_racing_idle,
@@ -46,14 +41,14 @@ models![
 
 type Tasks = TaskQueue<u8>;
 
-/// What became of a task's future. Loom watches that it is over before anybody learns so.
+/// The polls and drops of the future of a task. Loom checks that they happen before they are observed.
 #[derive(Default)]
 struct Trace {
     polls: Data,
     drops: Data,
 }
 
-/// Belongs to a future, and goes with it.
+/// A part of a future, which counts its drop.
 struct Held(Arc<Trace>);
 
 impl Drop for Held {
@@ -89,7 +84,7 @@ impl Trace {
         self.polls.get() > 0
     }
 
-    /// Whether the future was dropped, and once.
+    /// Returns true if the future was dropped, and once.
     fn is_dropped(&self) -> bool {
         self.drops.get() == 1
     }
@@ -100,7 +95,7 @@ fn spawn<R: 'static>(tasks: &Tasks, body: impl FnOnce(Tasks) -> R + 'static) -> 
     thread::spawn(move || body(tasks))
 }
 
-/// Runs what there is, until the queue is closed and drained.
+/// Runs tasks until the queue is closed and drained.
 fn work(tasks: Tasks) {
     blocking::wait(tasks.run());
 }
@@ -121,13 +116,13 @@ fn result(task: TaskHandle<u8, Item>) -> Option<u8> {
     }
 }
 
-/// All is done, and the counts say so.
+/// Asserts that no task is queued or running.
 fn assert_idle(tasks: &Tasks) {
     assert_eq!((tasks.len(), tasks.running()), (0, 0));
     assert!(poll_noop(&mut tasks.idle()).is_ready());
 }
 
-/// Guards the second look at `stage`, after the waker was cloned, in the handle's `poll`, and the handle's wake in
+/// Guards the second check of `stage`, after the waker was cloned, in the handle's `poll`, and the handle's wake in
 /// `settle`; and that the result is visible to the handle.
 fn result_reaches_the_handle() {
     let (tasks, trace) = (Tasks::unbounded(), Trace::new());
@@ -136,14 +131,14 @@ fn result_reaches_the_handle() {
     let worker = spawn(&tasks, work);
     let waiter = thread::spawn(move || {
         assert_eq!(result(task), Some(7));
-        assert!(trace.is_dropped(), "the future goes before its result is there");
+        assert!(trace.is_dropped(), "the future is dropped before its result is stored");
     });
     worker.join().unwrap();
     waiter.join().unwrap();
     assert_idle(&tasks);
 }
 
-/// A handle that comes with a new waker while its task ends. Guards the exchange in `register`.
+/// A handle is polled with a new waker while its task ends. Guards the exchange in `register`.
 fn handle_repolled_racing_settle() {
     let (tasks, trace) = (Tasks::unbounded(), Trace::new());
     let mut task = tasks.try_submit(1, trace.ready(7)).unwrap();
@@ -162,7 +157,7 @@ fn handle_repolled_racing_settle() {
     assert_idle(&tasks);
 }
 
-/// A result that nobody wants any more is dropped, on whichever side; its task runs all the same.
+/// The result of a dropped handle is dropped, by the worker or the handle; the task runs.
 fn handle_dropped_racing_settle() {
     let (tasks, trace) = (Tasks::unbounded(), Trace::new());
     let task = tasks.try_submit(1, trace.ready(7)).unwrap();
@@ -180,8 +175,8 @@ fn handle_dropped_racing_settle() {
     assert_idle(&tasks);
 }
 
-/// A result that nobody wants any more is gone when the queue is idle. Guards that `settle` looks at the stage, and leaves
-/// the result there, under one lock.
+/// The result of a dropped handle is dropped when the queue is idle. Guards that `settle` checks the stage and stores the
+/// result under one lock.
 fn handle_dropped_racing_idle() {
     let (tasks, trace) = (Tasks::unbounded(), Trace::new());
     let result = Held(trace.clone());
@@ -197,8 +192,8 @@ fn handle_dropped_racing_idle() {
     assert_idle(&tasks);
 }
 
-/// A task is cancelled while it is queued, popped, polled or done: it ends once, as what happened says, and never runs
-/// when it was taken out. Guards `remove` in `cancel`, and the look at `cancelled` before the first poll.
+/// A task is cancelled while it is queued, popped, polled or done: it ends once, in agreement with its
+/// trace, and never runs after it was removed. Guards `remove` in `cancel`, and the check of `cancelled` before the first poll.
 fn cancel_racing_worker() {
     let (tasks, trace) = (Tasks::unbounded(), Trace::new());
     let task = tasks.try_submit(1, trace.ready(7)).unwrap();
@@ -214,8 +209,8 @@ fn cancel_racing_worker() {
     assert_idle(&tasks);
 }
 
-/// The lost wake-up: the task waits for ever, and so would its worker. Guards, in `may_run`, the look at `cancelled` under
-/// the lock that takes in the waker; and in `cancel` the flag under the lock that takes it out, and the wake.
+/// The lost wake-up: the task waits for ever, and so would its worker. Guards, in `may_run`, the check of
+/// `cancelled` under the lock that stores the waker; and in `cancel` the flag under the lock that takes it, and the wake.
 fn cancel_wakes_the_worker() {
     let (tasks, trace) = (Tasks::unbounded(), Trace::new());
     let task = tasks.try_submit(1, trace.pending()).unwrap();
@@ -304,7 +299,7 @@ fn worker_dropped_racing_submit() {
     assert_idle(&tasks);
 }
 
-/// Guards the second look at `tasks` in the poll of `Idle`, and the grants in `settle`, after the result is there.
+/// Guards the second check of `tasks` in the poll of `Idle`, and the grants in `settle`, after the result is there.
 fn idle_racing_last_completion() {
     let (tasks, trace) = (Tasks::unbounded(), Trace::new());
     let task = tasks.try_submit(1, trace.ready(7)).unwrap();
@@ -320,8 +315,8 @@ fn idle_racing_last_completion() {
     assert_idle(&tasks);
 }
 
-/// Guards the count of a task before it is pushed: otherwise it may be done before it was there, and who waits for an idle
-/// queue meanwhile is not served.
+/// Guards that a task is counted before it is pushed: otherwise it may end before it is counted, and an idle wait is not
+/// woken.
 fn idle_racing_submit() {
     let (tasks, trace) = (Tasks::unbounded(), Trace::new());
     let mut worker = begun(&tasks);
@@ -349,7 +344,7 @@ fn idle_racing_submit() {
     assert_idle(&tasks);
 }
 
-/// Whoever takes the last task out of the counts, in whatever way, serves who waits for that.
+/// The end of the last task wakes the idle waits, however it ends.
 fn idle_racing_cancel() {
     let (tasks, trace) = (Tasks::unbounded(), Trace::new());
     let task = tasks.try_submit(1, trace.ready(7)).unwrap();
@@ -363,7 +358,7 @@ fn idle_racing_cancel() {
     assert_idle(&tasks);
 }
 
-/// A notification comes late, when an idle waits for a task of after that rest. Guards the second listener.
+/// A notification comes late, when an idle wait is for a later task. Guards the second listener.
 fn idle_survives_a_late_notification() {
     let tasks = Tasks::unbounded();
     let first = tasks.try_submit(1, Trace::new().ready(1)).unwrap();
@@ -402,7 +397,7 @@ fn submit_racing_worker() {
     assert_idle(&tasks);
 }
 
-/// What is accepted runs, what is refused is dropped, and the worker ends.
+/// An accepted task runs, a refused one is dropped, and the worker ends.
 fn submit_racing_close() {
     let (tasks, trace) = (Tasks::unbounded(), Trace::new());
     let worker = spawn(&tasks, work);
@@ -436,7 +431,7 @@ fn two_workers_two_tasks() {
     assert_idle(&tasks);
 }
 
-/// The queue goes, with the task in it, while that is cancelled: it is dropped once, and its handle learns of it.
+/// The queue is dropped, with the task in it, while that is cancelled: it is dropped once, and its handle is woken.
 fn last_queue_dropped_racing_cancel() {
     let (tasks, trace) = (Tasks::unbounded(), Trace::new());
     let task = tasks.try_submit(1, trace.ready(7)).unwrap();
@@ -454,7 +449,7 @@ fn last_queue_dropped_racing_cancel() {
     waiter.join().unwrap();
 }
 
-/// Whoever drops the queue last cancels what is in it.
+/// The drop of the last handle to the queue cancels its tasks.
 fn last_queue_dropped_racing_submit() {
     let (tasks, trace) = (Tasks::unbounded(), Trace::new());
     let submitter = spawn(&tasks, move |tasks| {
@@ -477,17 +472,17 @@ fn idles_end_together_and_one_is_dropped() {
     assert!(poll(&mut idles[0], &waker).is_pending());
     let [_first, mut second, mut third] = idles;
     assert!(poll_noop(&mut second).is_pending() && poll_noop(&mut third).is_pending());
-    let sleeper = thread::spawn(|| blocking::wait(second));
+    let waiter = thread::spawn(|| blocking::wait(second));
     let dropper = thread::spawn(|| drop(third));
     task.cancel();
-    sleeper.join().unwrap();
+    waiter.join().unwrap();
     dropper.join().unwrap();
     assert_eq!(count.get(), 1);
     assert_idle(&tasks);
 }
 
-/// Each look shows the queue before and after the steps of a worker.
-fn looks_racing_worker() {
+/// Each observing call sees the queue before and after the steps of a worker.
+fn observers_racing_worker() {
     let (tasks, trace) = (Tasks::unbounded(), Trace::new());
     let task = tasks.try_submit(1, trace.ready(7)).unwrap();
     let control = task.control();
@@ -502,8 +497,8 @@ fn looks_racing_worker() {
     assert_idle(&tasks);
 }
 
-/// Likewise of a close. Guards that refused tasks leave the counts with it.
-fn looks_racing_close() {
+/// The same with a close. Guards that it removes refused tasks from the counts.
+fn observers_racing_close() {
     let (tasks, trace) = (Tasks::bounded(1), Trace::new());
     let first = tasks.try_submit(1, trace.ready(1)).unwrap();
     let mut second = tasks.submit(2, Trace::new().ready(2));
@@ -520,137 +515,7 @@ fn looks_racing_close() {
     assert_idle(&tasks);
 }
 
-/// A task that comes while its worker is shut down runs, or waits for another worker.
-fn run_until_racing_submit_and_shutdown() {
-    let (tasks, trace) = (Tasks::unbounded(), Trace::new());
-    let stop = Arc::new(Semaphore::new(0));
-    let stopped = stop.clone().acquire_owned();
-    let worker = spawn(&tasks, |tasks| blocking::wait(tasks.run_until(stopped)));
-    let stopper = thread::spawn(move || stop.add_permits(1));
-    let task = tasks.try_submit(1, trace.ready(7)).unwrap();
-    stopper.join().unwrap();
-    worker.join().unwrap();
-    let ran = observe("run before the shutdown", task.is_finished());
-    assert_eq!(tasks.len(), usize::from(!ran));
-    tasks.close();
-    work(tasks.clone());
-    assert_eq!(result(task), Some(7));
-    assert_idle(&tasks);
-}
-
-/// A worker is shut down while a task is reserved for it: another one is woken for that. Guards the drop of the pop.
-fn shutdown_passes_a_reservation_on() {
-    let (tasks, trace) = (Tasks::unbounded(), Trace::new());
-    let stop = Arc::new(Semaphore::new(0));
-    let mut first = tasks.clone().run_until(stop.clone().acquire_owned());
-    assert!(poll_noop(&mut first).is_pending());
-    let (mut second, (count, waker)) = (tasks.clone().run(), Count::new());
-    assert!(poll(&mut second, &waker).is_pending());
-    stop.add_permits(1);
-    let worker = spawn(&tasks, move |tasks| {
-        observe("submitted before", tasks.len() == 1);
-        assert!(poll_noop(&mut first).is_ready());
-    });
-    let submitter = spawn(&tasks, move |tasks| tasks.try_submit(1, trace.ready(7)).unwrap());
-    worker.join().unwrap();
-    let task = submitter.join().unwrap();
-    assert_eq!(count.get(), 1);
-    assert!(poll_noop(&mut second).is_pending());
-    assert_eq!(result(task), Some(7));
-    assert_idle(&tasks);
-}
-
-/// A task is cancelled with all the others, or a worker has it: one of the two.
-fn cancel_all_racing_worker() {
-    let (tasks, trace) = (Tasks::unbounded(), Trace::new());
-    let task = tasks.try_submit(1, trace.ready(7)).unwrap();
-    tasks.close();
-    let worker = spawn(&tasks, work);
-    let canceller = spawn(&tasks, |tasks| tasks.cancel_all());
-    worker.join().unwrap();
-    let cancelled = observe("cancelled", canceller.join().unwrap() == 1);
-    assert_eq!((result(task).is_none(), trace.was_polled()), (cancelled, !cancelled));
-    assert!(trace.is_dropped());
-    assert_idle(&tasks);
-}
-
-/// A submit that parks while all is cancelled is cancelled as well, or finds room. Guards that it is woken.
-fn cancel_all_racing_parked_submit() {
-    let (tasks, trace) = (Tasks::bounded(1), Trace::new());
-    let first = tasks.try_submit(1, trace.ready(1)).unwrap();
-    let submitter = spawn(&tasks, |tasks| {
-        let trace = Trace::new();
-        (blocking::wait(tasks.submit(2, trace.ready(2))).unwrap(), trace)
-    });
-    let both = observe("both are cancelled", tasks.cancel_all() == 2);
-    let (second, trace) = submitter.join().unwrap();
-    assert_eq!((second.is_finished(), trace.is_dropped(), tasks.len()), (both, both, usize::from(!both)));
-    second.cancel();
-    assert_eq!([result(first), result(second)], [None, None]);
-    assert_idle(&tasks);
-}
-
-/// An idle ends when all is cancelled, and no task is lost from the counts.
-fn cancel_all_racing_submit_and_idle() {
-    let (tasks, trace) = (Tasks::unbounded(), Trace::new());
-    let first = tasks.try_submit(1, trace.ready(1)).unwrap();
-    let submitter = spawn(&tasks, |tasks| tasks.try_submit(2, Trace::new().ready(2)).unwrap());
-    let waiter = spawn(&tasks, move |tasks| {
-        let (count, waker) = Count::new();
-        let mut idle = tasks.idle();
-        let ended = poll(&mut idle, &waker).is_ready();
-        assert!(!ended || trace.is_dropped());
-        (count, idle, ended)
-    });
-    let both = observe("both are cancelled", tasks.cancel_all() == 2);
-    let second = submitter.join().unwrap();
-    let (count, mut idle, ended) = waiter.join().unwrap();
-    assert_eq!(second.is_finished(), both);
-    second.cancel();
-    if !observe("idle at once", ended) {
-        assert_eq!((count.get(), poll_noop(&mut idle)), (1, Poll::Ready(())));
-    }
-    assert_eq!([result(first), result(second)], [None, None]);
-    assert_idle(&tasks);
-}
-
-/// A task takes the room of one that is cancelled, or is itself the least urgent and is cancelled.
-fn force_submit_racing_cancel() {
-    let (tasks, trace) = (Tasks::bounded(1), Trace::new());
-    let urgent = tasks.try_submit(2, trace.ready(2)).unwrap();
-    let canceller = thread::spawn(move || {
-        urgent.cancel();
-        result(urgent)
-    });
-    let forced = tasks.force_submit(1, Trace::new().ready(1)).unwrap();
-    let evicted = observe("evicted", forced.is_finished());
-    assert_eq!(canceller.join().unwrap(), None);
-    assert!(trace.is_dropped() && !trace.was_polled());
-    assert_eq!(tasks.len(), usize::from(!evicted));
-    forced.cancel();
-    assert_eq!(result(forced), None);
-    assert_idle(&tasks);
-}
-
-/// A task that is cancelled and evicted at the same time is dropped once, and its handle learns of it.
-fn force_submit_evicts_what_is_cancelled() {
-    let (tasks, trace) = (Tasks::bounded(1), Trace::new());
-    let least = tasks.try_submit(1, trace.ready(1)).unwrap();
-    let canceller = thread::spawn(move || {
-        least.cancel();
-        assert_eq!(result(least), None);
-        assert!(trace.is_dropped() && !trace.was_polled());
-    });
-    let forced = tasks.force_submit(2, Trace::new().ready(2)).unwrap();
-    canceller.join().unwrap();
-    assert_eq!((tasks.len(), forced.is_finished()), (1, false));
-    tasks.close();
-    work(tasks.clone());
-    assert_eq!(result(forced), Some(2));
-    assert_idle(&tasks);
-}
-
-/// A submit is given up while there comes room for its task: it has the task back, or the queue has it.
+/// A submit is given up while its task is admitted: the task is returned, or stays in the queue.
 fn submit_given_up_racing_admission() {
     let (tasks, trace) = (Tasks::bounded(1), Trace::new());
     let first = tasks.try_submit(1, Trace::new().ready(1)).unwrap();
@@ -668,7 +533,7 @@ fn submit_given_up_racing_admission() {
     assert_idle(&tasks);
 }
 
-/// A submit is given up while it is refused: it has the task back, which leaves the counts once.
+/// A submit is given up while it is revoked: the task is returned, and leaves the counts once.
 fn submit_given_up_racing_close() {
     let (tasks, trace) = (Tasks::bounded(1), Trace::new());
     let first = tasks.try_submit(1, Trace::new().ready(1)).unwrap();
