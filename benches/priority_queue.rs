@@ -1,9 +1,8 @@
-//! `PriorityQueue` beside async-priority-channel, beside what applications build themselves (a binary heap behind tokio's mutex
-//! with a `Notify`, or behind parking_lot's; a `BTreeMap`; crossbeam's skip list), and beside tokio's channels, which know
-//! no priorities: what is slower than those is the price of having some.
+//! `PriorityQueue` beside async-priority-channel, beside queues that applications build (a binary heap behind a mutex, a
+//! `BTreeMap`, crossbeam's skip list), and beside tokio's channels, which have no priorities: the difference is their price.
 //!
-//! A contender's name begins with the crate it is from, where the report looks for its version. All of them leave equal
-//! priorities in the order of arrival, except async-priority-channel, which leaves them in any.
+//! A contender's name begins with the crate it is from, where the report looks for its version. All of them pop equal
+//! priorities in the order of arrival, except async-priority-channel, which pops them in any.
 
 mod common;
 
@@ -120,7 +119,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// What is in a queue while items come and go.
+/// The items of a queue while others are pushed and popped.
 #[derive(Clone, Copy)]
 struct Backlog {
     spread: Spread,
@@ -131,8 +130,7 @@ struct Backlog {
 enum Spread {
     /// Each of a fixed set of 16, drawn at random.
     Sixteen,
-    /// Deadlines, as of timers or requests: each a random time after the one that was met last. So new items take places
-    /// all over the queue, however long this goes on. (Deadlines are counted down, since the greatest leaves first.)
+    /// Deadlines, as of timers or requests: each a random time after the last one popped, counted down.
     Distinct,
 }
 
@@ -145,13 +143,13 @@ impl Spread {
         }
     }
 
-    /// The priority of one that is there from the beginning.
+    /// The priority of an item that is pushed before the measurement.
     fn first(self, dice: &mut Dice) -> u64 {
         self.next(u64::MAX, dice)
     }
 }
 
-/// Something to push into and to pop from; one that is bounded never fills up here.
+/// A queue; one that is bounded never fills up here.
 trait Queue {
     const NAME: &'static str;
 
@@ -161,7 +159,7 @@ trait Queue {
     fn pop(&mut self) -> (u64, u64);
 }
 
-/// Pushes one and pops one, `depth` others being there throughout.
+/// Pushes one and pops one, beside `depth` others.
 fn push_pop<Q: Queue>(group: &mut Group<'_>, Backlog { spread, depth }: Backlog) {
     let dice = &mut Dice::new();
     // Filled by the first measurement, so that one that is filtered out costs nothing, and kept for all the others.
@@ -221,7 +219,7 @@ fn keyed<K: Keyed>(Backlog { spread, depth }: Backlog, dice: &mut Dice) -> (K, V
     (queue, keys)
 }
 
-/// Pushes one, and removes one at random, of those that were there and this one.
+/// Pushes one, and removes one at random, perhaps the same.
 fn push_remove<K: Keyed>(group: &mut Group<'_>, backlog: Backlog) {
     let dice = &mut Dice::new();
     let mut filled = None;

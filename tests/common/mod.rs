@@ -4,10 +4,6 @@
 #![allow(dead_code, unused_imports, unused_macros)]
 
 pub(crate) mod hooks;
-/// The former name of [`hooks`].
-pub(crate) mod hostile {
-    pub(crate) use super::hooks::Hooks as Hostile;
-}
 
 use std::any::Any;
 use std::future::{Future, poll_fn};

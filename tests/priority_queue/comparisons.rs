@@ -14,7 +14,7 @@ use crate::common::{Check, Counter, Task, poll, poll_with, ready};
 use crate::ranked::{Alive, Item, Rank, Ranked, comparisons, id_of, with_panic_at};
 use crate::{counts, pop_all};
 
-/// How a queue is before something is done to it.
+/// The state of a queue before an action.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     capacity: Option<usize>,
@@ -190,10 +190,10 @@ impl<'q> Scene<'q> {
     }
 }
 
-/// What is done to a scene, with a panics_at; and whether it was done.
-type Deed = fn(&mut Scene<'_>, usize, &mut StdRng) -> bool;
+/// An action on a scene, in which comparison `panics_at` panics. Returns true if there was no such comparison.
+type Action = fn(&mut Scene<'_>, usize, &mut StdRng) -> bool;
 
-const DEEDS: [(&str, Deed); 13] = [
+const ACTIONS: [(&str, Action); 13] = [
     ("try_push", |scene, panics_at, random| {
         let level = random.random_range(0..7);
         let (rank, item) = (scene.alive.rank(level, scene.next), scene.alive.item(scene.next));
@@ -392,7 +392,7 @@ fn shapes() -> Vec<Shape> {
 
 #[test]
 fn a_comparison_that_panics_changes_nothing() {
-    for (name, deed) in DEEDS {
+    for (name, action) in ACTIONS {
         let mut panics = 0;
         for shape in shapes() {
             for seed in 0..2 {
@@ -403,7 +403,7 @@ fn a_comparison_that_panics_changes_nothing() {
                     let queue = shape.capacity.map_or(Ranked::unbounded(), Ranked::bounded);
                     let mut scene = Scene::new(&queue, &alive, shape, &mut random);
                     scene.check();
-                    let done = deed(&mut scene, panics_at, &mut random);
+                    let done = action(&mut scene, panics_at, &mut random);
                     scene.check();
                     scene.empty();
                     if done {
@@ -427,9 +427,9 @@ fn whatever_is_done_in_whatever_order_is_what_the_model_says() {
         let queue = shape.capacity.map_or(Ranked::unbounded(), Ranked::bounded);
         let mut scene = Scene::new(&queue, &alive, shape, &mut random);
         for _ in 0..60 {
-            let (_, deed) = DEEDS.choose(&mut random).unwrap();
+            let (_, action) = ACTIONS.choose(&mut random).unwrap();
             let panics_at = if random.random_bool(0.8) { usize::MAX } else { random.random_range(0..5) };
-            deed(&mut scene, panics_at, &mut random);
+            action(&mut scene, panics_at, &mut random);
             scene.check();
         }
         scene.empty();
@@ -473,7 +473,7 @@ fn a_push_may_be_polled_again_after_a_comparison_panicked() {
 }
 
 #[test]
-fn a_reserved_pop_many_whose_comparison_panicked_loses_nothing() {
+fn a_comparison_that_panics_in_a_pop_many_loses_nothing() {
     for panics_at in 0..100 {
         for again in [false, true] {
             let alive = Alive::default();

@@ -20,7 +20,7 @@ fn force_push_evicts_the_least_urgent_item_of_a_full_queue() {
 }
 
 #[test]
-fn force_push_does_not_touch_those_who_are_parked() {
+fn force_push_leaves_parked_pushes_alone() {
     let (queue, _) = full(&[5]);
     let mut lesser = Task::waiting(queue.push(1, 1));
     let mut greater = Task::waiting(queue.push(8, 2));

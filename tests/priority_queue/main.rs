@@ -68,7 +68,7 @@ fn items(pairs: impl IntoIterator<Item = (u32, u32)>) -> Vec<u32> {
     pairs.into_iter().map(|(_, item)| item).collect()
 }
 
-/// A waiting pop whose waker writes `entry` into `log`.
+/// A waiting pop with a waker that writes `entry` into `log`.
 #[track_caller]
 fn logged_pop<'q>(queue: &'q Queue, log: &Arc<Log>, entry: usize) -> Pop<'q, u32, u32> {
     let mut pop = queue.pop();
@@ -76,7 +76,7 @@ fn logged_pop<'q>(queue: &'q Queue, log: &Arc<Log>, entry: usize) -> Pop<'q, u32
     pop
 }
 
-/// A parked push whose waker writes `item` into `log`.
+/// A parked push with a waker that writes `item` into `log`.
 #[track_caller]
 fn logged_push<'q>(queue: &'q Queue, log: &Arc<Log>, priority: u32, item: u32) -> Push<'q, u32, u32> {
     let mut push = queue.push(priority, item);

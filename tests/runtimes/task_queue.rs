@@ -1,4 +1,4 @@
-//! One task queue, whose workers and submitters are on every runtime.
+//! One task queue, with workers and submitters on every runtime.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

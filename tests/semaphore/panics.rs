@@ -56,7 +56,7 @@ impl PanickingDrop {
         hooks.on_drop(move || assert!(!armed.swap(false, Ordering::Relaxed), "the drop")).waker()
     }
 
-    /// Runs a poll with such a drop in it, whose panic is discarded.
+    /// Runs a poll with such a drop in it, and asserts that its panic is discarded.
     #[track_caller]
     fn discarded<R>(&self, poll: impl FnOnce() -> R) -> R {
         self.arm();

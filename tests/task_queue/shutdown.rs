@@ -165,7 +165,7 @@ fn force_submit_may_cancel_its_own_task() {
 }
 
 #[test]
-fn force_submit_compares_no_tasks_whose_submits_wait() {
+fn force_submit_compares_no_parked_tasks() {
     let queue = bounded(1);
     let admitted = queue.try_submit(2, async {}).unwrap();
     let parked = parked(&queue, 1, async { 7 });

@@ -70,7 +70,7 @@ fn replay_file(args: &Args) -> Result<Stats, String> {
     replay(args, progress_bar(length).wrap_read(file)).map_err(|error| format!("{name}: {error}"))
 }
 
-/// The file, and how many bytes are in it: of a pipe nobody knows.
+/// The file and its length in bytes, which a pipe does not have.
 fn open(path: &Path) -> io::Result<(File, Option<u64>)> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;

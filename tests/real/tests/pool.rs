@@ -71,11 +71,11 @@ impl Manager for Sqlite {
     }
 
     async fn recycle(&self, database: &mut Database, _: &Metrics) -> rusqlite::Result<()> {
-        assert!(database.sql.is_autocommit(), "what somebody else has begun");
+        assert!(database.sql.is_autocommit(), "an earlier user left a transaction open");
         database.sql.query_row("SELECT 1", (), |_| Ok(()))
     }
 
-    /// A transaction that was left open holds everybody else up: its connection is closed, and it is rolled back.
+    /// A transaction that was left open blocks all others: its connection is closed, and it is rolled back.
     fn is_broken(&self, database: &mut Database) -> bool {
         !database.sql.is_autocommit()
     }
@@ -243,7 +243,7 @@ impl Server {
         }
     }
 
-    /// What shall go wrong with this request.
+    /// The fault of this request, if it has one.
     fn trouble(&self, request: Message) -> Option<Trouble> {
         if !self.makes_trouble.load(Ordering::SeqCst) {
             return None;

@@ -70,7 +70,7 @@ impl Drop for Load<'_> {
     }
 }
 
-/// A random operation on a cache whose capacity never exceeds `capacity`.
+/// A random operation on a cache. It sets no capacity above `capacity`.
 async fn operate(cache: &LruCache<u8, Entry>, capacity: usize, counts: &Counts, random: &mut StdRng, may_block: bool) {
     let key = random.random_range(0..48_u8).min(random.random_range(0..48));
     let (steps, fate) = (random.random_range(0..5), random.random_range(0..10));

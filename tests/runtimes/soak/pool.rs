@@ -13,7 +13,7 @@ use stanchion::{GetError, Manager, Metrics, Object, Order, OwnedObject, Pool, Po
 use super::{Clock, Failure, OPERATIONS, Part, add_one, after_a_change_of_waker, count_panic, panic_on_purpose, read};
 use crate::common::{Check, Counted, Gauge, within, yield_now};
 
-/// A manager whose calls take a random number of polls, and then may fail or panic.
+/// A manager. Its calls take a random number of polls, and then may fail or panic.
 struct FlakyManager {
     alive: Arc<Gauge>,
     random: StdMutex<StdRng>,
