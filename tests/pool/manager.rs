@@ -300,7 +300,7 @@ impl Run {
             Some(_) => (Event::Recycle, Event::RecycleDropped),
         };
         let run = Self { calls: calls.clone(), n, world: factory.world.clone(), event, dropped, ended: false };
-        // Nobody could see this one fail, only panic.
+        // No getter sees an error of this creation, only its panic.
         drop(run.at(CALL));
         run
     }
