@@ -40,7 +40,7 @@ fn mutual_exclusion_of_three() {
     exclusion(3);
 }
 
-/// The lock goes to the waiter, with what the holder wrote. Guards the failure path of `release_sole`.
+/// The lock goes to the waiter, which sees the writes of the holder. Guards the failure path of `release_sole`.
 fn hand_off() {
     let mutex = Arc::new(Mutex::new(0));
     let mut guard = mutex.try_lock().unwrap();

@@ -1,4 +1,4 @@
-//! Every observing call beside each operation that changes what it observes.
+//! Every observing call beside each operation that changes its outcome.
 //!
 //! loom must explore the outcome before and the outcome after: a model of a dependent that saw only one of them would pass
 //! silently. And a call that observes the change must see what its thread did before the change, unless the change only

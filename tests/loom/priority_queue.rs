@@ -114,7 +114,7 @@ fn assert_idle(queue: &Queue) {
 }
 
 /// The lost wake-up. Guards the second attempt, after the waker was cloned, in `Popping::attempt`, and the first
-/// loop of `settle`; and that what was pushed is visible to the pop that gets it.
+/// loop of `settle`; and that the pushed item is visible to the pop that gets it.
 fn push_racing_pop() {
     let queue = unbounded();
     let popper = spawn(&queue, |queue| assert_eq!(pop(queue), Some(1)));

@@ -1,4 +1,4 @@
-//! The mutex and its model, step by step: each guard finds what the one before it has written.
+//! The mutex and its model, step by step: each guard finds the value that the one before it wrote.
 
 use std::collections::VecDeque;
 use std::future::Future;

@@ -54,7 +54,7 @@ struct Scene<'q> {
     queue: &'q Ranked,
     alive: &'q Alive,
     stale: Key,
-    /// What is in the queue, in the order of arrival: the level, the id, and the key of what is admitted.
+    /// The items of the queue, in the order of arrival: the level, the id, and the key if it is admitted.
     items: Vec<(u32, u32, Option<Key>)>,
     capacity: usize,
     parked: Vec<(u32, Task<Push<'q, Rank, Item>>)>,
@@ -161,7 +161,7 @@ impl<'q> Scene<'q> {
         admitted.choose(random).copied()
     }
 
-    /// The queue is what it should be, as far as can be seen from outside.
+    /// Asserts that the counts of the queue agree with the items.
     fn check(&self) {
         assert_eq!(counts(self.queue), (self.admitted(), self.waiting.len(), self.parked.len()));
         assert!(self.parked.iter().all(|(_, push)| push.wakes() == 0));
@@ -296,7 +296,7 @@ const ACTIONS: [(&str, Action); 13] = [
         }
         true
     }),
-    ("pop what is reserved", |scene, panics_at, random| {
+    ("pop with a reservation", |scene, panics_at, random| {
         if scene.reserved.is_empty() {
             return true;
         }
@@ -487,7 +487,7 @@ fn a_comparison_that_panics_in_a_pop_many_loses_nothing() {
             let blown = with_panic_at(panics_at, || many.poll().is_ready()).is_none();
             queue.check();
             if blown && again {
-                // It goes on, or is through with what it had taken.
+                // It continues, or is ready with the items that it had taken.
                 let _ = catch_unwind(AssertUnwindSafe(|| many.poll().is_ready()));
             }
             drop(many);

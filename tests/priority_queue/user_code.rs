@@ -254,7 +254,7 @@ fn with_parked_push(queue: &HookedQueue, waker: &Waker, end: impl FnOnce(Key)) {
     end(key);
 }
 
-/// A pop that waits with `waker` on a closed queue where another pop has reserved the last item, for as long as `end` runs.
+/// A pop that waits with `waker` on a closed queue while `end` runs; another pop has reserved the last item.
 fn with_pop_after_close(queue: &HookedQueue, waker: &Waker, end: impl FnOnce(Key, Pop<'_, Hooked, Hooked>)) {
     let mut reserved = queue.pop();
     assert!(poll(&mut reserved).is_pending());

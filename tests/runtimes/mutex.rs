@@ -14,7 +14,7 @@ async fn exhaust_the_budget() {
     }
 }
 
-/// The reason why the pages advise `consume_budget`: without budget, `cooperative` does not poll the future that it wraps.
+/// The pages advise `consume_budget`, since `cooperative` does not poll the future that it wraps without budget.
 #[test]
 fn a_lock_is_enqueued_without_budget_unless_cooperative() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -1,8 +1,8 @@
-//! Soaks: random operations on one primitive by tasks of every runtime and plain threads, with futures that are dropped at
-//! random, and with loads, creations and tasks that fail or panic.
+//! Soaks: random operations on one primitive by tasks of every runtime and plain threads, with futures that are dropped
+//! at random, and with loads, creations and tasks that fail or panic.
 //!
-//! A soak does a fixed number of operations. With `STANCHION_SOAK_SECONDS=<n>` it takes that many seconds instead, and prints
-//! the number of its operations.
+//! A soak does a fixed number of operations. With `STANCHION_SOAK_SECONDS=<n>` each takes that many seconds instead, and
+//! prints the number of its operations.
 
 mod fixed_pool;
 mod lru_cache;
@@ -45,7 +45,7 @@ impl Part {
         Self { operations: Arc::default(), goal: operations / parts as usize, deadline }
     }
 
-    /// Runs `work` on every runtime, on what is `shared`, and reports the operations if the soak has a time.
+    /// Runs `work` with `shared` on every runtime, and prints the number of operations if the soak has a time.
     fn run<T, F>(&self, shared: &Arc<T>, work: impl Fn(usize, bool) -> F + Sync)
     where
         T: Debug + Send + Sync + 'static,
@@ -54,7 +54,7 @@ impl Part {
         watched(&self.operations, shared, || on_every_runtime(work));
         assert!(self.operations() > 0);
         if self.deadline.is_some() {
-            // The macros of `std` print to what libtest captures.
+            // libtest captures the output of `eprintln!`.
             let report = format!("{} operations: {shared:?}\n", self.operations());
             stderr().write_all(report.as_bytes()).unwrap();
         }
@@ -92,11 +92,11 @@ fn read(count: &AtomicUsize) -> usize {
     count.load(Ordering::Relaxed)
 }
 
-/// The error of what fails at random.
+/// The error of an operation that fails at random.
 #[derive(Debug)]
 struct Failure;
 
-/// The payload of what panics at random.
+/// The payload of an operation that panics at random.
 struct OnPurpose;
 
 fn panic_on_purpose() -> ! {

@@ -133,7 +133,7 @@ fn a_debt_beyond_the_maximum_panics_and_changes_nothing() {
     assert!(panic_of(|| semaphore.reduce_permits(usize::MAX)).contains("owes"));
     semaphore.add_permits(2);
     semaphore.reduce_permits(2);
-    assert!(panic_of(|| semaphore.reduce_permits(1)).contains("owes"), "the debt is what it was");
+    assert!(panic_of(|| semaphore.reduce_permits(1)).contains("owes"), "the debt is unchanged");
     let mut waiter = Task::waiting(semaphore.acquire());
     semaphore.add_permits(usize::MAX);
     assert!(waiter.is_pending());

@@ -125,7 +125,7 @@ impl Witness {
     }
 }
 
-/// Two threads write under what `protect` gives them, and what they wrote is read after both.
+/// Two threads write under the guards that `protect` gives them, and their writes are read after both.
 fn two_write<G>(protect: impl Fn() -> G + Clone + Send + 'static) {
     let witness = Witness::new();
     let write = {

@@ -1,5 +1,5 @@
-//! Calls that observe a primitive while another thread changes it once: loom has to show each what was before the change
-//! and what is after it.
+//! Calls that observe a primitive while another thread changes it once: loom has to explore each with its outcome before
+//! the change and after it.
 
 use super::both_outcomes;
 use stanchion::{Fixed, LruCache, Mutex, Pool, PriorityQueue, Semaphore, TaskQueue, TryAcquireError};
