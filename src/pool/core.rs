@@ -151,6 +151,11 @@ impl<M: Manager> State<M> {
         !self.closed && generation == self.generation && self.size() - self.doomed <= self.max_size
     }
 
+    /// Returns `true` if the pool was cleared since that generation, and not closed.
+    fn has_cleared(&self, generation: u64) -> bool {
+        !self.closed && generation != self.generation
+    }
+
     #[inline(always)]
     pub(super) fn is_awaited(&self) -> bool {
         let [creating, adopting, waiting] = &self.queues;
@@ -193,7 +198,7 @@ impl<M: Manager> State<M> {
     /// Gives an object to the first getter, or keeps it. Its slot must be in use.
     pub(super) fn deliver(&mut self, pooled: Box<Pooled<M>>, deferred: &mut Deferred<M>) {
         if !self.keeps(pooled.generation) {
-            self.stats.discarded += u64::from(!self.closed && pooled.generation != self.generation);
+            self.stats.discarded += u64::from(self.has_cleared(pooled.generation));
             self.doom(Garbage::Object(pooled), deferred);
         } else if self.is_awaited() {
             self.grant_object(pooled, &mut deferred.batch);
@@ -356,6 +361,7 @@ impl<M: Manager> State<M> {
         if !job.has_begun() {
             self.creating -= 1;
         } else if !self.keeps(job.generation) {
+            self.stats.discarded += u64::from(!job.is_creation() && self.has_cleared(job.generation));
             self.doom(Garbage::Job(job), deferred);
         } else if job.is_creation() {
             self.pending_creations.push_back(job);

@@ -143,6 +143,11 @@ impl<'a, M: Manager> Replenishing<'a, M> {
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), M::Error>> {
         let (pool, creations) = (self.pool, self.creations.get_mut());
+        if pool.is_closed() {
+            // A job that another runtime has ruined would be begun afresh for nothing.
+            creations.leave(pool, true).discard();
+            return Poll::Ready(Ok(()));
+        }
         let mut replenish = || {
             creations.drive(pool, cx)?;
             while creations.running.is_empty() && creations.begin(pool, cx)? {}

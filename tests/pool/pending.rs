@@ -254,18 +254,23 @@ fn stats_count_what_happens() {
     factory.kill(object.id);
     drop(object);
     drop(take(&pool));
+    // Cleared while it is recycled, by a getter that is dropped then.
+    factory.recycles.hold(1);
+    let recycler = waiting(&pool);
+    pool.clear();
+    drop(recycler);
     assert_eq!(
         pool.stats(),
         PoolStats {
-            gets: 10,
-            waits: 1,
-            abandoned: 1,
+            gets: 11,
+            waits: 2,
+            abandoned: 2,
             created: 6,
             create_failures: 1,
             recycled: 2,
             recycle_failures: 1,
             expired: 0,
-            discarded: 4,
+            discarded: 5,
         }
     );
     all_is_dropped(pool, &factory);

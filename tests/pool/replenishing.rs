@@ -198,6 +198,21 @@ fn two_replenishes_create_no_more_than_one() {
 }
 
 #[test]
+fn replenish_begins_nothing_afresh_after_close() {
+    let (factory, pool) = warmed();
+    factory.creates.panic_at(0, 1);
+    drop(waiting(&pool));
+    let mut replenish = Task::waiting(Box::pin(pool.replenish()));
+    factory.creates.finish(0);
+    let begun = factory.creates.begun();
+    pool.close();
+    assert!(replenish.ready().is_ok());
+    assert_eq!((factory.creates.begun(), factory.live()), (begun, 0));
+    drop(replenish);
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
 fn close_ends_replenish() {
     let (factory, pool) = warmed();
     let mut replenish = Task::waiting(Box::pin(pool.replenish()));
