@@ -5,6 +5,8 @@
 //! do as little as it can: no timeouts, no lifetimes, room for all idle objects. bb8's timeout cannot be switched off.
 
 mod common;
+#[path = "pool/overload.rs"]
+mod overload;
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -21,6 +23,7 @@ use common::gate::{Crowd, Gate, cancel, claim, counting_waker, crowd, free, free
 use common::threads::{COUNTS, enough_for_all};
 use common::{Group, compare, testing};
 use criterion::{SamplingMode, Throughput};
+use overload::{Scene, Slow};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{AcquireError, Notify, Semaphore, SemaphorePermit};
 use tokio::task::yield_now;
@@ -107,6 +110,13 @@ fn main() {
     figures!("pool/wait/100 tasks, 10 objects, held for 1 ms", [Managed, Deadpool, Bb8, Mobc, HandMade], |P| {
         two_workers.block_on(waits::<P>())
     });
+
+    for scene in Scene::all() {
+        let name = scene.name();
+        figures!(&name, [stanchion::Pool<Slow>, deadpool::managed::Pool<Slow>, bb8::Pool<Slow>], |P| {
+            scene.figures::<P>()
+        });
+    }
 
     criterion.final_summary();
 }
@@ -238,7 +248,7 @@ async fn spike<P: Lender>(idle: usize) -> [Figure; 4] {
     // mobc takes them back in a task.
     sleep(USE).await;
     let (begun, opened) = (server.begun(), server.opened());
-    server.take_time(OPENING);
+    server.take_time(OPENING, Duration::ZERO);
 
     let start = Instant::now();
     join((0..GETTERS).map(|_| used(USE))).await;
@@ -327,17 +337,19 @@ struct Connection {
     _number: u64,
 }
 
-/// Where connections lead to. Opening one takes no time by default.
+/// Where connections lead to. Opening and checking one takes no time by default.
 #[derive(Default)]
 struct Server {
-    milliseconds: AtomicU64,
+    opening: AtomicU64,
+    checking: AtomicU64,
     begun: AtomicU64,
     opened: AtomicU64,
 }
 
 impl Server {
-    fn take_time(&self, time: Duration) {
-        self.milliseconds.store(time.as_millis() as u64, Relaxed);
+    fn take_time(&self, opening: Duration, checking: Duration) {
+        self.opening.store(opening.as_millis() as u64, Relaxed);
+        self.checking.store(checking.as_millis() as u64, Relaxed);
     }
 
     fn begun(&self) -> u64 {
@@ -350,13 +362,22 @@ impl Server {
 
     async fn open(&self) -> Connection {
         let number = self.begun.fetch_add(1, Relaxed);
-        let milliseconds = self.milliseconds.load(Relaxed);
+        let milliseconds = self.opening.load(Relaxed);
         if milliseconds > 0 {
             sleep(Duration::from_millis(milliseconds)).await;
         }
         self.opened.fetch_add(1, Relaxed);
         Connection { _number: number }
     }
+
+    async fn check(&self) {
+        sleep(Duration::from_millis(self.checking.load(Relaxed))).await;
+    }
+}
+
+/// A manager of connections to a server.
+trait Connects: Send + Sync + Sized + 'static {
+    fn to(server: &Arc<Server>) -> Self;
 }
 
 /// Opens connections for every pool that asks for some.
@@ -373,11 +394,17 @@ impl stanchion::Manager for Connector {
     }
 }
 
-impl Lender for Managed {
+impl Connects for Connector {
+    fn to(server: &Arc<Server>) -> Self {
+        Self(Arc::clone(server))
+    }
+}
+
+impl<M: stanchion::Manager<Object = Connection> + Connects> Lender for stanchion::Pool<M> {
     const NAME: &'static str = "stanchion";
 
     fn new(size: usize, server: &Arc<Server>) -> Self {
-        Self::builder(Connector(Arc::clone(server))).max_size(size).build()
+        Self::builder(M::to(server)).max_size(size).build()
     }
 
     fn get(&self) -> impl Future<Output = Result<impl Deref<Target = Connection> + Send, impl Send>> + Send {
@@ -405,15 +432,9 @@ impl stanchion::Manager for Checker {
     }
 }
 
-impl Lender for Checked {
-    const NAME: &'static str = <Managed as Lender>::NAME;
-
-    fn new(size: usize, server: &Arc<Server>) -> Self {
-        Self::builder(Checker(Connector(Arc::clone(server)))).max_size(size).build()
-    }
-
-    fn get(&self) -> impl Future<Output = Result<impl Deref<Target = Connection> + Send, impl Send>> + Send {
-        self.get()
+impl Connects for Checker {
+    fn to(server: &Arc<Server>) -> Self {
+        Self(Connector::to(server))
     }
 }
 
@@ -458,11 +479,14 @@ impl deadpool::managed::Manager for Connector {
     }
 }
 
-impl Lender for Deadpool {
+impl<M> Lender for deadpool::managed::Pool<M>
+where
+    M: deadpool::managed::Manager<Type = Connection, Error = Infallible> + Connects,
+{
     const NAME: &'static str = "deadpool";
 
     fn new(size: usize, server: &Arc<Server>) -> Self {
-        Self::builder(Connector(Arc::clone(server))).max_size(size).build().expect("no runtime is needed")
+        Self::builder(M::to(server)).max_size(size).build().expect("no runtime is needed")
     }
 
     fn get(&self) -> impl Future<Output = Result<impl Deref<Target = Connection> + Send, impl Send>> + Send {
@@ -507,12 +531,12 @@ impl bb8::ManageConnection for Connector {
     }
 }
 
-impl Lender for Bb8 {
+impl<M: bb8::ManageConnection<Connection = Connection> + Connects> Lender for bb8::Pool<M> {
     const NAME: &'static str = "bb8";
 
     fn new(size: usize, server: &Arc<Server>) -> Self {
         let builder = Self::builder().max_size(size as u32).max_lifetime(None).idle_timeout(None);
-        builder.build_unchecked(Connector(Arc::clone(server)))
+        builder.build_unchecked(M::to(server))
     }
 
     /// It would open connections in tasks of its own.
@@ -525,7 +549,7 @@ impl Lender for Bb8 {
     }
 }
 
-fn filled(pool: Bb8, size: usize) -> Bb8 {
+fn filled<M: bb8::ManageConnection<Connection = Connection>>(pool: bb8::Pool<M>, size: usize) -> bb8::Pool<M> {
     connections(size).for_each(|connection| pool.add(connection).expect("there is room"));
     pool
 }

@@ -140,9 +140,15 @@ pub const PRIMITIVES: [Primitive; 6] = [
             "spike/of 50, none idle", "connections begun" => "50 getters, none idle: objects begun";
             "spike/of 50, none idle", "ms until all are done" => "50 getters, none idle: ms until all are done";
             "wait/100 tasks, 10 objects, held for 1 ms", "longest ms" => "10 objects, 100 tasks: longest wait, ms";
+            "overload/1.3x, check 2 ms, create 100 ms", "capacity / served" => "1.3x load, check 2 ms, create 100 ms: capacity / served";
+            "overload/2x, check 5 ms, create 200 ms", "capacity / served" => "2x load, check 5 ms, create 200 ms: capacity / served";
+            "overload/3x, check 10 ms, create 1000 ms", "capacity / served" => "3x load, check 10 ms, create 1 s: capacity / served";
+            "overload/1.3x, check 2 ms, create 100 ms", "creations begun" => "1.3x load, check 2 ms, create 100 ms: creations begun";
         ),
         note: "bb8 wakes a waiter but does not reserve the object for it. A getter can be served by an object or by a \
-            slot, so that its wait costs more than a semaphore's, which is all that deadpool and the `Vec` wait in.",
+            slot, so that its wait costs more than a semaphore's, which is all that deadpool and the `Vec` wait in. \
+            Under load callers arrive at random, for a minute of paused time; each waits for 500 ms at most, and uses one of \
+            10 objects for 20 ms. At 1.0 all that 10 objects can serve is served.",
     },
     Primitive {
         name: "lru_cache",
