@@ -110,14 +110,14 @@ impl<M: Manager> Pool<M> {
         panics.resume();
     }
 
-    /// Changes the state, grants what can be granted then, and does what is deferred. Panics with user code of that.
+    /// Changes the state, grants slots and pending work, and runs the deferred work. Panics with user code of that.
     pub(super) fn change<R>(&self, change: impl FnOnce(&mut State<M>, &mut Deferred<M>) -> R) -> R {
         let (result, panics) = self.change_and_catch(change);
         panics.resume();
         result
     }
 
-    /// As [`change`](Self::change), for a caller that must not lose what it has in hand.
+    /// As [`change`](Self::change), for a caller with an object or error that must not be lost.
     pub(super) fn change_quietly<R>(&self, change: impl FnOnce(&mut State<M>, &mut Deferred<M>) -> R) -> R {
         let (result, panics) = self.change_and_catch(change);
         panics.discard();

@@ -10,7 +10,7 @@
 //! | `in_use` | an object that a user holds; that is granted; that is recycled, driven or pending | idle; in use; free; doomed |
 //! | doomed (still counted as before) | an object or job that is about to be dropped, without the lock | free |
 //!
-//! A slot becomes free after what it stood for was dropped or has left the pool, so there are never more than `max_size`
+//! A slot becomes free after its object or job was dropped or taken out of the pool, so there are never more than `max_size`
 //! objects alive.
 //!
 //! **Getters** wait in three FIFO queues, by what they drive (see [`job`](super::job)):
@@ -22,20 +22,21 @@
 //! | `Waiting` | nothing | objects, slots, pending work |
 //!
 //! A getter that recycles an object of its own is in no queue: it has been granted that object. An object goes to the head
-//! of the first queue that is not empty, in this order. A getter enters `Creating` or `Adopting` before all that are queued in
-//! `Waiting`, and those are granted from the head, so the order among getters is that of their first polls. A flag per getter in
-//! one queue would say the same, but a slot would have to search for the first that can use it. One with an object that
-//! proved to be dead re-enters at the front.
+//! of the first queue that is not empty, in this order. A getter enters `Creating` or `Adopting` before all that are queued
+//! in `Waiting`, and those are granted from the head, so the order among getters is that of their first polls. A flag per
+//! getter in one queue would say the same, but a slot would have to search for the first that can use it. One with an object
+//! that proved to be dead re-enters at the front.
 //!
 //! **Grants.** [`deliver`](State::deliver) grants an object that is returned or new. [`leave`](State::leave) grants a
 //! recycling that its getter gave up, and keeps a creation for [`settle`](State::settle), which every change ends with: it
-//! grants what is free or pending to those that can use it. A getter that is granted a slot or a creation is put at the end
-//! of `Creating` at that moment, under a second key, so that an object that is returned before it is polled is its own, too.
+//! grants free slots and pending creations to getters that can use them. A getter that is granted a slot or a creation is
+//! put at the end of `Creating` at that moment, under a second key, so that an object that is returned before it is polled
+//! is its own, too.
 //!
 //! **Invariants** whenever the lock is free: while an object is idle, the queues are empty; while a getter is in `Waiting` or
 //! `Adopting`, no job is pending and no creation may begin; idle + in use + creating <= `max_size`, unless that was lowered.
 //!
-//! No user code runs in this file. What is to be dropped or woken goes into a [`Deferred`].
+//! No user code runs in this file: drops and wakes go into a [`Deferred`].
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -285,8 +286,9 @@ impl<M: Manager> State<M> {
         job.map(Job::taken_up)
     }
 
-    /// Returns work for a getter that will be queued in `queue`: pending work, or else a new creation. The other way round if
-    /// it has taken up work before or has just found a dead object. In `Creating` it has a creation, and takes up recyclings only.
+    /// Returns work for a getter that will be queued in `queue`: pending work, or else a new creation. The other way round
+    /// if it has taken up work before or has just found a dead object. In `Creating` it has a creation, and takes up
+    /// recyclings only.
     pub(super) fn claim(&mut self, settings: &Settings, queue: Queue, has_found_dead: bool) -> Option<Box<Job<M>>> {
         if queue == Queue::Creating {
             return self.pending_recyclings.pop_front().map(Job::taken_up);
@@ -385,7 +387,7 @@ impl<M: Manager> State<M> {
         }
         deferred.is_short |= settings.min_idle > 0 && self.is_short(settings);
         if self.is_drained() && !self.has_drained {
-            // Once: its listeners are notified under a lock of their own, and may use the pool in turn.
+            // Once: its listeners are notified under a lock of their own, and may use the pool again.
             (self.has_drained, deferred.is_drained) = (true, true);
         }
     }
@@ -420,7 +422,7 @@ impl<M: Manager> State<M> {
         deferred.garbage.push(garbage);
     }
 
-    /// Frees the slots of what was doomed and has been dropped.
+    /// Frees the slots of doomed objects and jobs that were dropped.
     pub(super) fn free_doomed(&mut self, in_use: usize, creating: usize) {
         self.doomed -= in_use + creating;
         self.in_use -= in_use;
@@ -465,7 +467,7 @@ impl<M: Manager> State<M> {
         }
     }
 
-    /// Gives up what is not in use: pending jobs first, then the objects that were idle for longest.
+    /// Dooms pending jobs first, and then the objects that were idle for longest.
     fn shrink_by(&mut self, mut surplus: usize, deferred: &mut Deferred<M>) {
         while surplus > 0 {
             let pending = self.pending_creations.pop_front().or_else(|| self.pending_recyclings.pop_front());
@@ -481,7 +483,7 @@ impl<M: Manager> State<M> {
         }
     }
 
-    /// Discards what has expired, and returns when there will be more of that.
+    /// Discards expired objects and jobs, and returns when more will expire.
     pub(super) fn maintain(
         &mut self,
         now: Instant,

@@ -9,8 +9,8 @@
 //! | | no | the recycling of an object that it was given, and perhaps more |
 //!
 //! A getter that is served by an idle object at once, or waits and then collects one, takes a short cut. Any other poll is a
-//! [`Turn`]: collect what was granted, claim what can be begun, drive it, until one job has an object to
-//! hand out or there is nothing left to do but wait. A job that ends first serves the getter; the others are left to the pool.
+//! [`Turn`]: collect a grant, claim work, drive it, until one job has an object to hand out or there is nothing left to do
+//! but wait. A job that ends first serves the getter; the others are left to the pool.
 
 use std::fmt;
 use std::future::Future;

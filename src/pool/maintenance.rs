@@ -11,7 +11,8 @@
 //!
 //! Stuck creations are driven on as long as idle objects are short, beside others. Stuck recyclings are left to the getters.
 //!
-//! It holds the pool weakly between its polls, so it does not keep the pool alive, and the drop of the pool notifies it to end.
+//! It holds the pool weakly between its polls, so it does not keep the pool alive, and the drop of the pool notifies it to
+//! end.
 
 use std::future::{Future, poll_fn};
 use std::panic::resume_unwind;
@@ -280,8 +281,8 @@ impl<M: Manager> Maintenance<M> {
         }
     }
 
-    /// Discards what has expired, and recycles what needs a check, one after the other. Returns when there will be more,
-    /// if it looked for that.
+    /// Discards expired objects, and recycles those that are due, one after the other. Returns when more will be, if it
+    /// looked for that.
     fn look_after_idle(&mut self, pool: &Pool<M>, cx: &mut Context<'_>) -> Option<Option<Duration>> {
         if self.check.is_none() && !self.is_due {
             return None;

@@ -36,7 +36,7 @@ pub struct Metrics {
     pub uses: u64,
 }
 
-/// An object, and what the pool needs to know about it.
+/// An object, and what the pool knows about it.
 pub(super) struct Pooled<M: Manager> {
     pub(super) object: M::Object,
     pub(super) metrics: Metrics,

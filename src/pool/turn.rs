@@ -16,7 +16,7 @@ use crate::wait_list::{NeedsClone, TaskWaker};
 
 pub(super) type Served<M> = Result<Box<Pooled<M>>, GetError<<M as Manager>::Error>>;
 
-/// An object that a getter was given, and what is to be done before it is handed out.
+/// An object that a getter was given, and its fitness to be handed out.
 pub(super) type Given<M> = (Box<Pooled<M>>, Fitness);
 
 /// The result of driving the work of a getter.
@@ -37,7 +37,7 @@ pub(super) struct Hand<M: Manager> {
     error: Option<Box<Exclusive<M::Error>>>,
 }
 
-/// One poll of a getter. It owns what the getter has, and leaves it to the pool if it is dropped.
+/// One poll of a getter. It owns the grants and jobs of the getter, and leaves them to the pool if it is dropped.
 pub(super) struct Turn<'a, M: Manager> {
     pool: &'a Pool<M>,
     now: Option<Instant>,
@@ -182,7 +182,7 @@ impl<'a, M: Manager> Turn<'a, M> {
         }
     }
 
-    /// Collects what was granted, claims what can be begun, or waits for that. Returns an object that it was given.
+    /// Collects a grant, claims work, or waits for them. Returns an object that it was given.
     fn advance(&mut self, cx: &mut Context<'_>) -> Result<Option<Given<M>>, GetError<M::Error>> {
         if self.queued.is_none() && self.hand.queue().is_none() && !self.is_first {
             return Ok(None);
@@ -210,7 +210,7 @@ impl<'a, M: Manager> Turn<'a, M> {
         outcome
     }
 
-    /// Collects what it was granted, if it is queued.
+    /// Collects its grants, if it is queued.
     fn collect(
         &mut self,
         state: &mut State<M>,
@@ -290,7 +290,7 @@ impl<'a, M: Manager> Turn<'a, M> {
         match (self.queued, self.hand.queue()) {
             (Some(queued), Some(queue)) if queued.queue == queue => {
                 let polled = state.queue(queue).poll(queued.key, waker)?;
-                debug_assert!(polled.is_pending(), "what was granted is collected");
+                debug_assert!(polled.is_pending(), "a grant is collected before");
             }
             (_, Some(queue)) => {
                 let waker = waker.take()?;
