@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::traced::{
-    Cache, Call, Caller, Config, Key, Panicked, Plan, Probe, Script, Value, meanwhile, quietly, watched,
+    self, Cache, Call, Caller, Config, Key, Panicked, Plan, Probe, Script, Value, called, meanwhile, quietly, watched,
 };
 
 /// An operation and its keys. It runs in `Setup::act`, and only that is watched.
@@ -19,7 +19,7 @@ pub(crate) struct Operation {
     /// It only drops loads, and so passes on the panics of their wakers.
     pub(crate) drops: bool,
     /// It calls user code for one shard after the other, so that a panic may find some of them done.
-    asks_by_shard: bool,
+    runs_by_shard: bool,
     /// Another operation runs within it.
     pub(crate) races: bool,
 }
@@ -50,12 +50,12 @@ impl Operation {
 
     /// Returns true if a panic of this call leaves the state from before the operation or from after it.
     pub(crate) fn is_whole(self, config: Config, call: Call) -> bool {
-        !(self.races || self.asks_by_shard && config.shards > 1 && call.is_inside())
+        !(self.races || self.runs_by_shard && config.shards > 1 && call.is_inside())
     }
 }
 
 const fn operation(name: &'static str, keys: Keys, run: fn(&Setup, u32)) -> Operation {
-    Operation { name, keys, run, drops: false, asks_by_shard: false, races: false }
+    Operation { name, keys, run, drops: false, runs_by_shard: false, races: false }
 }
 
 const fn drops(name: &'static str, run: fn(&Setup, u32)) -> Operation {
@@ -66,8 +66,8 @@ const fn races(name: &'static str, run: fn(&Setup, u32)) -> Operation {
     Operation { races: true, ..operation(name, Keys::Absent, run) }
 }
 
-const fn asks(name: &'static str, run: fn(&Setup, u32)) -> Operation {
-    Operation { asks_by_shard: true, ..operation(name, Keys::None, run) }
+const fn by_shard(name: &'static str, run: fn(&Setup, u32)) -> Operation {
+    Operation { runs_by_shard: true, ..operation(name, Keys::None, run) }
 }
 
 /// A cache on which an operation runs.
@@ -105,7 +105,7 @@ impl Setup {
             Plan::Skip => (Ok(None), Vec::new()),
             Plan::Unwind(_) => watched(self.plan, &self.cache, || {
                 catch_unwind(AssertUnwindSafe(|| {
-                    let _deed = AtEnd(Some(|| drop(operation(&self.cache))));
+                    let _operation = AtEnd(Some(|| drop(operation(&self.cache))));
                     resume_unwind(Box::new(Panicked(usize::MAX)))
                 }))
             }),
@@ -184,16 +184,16 @@ pub(crate) const OPERATIONS: [Operation; 76] = [
     operation("update", Keys::Each, |setup, key| update(setup, key, 2)),
     operation("update that evicts another entry", Keys::Each, |setup, key| update(setup, key, 3)),
     operation("update to too heavy a value", Keys::Each, |setup, key| update(setup, key, 100)),
-    asks("for_each", |setup, _| setup.act(|cache| cache.for_each(|_, _| super::traced::called(Call::Predicate)))),
+    by_shard("for_each", |setup, _| setup.act(|cache| cache.for_each(|_, _| called(Call::Predicate)))),
     operation("pop_lru", Keys::None, |setup, _| setup.act(Cache::pop_lru)),
     operation("clear", Keys::None, |setup, _| setup.act(Cache::clear)),
     operation("set_capacity to zero", Keys::None, |setup, _| setup.act(|cache| cache.set_capacity(0))),
     operation("set_capacity to less", Keys::None, |setup, _| setup.act(|cache| cache.set_capacity(3))),
     operation("set_capacity to more", Keys::None, |setup, _| setup.act(|cache| cache.set_capacity(100))),
-    asks("retain all", |setup, _| retain(setup, |_| true)),
-    asks("retain some", |setup, _| retain(setup, |id| id % 2 == 1)),
-    asks("retain none", |setup, _| retain(setup, |_| false)),
-    asks("entries", |setup, _| setup.act(Cache::entries)),
+    by_shard("retain all", |setup, _| retain(setup, |_| true)),
+    by_shard("retain some", |setup, _| retain(setup, |id| id % 2 == 1)),
+    by_shard("retain none", |setup, _| retain(setup, |_| false)),
+    by_shard("entries", |setup, _| setup.act(Cache::entries)),
     operation("calls without user code", Keys::None, |setup, _| {
         setup.act(|cache| {
             let counts = (cache.len(), cache.is_empty(), cache.weight(), cache.capacity(), cache.stats());
@@ -423,20 +423,20 @@ fn insert_both(cache: &Cache) {
 fn remove_if(setup: &Setup, key: u32, answer: bool) {
     setup.act(|cache| {
         cache.remove_if(&Probe(key), |_, _| {
-            super::traced::called(Call::Predicate);
+            called(Call::Predicate);
             answer
         })
     });
 }
 
 fn update(setup: &Setup, key: u32, weight: u64) {
-    setup.act(|cache| cache.update(&Probe(key), |value| super::traced::update(value, weight)));
+    setup.act(|cache| cache.update(&Probe(key), |value| traced::update(value, weight)));
 }
 
 fn retain(setup: &Setup, keep: fn(u32) -> bool) {
     setup.act(|cache| {
         cache.retain(|key, _| {
-            super::traced::called(Call::Predicate);
+            called(Call::Predicate);
             keep(key.id())
         });
     });
