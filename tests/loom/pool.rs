@@ -1,4 +1,4 @@
-//! Models of `Pool`: who gets an object, a creation or a slot, whoever else returns, discards, leaves, resizes or closes.
+//! Models of `Pool`: which getter gets an object, a creation or a slot, while others return, discard, resize or close.
 
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -29,7 +29,7 @@ models![
     3: granted_creation_racing_return,
     3: granted_creation_dropped_racing_return,
     3: granted_creators_keep_their_order,
-    2: unused_right_goes_to_the_next,
+    2: unused_slot_goes_to_the_next,
     2: two_getters_racing_for_the_last_slot,
     3: growth_limit_gives_way,
     2: creation_ending_racing_return,
@@ -41,24 +41,28 @@ models![
     3: failing_creation_racing_return,
     2: panicking_creation_racing_getter,
     3: panicking_creation_racing_return,
-    2: adopted_failure_is_begun_again,
+    2: pending_failure_is_begun_afresh,
     3: failing_recycle_racing_return,
     4: recycling_getter_dropped_racing_getter,
     4: recycling_getter_dropped_with_another_waiting,
+    4: recycling_getter_dropped_racing_return,
     3: recycling_getter_dropped_racing_close,
+    3: recycling_getter_dropped_racing_clear,
+    3: recycling_getter_dropped_racing_resize,
     4: recycling_getter_racing_clear,
     3: pending_recycling_racing_resize,
+    3: pending_creation_racing_discard,
     4: try_get_racing_getter_and_gate,
     3: maintenance_racing_get,
     2: panicking_recycle_racing_getter,
-    3: unlucky_getter_goes_to_the_front,
+    3: getter_of_a_dead_object_is_queued_at_the_front,
     3: creation_overtakes_recycling,
     2: failing_creation_beside_recycling,
     3: close_racing_return_and_get,
     3: close_racing_creator_and_return,
     3: close_racing_granted_creation,
-    2: close_racing_creation_left_behind,
-    3: close_turns_away_more_than_a_batch_holds,
+    2: close_racing_pending_creation,
+    3: close_wakes_more_than_a_batch_holds,
     2: closed_racing_last_return,
     3: closed_racing_close_and_discard,
     3: closed_racing_creation,
@@ -82,7 +86,7 @@ models![
     2: add_racing_close,
 ];
 
-/// When a creation, or recycling, ends: in its first poll, in its second, or once the gate is open.
+/// The time at which a creation or recycling ends: in its first poll, in its second, or once the gate is open.
 #[derive(Clone, Copy)]
 enum When {
     Now,
@@ -97,7 +101,7 @@ enum End {
     Panic,
 }
 
-/// What happens one time after the other, and then `(Now, Well)` for ever.
+/// The ends of creations or recyclings, one after the other, and then `(Now, Well)` for ever.
 #[derive(Default)]
 struct Script {
     steps: &'static [(When, End)],
@@ -109,7 +113,7 @@ impl Script {
         Self { steps, next: AtomicUsize::new(0) }
     }
 
-    /// How many steps have begun.
+    /// The number of steps that have begun.
     fn begun(&self) -> usize {
         self.next.load(Relaxed)
     }
@@ -141,7 +145,7 @@ impl Script {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Failed;
 
-/// Lets through those who wait, and who come later, once it is open.
+/// Once it is open, it lets all through, those that wait and those that are polled later.
 #[derive(Default)]
 struct Gate(Mutex<(bool, Option<Waker>)>);
 
@@ -169,7 +173,7 @@ impl Gate {
     }
 }
 
-/// How many objects are alive, and how many may be.
+/// The number of objects alive, and the limit.
 struct Tally {
     alive: AtomicUsize,
     limit: usize,
@@ -181,7 +185,7 @@ impl Tally {
     }
 }
 
-/// Loom watches who uses it, that it is dropped, and when.
+/// An object: loom watches its uses, and that it is dropped.
 struct Thing {
     number: usize,
     uses: Data,
@@ -234,7 +238,7 @@ impl Manager for Maker {
     }
 }
 
-/// A pool that creates so many objects at most, and how that goes.
+/// A pool of at most `max_size` objects, with the ends of its creations.
 fn creating(max_size: usize, creates: &'static [(When, End)]) -> Arc<Pool<Maker>> {
     recycling(max_size, creates, &[])
 }
@@ -248,7 +252,7 @@ fn builder(max_size: usize, creates: &'static [(When, End)], recycles: &'static 
     Pool::builder(Maker { creates, recycles, gate: Gate::default(), tally: Tally::new(max_size) }).max_size(max_size)
 }
 
-/// A pool that creates none and has so many.
+/// A pool that creates no object and has so many.
 fn fixed(objects: usize) -> Arc<Pool<Fixed<Thing>>> {
     let tally = Tally::new(usize::MAX);
     Arc::new(Pool::from_objects((0..objects).map(|number| Thing::new(number, &tally))))
@@ -263,7 +267,7 @@ where
     thread::spawn(move || body(&pool))
 }
 
-/// Gets an object and uses it: loom watches whether what others did to it before is seen.
+/// Gets an object and uses it: loom checks that the uses by others before are seen.
 fn get<M: Manager<Object = Thing>>(pool: &Arc<Pool<M>>) -> Result<OwnedObject<M>, GetError<M::Error>> {
     finish(pool.clone().get_owned())
 }
@@ -274,12 +278,12 @@ fn finish<M: Manager<Object = Thing>>(get: GetOwned<M>) -> Result<OwnedObject<M>
     Ok(object)
 }
 
-/// Gets and returns an object, and says which one.
+/// Gets and returns an object. Returns its number.
 fn use_one<M: Manager<Object = Thing>>(pool: &Arc<Pool<M>>) -> Result<usize, GetError<M::Error>> {
     get(pool).map(|object| object.number)
 }
 
-/// Objects that are out.
+/// Objects in use.
 fn lent<M: Manager<Object = Thing>, const N: usize>(pool: &Arc<Pool<M>>) -> [OwnedObject<M>; N] {
     from_fn(|_| match poll_noop(&mut pool.clone().get_owned()) {
         Poll::Ready(Ok(object)) => object,
@@ -300,7 +304,7 @@ fn join<R, const N: usize>(threads: [JoinHandle<R>; N]) -> [R; N] {
     threads.map(|thread| thread.join().unwrap())
 }
 
-/// Checks all invariants. What is idle, in use, being created, and how many wait.
+/// Checks all invariants. Returns the numbers of objects idle, in use and being created, and of waiting getters.
 fn counts<M: Manager>(pool: &Pool<M>) -> [usize; 4] {
     pool.validate();
     let Status { size, idle, in_use, creating, waiting, .. } = pool.status();
@@ -308,13 +312,13 @@ fn counts<M: Manager>(pool: &Pool<M>) -> [usize; 4] {
     [idle, in_use, creating, waiting]
 }
 
-/// Nobody uses it, waits or creates.
+/// No getter uses it, waits or creates.
 #[track_caller]
 fn assert_idle<M: Manager>(pool: &Pool<M>, idle: usize) {
     assert_eq!(counts(pool), [idle, 0, 0, 0]);
 }
 
-/// It is closed, and nothing is left.
+/// It is closed and empty.
 #[track_caller]
 fn assert_over<M: Manager>(pool: &Pool<M>) {
     assert!(pool.is_closed());
@@ -322,15 +326,15 @@ fn assert_over<M: Manager>(pool: &Pool<M>) {
     assert!(poll_noop(&mut pool.closed()).is_ready());
 }
 
-/// Two use one object by turns. What was done to it before it was returned is seen by the next user, and by `recycle`.
+/// Two threads use one object by turns. What was done to it before its return is seen by the next user, and by `recycle`.
 fn object_changes_hands() {
     let pool = creating(1, &[]);
     join([0, 1].map(|_| spawn(&pool, |pool| assert_eq!(use_one(pool), Ok(0)))));
     assert_idle(&pool, 1);
 }
 
-/// The lost wake-up. Guards the second look at the idle objects, after the waker was cloned, in `line_up`; and `is_awaited`
-/// in `judge`.
+/// The lost wake-up. Guards the second look at the idle objects in `Getter::begin`, after the waker was cloned, and
+/// `is_awaited` in `keep_or_discard`.
 fn getter_racing_return() {
     let pool = fixed(1);
     let [object] = lent(&pool);
@@ -340,7 +344,7 @@ fn getter_racing_return() {
     assert_idle(&pool, 1);
 }
 
-/// Each of two returns serves one of two getters, who keep what they get. Guards `grant_front` in `deliver`.
+/// Each of two returns serves one of two getters, which keep what they get. Guards `grant_object` in `keep_or_discard`.
 fn two_returns_two_getters() {
     let pool = fixed(2);
     let objects: [_; 2] = lent(&pool);
@@ -368,8 +372,8 @@ fn two_returners_two_getters() {
     assert_idle(&pool, 2);
 }
 
-/// The first in line leaves while it is granted the object, with another behind it. Guards `deliver` of what was granted
-/// in `leave_all`: without it the object is lost and the second sleeps for ever.
+/// The first getter is dropped while it is granted the object, with another queued. Guards `deliver` of a granted object
+/// in `Turn::leave`: without it the object is lost and the second is never woken.
 fn granted_getter_dropped_racing_return() {
     let pool = fixed(1);
     let [object] = lent(&pool);
@@ -381,7 +385,7 @@ fn granted_getter_dropped_racing_return() {
     assert_idle(&pool, 1);
 }
 
-/// The same with nobody behind it: the object is idle then.
+/// The same without another getter: the object is idle then.
 fn last_getter_dropped_racing_return() {
     let pool = fixed(1);
     let [object] = lent(&pool);
@@ -392,7 +396,8 @@ fn last_getter_dropped_racing_return() {
     assert_idle(&pool, 1);
 }
 
-/// What somebody waits for is not there for who comes later. Guards the hand-off under the lock in `deliver`.
+/// A returned object that a getter waits for is not there for `try_get`. Guards the grant under the lock in
+/// `keep_or_discard`.
 fn try_get_never_barges() {
     let pool = fixed(1);
     let [object] = lent(&pool);
@@ -418,18 +423,19 @@ fn leaving_racing_getter(alive: usize, leave: fn(OwnedObject<Maker>)) {
     assert_idle(&pool, 1);
 }
 
-/// Who waits creates what takes the place of a discarded object, once that has been dropped. Guards `settle` in `release`,
-/// and that `discard` frees the slot last.
+/// A waiting getter creates the successor of a discarded object, once that was dropped. Guards `settle` in
+/// `change_and_catch`, and that `drop_and_free` frees the slot last.
 fn discard_racing_getter() {
     leaving_racing_getter(1, OwnedObject::discard);
 }
 
-/// The same with an object that lives on. Guards `release` in `detach`.
+/// The same with an object that lives on. Guards the change in `detach`.
 fn detach_racing_getter() {
     leaving_racing_getter(2, |object| drop(OwnedObject::detach(object)));
 }
 
-/// The first in line leaves while it is granted the slot. Guards `Grant::Creation` in `leave`, and `settle` in `leave_all`.
+/// The first getter is dropped while it is granted the slot. Guards `Grant::Creation` in `Turn::leave`, and `settle`
+/// after it.
 fn discard_racing_getter_dropped() {
     let pool = creating(1, &[]);
     let [object] = lent(&pool);
@@ -441,8 +447,8 @@ fn discard_racing_getter_dropped() {
     assert_idle(&pool, 1);
 }
 
-/// A getter that was granted a creation and has not looked yet is granted an object as well. Guards `enroll` in `settle`,
-/// and the look at the place among the creators right after the other one.
+/// A getter that was granted a creation and was not polled since is granted an object as well. Guards the second key of
+/// such a getter in `grant_creations`, and the loop in `collect`.
 fn granted_creation_racing_return() {
     let pool = creating(2, &[]);
     let [first, second] = lent(&pool);
@@ -469,8 +475,8 @@ fn granted_creation_dropped_racing_return() {
     assert_idle(&pool, 1);
 }
 
-/// Two are granted creations, and only then an object comes back: it is for the one that has waited longer. Guards the end
-/// at which `enroll` puts them.
+/// Two are granted creations, and only then an object is returned: it is granted to the one that has waited longer.
+/// Guards the order of `grant_creations`.
 fn granted_creators_keep_their_order() {
     let pool = creating(3, &[(Now, Well), (Now, Well), (Now, Well), (Gated, Well), (Gated, Well)]);
     let [one, other, object] = lent(&pool);
@@ -491,9 +497,8 @@ fn granted_creators_keep_their_order() {
     assert_over(&pool);
 }
 
-/// It takes the object and keeps it: the right that it has no use for is for who waits behind it. Guards, in `look`,
-/// what happens to a creation that has not begun.
-fn unused_right_goes_to_the_next() {
+/// It takes the object and keeps it: the slot that it was granted goes to the next getter. Guards `give_back_unbegun`.
+fn unused_slot_goes_to_the_next() {
     let pool = creating(2, &[]);
     let [first, second] = lent(&pool);
     let [one, other] = begun(&pool);
@@ -515,8 +520,8 @@ fn two_getters_racing_for_the_last_slot() {
     assert_eq!(pool.manager().creates.begun(), 1);
 }
 
-/// Two may create at a time (under loom); the third waits, though there is room, until one of them is done. Nobody returns
-/// anything meanwhile. Guards the limit in `claim`, and `settle` in `created`.
+/// Two may create at a time (under loom); the third waits, though there is room, until one creation has ended. No object
+/// is returned meanwhile. Guards the limit in `may_create`, and `settle` in `created`.
 fn growth_limit_gives_way() {
     let pool = creating(3, &[(Later, Well), (Later, Well), (Later, Well)]);
     let getters = [0, 1, 2].map(|_| {
@@ -532,8 +537,8 @@ fn growth_limit_gives_way() {
     assert_idle(&pool, 3);
 }
 
-/// A creation ends, or its getter is served by a return: then it is left behind, and closing the pool drops it. Guards the
-/// passing on of what was granted in `created`, and `leave_all` in `finish`.
+/// A creation ends, or its getter is served by a return: then it stays pending, and closing the pool drops it. Guards
+/// `Turn::leave` in `serve`.
 fn creation_ending_racing_return() {
     let pool = creating(2, &[(Now, Well), (Later, Well)]);
     let [object] = lent(&pool);
@@ -551,7 +556,7 @@ fn creation_ending_racing_return() {
     assert_eq!(pool.manager().alive(), 0);
 }
 
-/// The same, and whoever ends the creation wakes its getter, or nobody.
+/// The same, and the end of the creation wakes its getter, if it has one.
 fn gated_creation_ending_racing_return() {
     let pool = creating(2, &[(Now, Well), (Gated, Well)]);
     let [object] = lent(&pool);
@@ -566,8 +571,8 @@ fn gated_creation_ending_racing_return() {
     assert_over(&pool);
 }
 
-/// A creator leaves while it is granted an object: that, or the creation, goes to who waits behind it. Guards what `leave`
-/// gives back for a creator, and `leave_behind` in `leave_all`.
+/// A creator is dropped while it is granted an object: that, or the creation, goes to the next getter. Guards `deliver`
+/// and `leave` in `Turn::leave`.
 fn creator_dropped_racing_return() {
     let pool = creating(2, &[(Now, Well), (Gated, Well)]);
     let [object] = lent(&pool);
@@ -576,13 +581,13 @@ fn creator_dropped_racing_return() {
     let canceller = thread::spawn(|| drop(creator));
     let getter = thread::spawn(|| assert_eq!(finish(waiting).unwrap().number, 0));
     join([returner, canceller, getter]);
-    assert_eq!(counts(&pool), [1, 0, 1, 0], "the creation was left behind");
+    assert_eq!(counts(&pool), [1, 0, 1, 0], "the creation is pending");
     pool.close();
     assert_over(&pool);
 }
 
-/// A creation that was left behind, or is about to be, is adopted by who comes, and wakes it when it ends. Guards
-/// `left_behind` in `claim`, `settle` in `leave_all`, and the poll of a creation that was granted.
+/// A creation is pending, or will be soon: a new getter takes it up, and is woken when it ends. Guards `take_pending` in
+/// `claim`, `settle` in `Turn::leave`, and the poll of a creation that was granted.
 fn creator_dropped_racing_newcomer() {
     let pool = creating(1, &[(Gated, Well)]);
     let [creator] = begun(&pool);
@@ -594,8 +599,8 @@ fn creator_dropped_racing_newcomer() {
     assert_eq!(pool.manager().creates.begun(), 1);
 }
 
-/// A creator that is served by a return, and keeps what it got, leaves its creation to who waits. Guards `leave_all` in
-/// `finish`, and the preference of creators in `deliver`.
+/// A creator that is served by a return leaves its creation to the next getter. Guards `Turn::leave` in `serve`, and that
+/// `Creating` is served first in `grant_object`.
 fn served_creator_leaves_its_creation() {
     let pool = creating(2, &[(Now, Well), (Gated, Well)]);
     let [object] = lent(&pool);
@@ -613,7 +618,7 @@ fn served_creator_leaves_its_creation() {
     assert_idle(&pool, 2);
 }
 
-/// The error is for one of the two, the slot for the other. Guards `free` and `settle` in `not_created`.
+/// The error is reported by one of the two, and the other gets the slot. Guards `failed` and `settle` in `not_created`.
 fn failing_creation_racing_getter() {
     let pool = creating(1, &[(Later, Badly)]);
     let outcomes = join([0, 1].map(|_| spawn(&pool, use_one)));
@@ -622,7 +627,8 @@ fn failing_creation_racing_getter() {
     assert_idle(&pool, 1);
 }
 
-/// A creation fails while its getter is granted an object, which is its, or goes on. Guards `leave` in `not_created`.
+/// A creation fails while its getter is granted an object, which serves it or goes to the next. Guards `is_granted` in
+/// `not_created`.
 fn failing_creation_racing_return() {
     let pool = creating(2, &[(Now, Well), (Gated, Badly), (Now, Well)]);
     let [object] = lent(&pool);
@@ -636,17 +642,17 @@ fn failing_creation_racing_return() {
     join([returner, opener, getter]);
     let [idle, in_use, creating, waiting] = counts(&pool);
     assert_eq!([idle, in_use, waiting], [1, 0, 0]);
-    assert!(creating <= 1, "left behind, if anything");
+    assert!(creating <= 1, "pending, if anything");
     pool.close();
     assert_over(&pool);
 }
 
-/// Whether it got an object, or the panic of the script.
+/// Returns `true` if it got an object, `false` after the panic of the script.
 fn survives(get: impl FnOnce() -> Result<usize, GetError<Failed>>) -> bool {
     catch_unwind(AssertUnwindSafe(get)).is_ok_and(|outcome| outcome.is_ok())
 }
 
-/// Guards the slot's guard in `Creation::run`, and `settle` after it was freed.
+/// A creation panics, and the other getter gets the slot. Guards `failed` in `end`, and `settle` after it.
 fn panicking_creation_racing_getter() {
     let pool = creating(1, &[(Later, Panic)]);
     let outcomes = join([0, 1].map(|_| spawn(&pool, |pool| survives(|| use_one(pool)))));
@@ -654,7 +660,7 @@ fn panicking_creation_racing_getter() {
     assert_idle(&pool, 1);
 }
 
-/// A creation panics while its getter is granted an object, which must go on to who waits behind. Guards `or_leave_all`.
+/// A creation panics while its getter is granted an object, which must go to the next getter. Guards the drop of `Turn`.
 fn panicking_creation_racing_return() {
     let pool = creating(2, &[(Now, Well), (Gated, Panic)]);
     let [object] = lent(&pool);
@@ -677,8 +683,9 @@ fn panicking_creation_racing_return() {
     assert_over(&pool);
 }
 
-/// A creation fails while nobody looks: who adopts it is not told, but begins another one. Guards `adopted`.
-fn adopted_failure_is_begun_again() {
+/// A pending creation fails: the getter that takes it up does not report that, but begins another one. Guards
+/// `is_retried`.
+fn pending_failure_is_begun_afresh() {
     let pool = creating(1, &[(Gated, Badly)]);
     let [creator] = begun(&pool);
     let canceller = spawn(&pool, |pool| {
@@ -696,8 +703,8 @@ fn adopted_failure_is_begun_again() {
     assert_idle(&pool, usize::from(created));
 }
 
-/// An object proves dead, and its getter takes what is returned, or what it creates. Guards the second look at the idle
-/// objects in `come_back`, and the `free` there, after the drop.
+/// An object proves dead, and its getter takes the returned one, or creates. Guards the second look at the idle objects
+/// in `claim`, and the slot of the dead object in `advance`.
 fn failing_recycle_racing_return() {
     let pool = recycling(2, &[(Now, Well), (Now, Well), (Later, Well)], &[(Later, Badly)]);
     let [dead, object] = lent(&pool);
@@ -713,8 +720,8 @@ fn failing_recycle_racing_return() {
     assert_over(&pool);
 }
 
-/// A recycling outlives its getter, and the next one takes it up; it ends at any time. Guards `leave` in `Turn::leave`, and
-/// `take_pending` in `claim`.
+/// A recycling outlives its getter, and the next one takes it up; it ends at any time. Guards `leave` in `Turn::leave`,
+/// and `take_pending` in `claim`.
 fn recycling_getter_dropped_racing_getter() {
     let pool = recycling(1, &[], &[(Gated, Well)]);
     let [object] = lent(&pool);
@@ -724,11 +731,12 @@ fn recycling_getter_dropped_racing_getter() {
     let opener = spawn(&pool, |pool| pool.manager().gate.open());
     let getter = spawn(&pool, |pool| assert_eq!(use_one(pool), Ok(0)));
     join([canceller, opener, getter]);
+    observe("the next getter waits, too", pool.stats().waits == 2);
     assert_idle(&pool, 1);
     assert_eq!((pool.manager().creates.begun(), pool.manager().alive()), (1, 1), "nothing healthy was destroyed");
 }
 
-/// A recycling of a waiting getter goes to the next one that waits when the first is dropped. Guards the grant in `leave`.
+/// The recycling of a dropped getter is granted to the next that waits. Guards the grant in `leave`.
 fn recycling_getter_dropped_with_another_waiting() {
     let pool = recycling(1, &[], &[(Gated, Well)]);
     let [object] = lent(&pool);
@@ -736,25 +744,63 @@ fn recycling_getter_dropped_with_another_waiting() {
     let [recycler, next] = begun(&pool);
     let canceller = thread::spawn(|| drop(recycler));
     let opener = spawn(&pool, |pool| pool.manager().gate.open());
-    let getter = thread::spawn(|| assert_eq!(finish(next).unwrap().number, 0));
+    let getter = spawn(&pool, |pool| {
+        observe("the recycling is granted before a poll", pool.status().waiting == 0);
+        assert_eq!(finish(next).unwrap().number, 0);
+    });
     join([canceller, opener, getter]);
     assert_idle(&pool, 1);
 }
 
-/// A recycling that is pending is discarded by `close`, wherever its getter is.
-fn recycling_getter_dropped_racing_close() {
+/// While another object is returned: the waiting getter is served by that, or by the recycling. Guards the order of the
+/// queues in `leave`, and `deliver` of what the getter did not need.
+fn recycling_getter_dropped_racing_return() {
+    let pool = recycling(2, &[], &[(Gated, Well)]);
+    let [object, other] = lent(&pool);
+    drop(object);
+    let [recycler, next] = begun(&pool);
+    pool.manager().gate.open();
+    let canceller = thread::spawn(|| drop(recycler));
+    let returner = thread::spawn(|| drop(other));
+    let getter = thread::spawn(|| finish(next).unwrap().number);
+    join([canceller, returner]);
+    observe("the returned object serves", getter.join().unwrap() == 1);
+    let [idle, in_use, ..] = counts(&pool);
+    assert_eq!((idle + in_use, pool.manager().alive()), (2, 2), "nothing healthy was destroyed");
+}
+
+/// Its recycling is discarded, whether it becomes pending before the change, or would after it.
+fn recycling_getter_dropped_racing(change: fn(&Pool<Maker>)) {
     let pool = recycling(1, &[], &[(Gated, Well)]);
     let [object] = lent(&pool);
     drop(object);
     let [recycler] = begun(&pool);
-    let canceller = thread::spawn(|| drop(recycler));
-    let closer = spawn(&pool, |pool| pool.close());
-    join([canceller, closer]);
-    assert_over(&pool);
+    let canceller = spawn(&pool, |pool| {
+        drop(recycler);
+        observe("the object is dropped with its getter", pool.status().in_use == 0);
+    });
+    let changer = spawn(&pool, move |pool| change(pool));
+    join([canceller, changer]);
+    assert_idle(&pool, 0);
     assert_eq!(pool.manager().alive(), 0);
 }
 
-/// And by `clear`: at once if it is pending, at its end otherwise.
+/// A getter is dropped in mid-recycling while the pool is closed. Guards `keeps` in `leave`.
+fn recycling_getter_dropped_racing_close() {
+    recycling_getter_dropped_racing(Pool::close);
+}
+
+/// The same while the pool is cleared. Guards the generation of a recycling.
+fn recycling_getter_dropped_racing_clear() {
+    recycling_getter_dropped_racing(Pool::clear);
+}
+
+/// The same while the pool shrinks. Guards the size in `keeps`, and the recyclings in `shrink_by`.
+fn recycling_getter_dropped_racing_resize() {
+    recycling_getter_dropped_racing(|pool| pool.resize(0));
+}
+
+/// `clear` discards an object that is recycled: at the end of that, if its getter drives it.
 fn recycling_getter_racing_clear() {
     let pool = recycling(1, &[], &[(Gated, Well)]);
     let [object] = lent(&pool);
@@ -779,7 +825,22 @@ fn pending_recycling_racing_resize() {
     let getter = spawn(&pool, |pool| assert_eq!(use_one(pool), Ok(1)));
     let resizer = spawn(&pool, |pool| pool.resize(2));
     join([getter, resizer]);
+    observe("the getter waits, too", pool.stats().waits == 2);
     assert_eq!(counts(&pool), [1, 1, 0, 0]);
+    pool.close();
+    assert_over(&pool);
+}
+
+/// The same with a pending creation that hangs, and the slot of a discarded object. Guards `Adopting` in `grant_creations`.
+fn pending_creation_racing_discard() {
+    let pool = creating(2, &[(Now, Well), (Gated, Well)]);
+    let [object] = lent(&pool);
+    drop(begun::<_, 1>(&pool)); // It hangs from now on.
+    let getter = spawn(&pool, |pool| assert_eq!(use_one(pool), Ok(2)));
+    let discarder = thread::spawn(|| OwnedObject::discard(object));
+    join([getter, discarder]);
+    observe("the getter waits, too", pool.stats().waits == 2);
+    assert_eq!(counts(&pool), [1, 0, 1, 0]);
     pool.close();
     assert_over(&pool);
 }
@@ -797,7 +858,7 @@ fn try_get_racing_getter_and_gate() {
     assert_eq!(pool.manager().creates.begun(), 1);
 }
 
-/// The maintenance refills what a get takes, whenever it looks; it ends when the pool is closed.
+/// The maintenance refills after a `get`, whenever that happens; it ends when the pool is closed.
 fn maintenance_racing_get() {
     let pool = Arc::new(builder(2, &[], &[]).min_idle(1).build());
     let maintenance = Pool::maintenance(&pool, |_| std::future::pending::<()>());
@@ -809,10 +870,11 @@ fn maintenance_racing_get() {
     });
     getter.join().unwrap();
     maintainer.join().unwrap();
+    observe("the maintenance creates an object", pool.stats().created == 2);
     assert_over(&pool);
 }
 
-/// Guards the slot's guard in `Recycling::run`.
+/// A recycling panics, and the other getter gets the slot. Guards `failed` in `end`.
 fn panicking_recycle_racing_getter() {
     let pool = recycling(1, &[], &[(Later, Panic)]);
     let [object] = lent(&pool);
@@ -822,9 +884,9 @@ fn panicking_recycle_racing_getter() {
     assert_idle(&pool, 1);
 }
 
-/// An object proves dead, and its slot was taken away meanwhile: its getter waits, ahead of the other, for what is returned.
-/// Guards `enqueue_front` in `claim_or_wait`, and the clone of the waker before its slot is free in `advance`.
-fn unlucky_getter_goes_to_the_front() {
+/// An object proves dead, and its slot was taken away meanwhile: its getter waits, before the other, for a return. Guards
+/// `enqueue_front` in `wait`, and the clone of the waker before its slot is free in `advance`.
+fn getter_of_a_dead_object_is_queued_at_the_front() {
     let pool = recycling(2, &[], &[(Gated, Badly)]);
     let [dead, object] = lent(&pool);
     drop(dead);
@@ -839,7 +901,7 @@ fn unlucky_getter_goes_to_the_front() {
     assert_idle(&pool, 1);
 }
 
-/// A getter that recycles beside its creation is served by that, and what it was recycling is left pending.
+/// A getter that recycles beside its creation is served by that, and its recycling stays pending.
 fn creation_overtakes_recycling() {
     let pool = recycling(3, &[(Now, Well), (Now, Well), (Gated, Well)], &[(Now, Badly), (Gated, Well)]);
     let objects: [_; 2] = lent(&pool);
@@ -852,13 +914,13 @@ fn creation_overtakes_recycling() {
     join([opener, getter, bystander]);
     let [idle, in_use, _, waiting] = counts(&pool);
     assert_eq!(waiting, 0);
-    assert_eq!(pool.manager().alive(), idle + in_use, "what it was recycling is pending");
+    assert_eq!(pool.manager().alive(), idle + in_use, "its recycling is pending");
     pool.close();
     assert_over(&pool);
     assert_eq!(pool.manager().alive(), 0);
 }
 
-/// The creation beside it fails: what is being recycled serves the getter all the same. Guards the look at that in
+/// The creation beside it fails: the recycling serves the getter all the same. Guards the look at the queue in
 /// `not_created`.
 fn failing_creation_beside_recycling() {
     let pool = recycling(3, &[(Now, Well), (Now, Well), (Gated, Badly)], &[(Now, Badly), (Gated, Well)]);
@@ -875,8 +937,8 @@ fn failing_creation_beside_recycling() {
     assert_over(&pool);
 }
 
-/// Whoever is granted the object gets it, whoever is not learns of the close, and the object is dropped. Guards the checks
-/// of `closed` in `line_up`, and the close of `waiting`.
+/// A getter that is granted the object gets it, any other fails, and the object is dropped. Guards the checks of `closed`
+/// in `must_wait` and `claim`, and the close of the queues.
 fn close_racing_return_and_get() {
     let pool = fixed(1);
     let [object] = lent(&pool);
@@ -887,8 +949,8 @@ fn close_racing_return_and_get() {
     assert_over(&pool);
 }
 
-/// The same with a getter that creates: what it created goes with it. Guards the close of `creators`, and what `look` does
-/// with who was turned away.
+/// The same with a getter that creates: its object is dropped with it. Guards the close of `Creating`, and `closed` in
+/// `collect`.
 fn close_racing_creator_and_return() {
     let pool = creating(2, &[(Now, Well), (Gated, Well)]);
     let [object] = lent(&pool);
@@ -900,7 +962,7 @@ fn close_racing_creator_and_return() {
     assert_over(&pool);
 }
 
-/// The same with one who was granted the right to create, and has not looked yet.
+/// The same with a getter that was granted a creation and was not polled since.
 fn close_racing_granted_creation() {
     let pool = creating(1, &[]);
     let [object] = lent(&pool);
@@ -912,9 +974,9 @@ fn close_racing_granted_creation() {
     assert_over(&pool);
 }
 
-/// A creation is left behind before the close, or after it; it does not stay. Guards `keeps` in `leave_behind`, and the
+/// A creation becomes pending before the close, or would after it; it does not stay. Guards `keeps` in `leave`, and the
 /// creations in `shrink_by`.
-fn close_racing_creation_left_behind() {
+fn close_racing_pending_creation() {
     let pool = creating(1, &[(Gated, Well)]);
     let canceller = spawn(&pool, |pool| drop(poll_noop(&mut pool.get())));
     let closer = spawn(&pool, |pool| pool.close());
@@ -922,9 +984,9 @@ fn close_racing_creation_left_behind() {
     assert_over(&pool);
 }
 
-/// Two create and two wait, and a batch holds two (under loom): the last two sleep and leave meanwhile. Guards `take_wakers`
-/// of the state, and the refill in `happen`.
-fn close_turns_away_more_than_a_batch_holds() {
+/// Two create and two wait, and a batch holds two (under loom): of the last two, one sleeps and one is dropped meanwhile.
+/// Guards `take_wakers` of the state, and the refill in `Deferred::run`.
+fn close_wakes_more_than_a_batch_holds() {
     let pool = creating(2, &[(Gated, Well), (Gated, Well)]);
     let [mut first, mut second, third, fourth] = begun(&pool);
     let counts = [0, 1].map(|_| Count::new());
@@ -939,8 +1001,8 @@ fn close_turns_away_more_than_a_batch_holds() {
     assert_over(&pool);
 }
 
-/// When `closed` resolves, the last object has been dropped. Guards the second look in the poll of `PoolClosed`, and `is_over`
-/// in `settle`.
+/// When `closed` resolves, the last object was dropped. Guards the second look in the poll of `PoolClosed`, and
+/// `is_drained` in `settle`.
 fn closed_racing_last_return() {
     let pool = creating(1, &[]);
     let [object] = lent(&pool);
@@ -982,7 +1044,7 @@ fn closed_racing_creation() {
     assert_over(&pool);
 }
 
-/// Guards `leave` in the drop of `PoolClosed`.
+/// A `closed` that is dropped at the last return has no effect.
 fn closed_dropped_racing_last_return() {
     let pool = fixed(1);
     let [object] = lent(&pool);
@@ -994,8 +1056,8 @@ fn closed_dropped_racing_last_return() {
     assert_over(&pool);
 }
 
-/// Four wait for the same moment and the batch holds two (under loom): the third sleeps, the fourth leaves meanwhile.
-/// Guards `closers` in `take_wakers` of the state.
+/// Four wait for the same moment: one sleeps, one is dropped meanwhile, and two are woken. Guards the notification in
+/// `Deferred::run`.
 fn last_return_ends_more_than_a_batch_holds() {
     let pool = fixed(1);
     let [object] = lent(&pool);
@@ -1017,8 +1079,8 @@ fn last_return_ends_more_than_a_batch_holds() {
     assert_over(&pool);
 }
 
-/// No more objects are alive than may be, and whoever waits is served, whether its object comes back, retires or is created.
-/// Guards `settle` in `change`.
+/// No more objects are alive than may be, and each waiting getter is served, whether its object is returned, discarded or
+/// created. Guards `settle` in `change_and_catch`.
 fn resize_racing_return_and_get() {
     let pool = creating(2, &[]);
     let [first, second] = lent(&pool);
@@ -1036,7 +1098,7 @@ fn resize_racing_return_and_get() {
     assert_eq!(pool.manager().alive(), idle);
 }
 
-/// What comes back while there are too many retires, and no more than that. Guards the size in `keeps`.
+/// An object that is returned while there are too many is discarded, and no more than that. Guards the size in `keeps`.
 fn resize_down_racing_returns() {
     let pool = creating(3, &[]);
     let [first, second, third] = lent(&pool);
@@ -1049,7 +1111,7 @@ fn resize_down_racing_returns() {
     assert_eq!(pool.manager().alive(), 1);
 }
 
-/// The same down to nothing.
+/// The same down to zero.
 fn resize_to_zero_and_back() {
     let pool = creating(1, &[]);
     let [object] = lent(&pool);
@@ -1066,7 +1128,7 @@ fn resize_to_zero_and_back() {
     assert_eq!(pool.manager().alive(), idle);
 }
 
-/// What one of them has given up, but not dropped yet, the other does not make up for. Guards `leaving`.
+/// An object that one of them has doomed, but not dropped yet, counts for the other. Guards `doomed`.
 fn two_resizes_shrink_once() {
     let pool = creating(2, &[]);
     let [first, second] = lent(&pool);
@@ -1083,7 +1145,7 @@ fn two_resizes_shrink_once() {
     assert_idle(&pool, 0);
 }
 
-/// A creation in hand ends, and its object retires when it comes back, unless there is room again.
+/// A driven creation ends, and its object is discarded when it is returned, unless there is room again.
 fn resize_racing_creation() {
     let pool = creating(1, &[(Later, Well)]);
     let creator = spawn(&pool, |pool| assert_eq!(use_one(pool), Ok(0)));
@@ -1098,8 +1160,8 @@ fn resize_racing_creation() {
     assert_eq!(pool.manager().alive(), idle);
 }
 
-/// Four wait when there comes room for four, and a batch holds two (under loom): the third sleeps, the fourth leaves
-/// meanwhile. Guards `settle` in `change`, and `waiting` in `take_wakers` of the state.
+/// Four wait when there is room for four, and a batch holds two (under loom): the third sleeps, the fourth is dropped
+/// meanwhile. Guards `settle` in `change_and_catch`, and `take_wakers` of the state.
 fn growing_serves_more_than_a_batch_holds() {
     let pool = creating(8, &[]);
     pool.resize(4);
@@ -1109,12 +1171,12 @@ fn growing_serves_more_than_a_batch_holds() {
     let sleeper = thread::spawn(|| drop(finish(third).unwrap()));
     let canceller = thread::spawn(|| drop(fourth));
     join([resizer, sleeper, canceller]);
-    assert_eq!(counts(&pool), [0, 5, 2, 0], "what the third returned is for the first");
+    assert_eq!(counts(&pool), [0, 5, 2, 0], "the first is granted what the third returned");
     drop((first, second, objects));
     assert_idle(&pool, 5);
 }
 
-/// Whoever gets an object after the clear gets a new one. Guards `generation` in `keeps`.
+/// A getter after the clear gets a new object. Guards `generation` in `keeps`.
 fn clear_racing_return() {
     let pool = creating(1, &[]);
     let [object] = lent(&pool);
@@ -1127,7 +1189,7 @@ fn clear_racing_return() {
     assert_idle(&pool, 1);
 }
 
-/// What was begun before the clear is discarded when it comes back. Guards the generation that a creation carries.
+/// An object begun before the clear is discarded when it is returned. Guards the generation of a job.
 fn clear_racing_creation() {
     let pool = creating(1, &[(Later, Well)]);
     let [mut creator] = begun(&pool);
@@ -1140,7 +1202,7 @@ fn clear_racing_creation() {
     assert_idle(&pool, 1);
 }
 
-/// What is made in advance goes to who waits for it. Guards `deliver` in the poll of `replenish`.
+/// An object created in advance goes to the getter that waits for it. Guards `deliver` in `finish_creation`.
 fn replenish_racing_get() {
     let pool = Arc::new(builder(1, &[(Later, Well)], &[]).min_idle(1).build());
     let filler = spawn(&pool, |pool| assert_eq!(blocking::wait(pool.replenish()), Ok(())));
@@ -1160,19 +1222,19 @@ fn replenish_racing_get_and_close() {
     assert_over(&pool);
 }
 
-/// Whoever creates first fails, and the slot is for the other. Guards `release` in the poll of `replenish`.
+/// The first to create fails, and the slot is for the other. Guards `failed` in `finish_creation`.
 fn failing_replenish_racing_get() {
     let pool = Arc::new(builder(1, &[(Later, Badly)], &[]).min_idle(1).build());
     let filler = spawn(&pool, |pool| blocking::wait(pool.replenish()).is_ok());
     let getter = spawn(&pool, |pool| use_one(pool).is_ok());
     let [filled, got] = join([filler, getter]);
     assert!(filled || got);
-    // With the getter's creation in hand there is nothing to do for the other.
+    // While the getter drives its creation, there is nothing to do for the other.
     assert!(got || counts(&pool) == [usize::from(pool.manager().creates.begun() > 1), 0, 0, 0]);
     counts(&pool);
 }
 
-/// The creation of a `replenish` that is dropped goes to who waits. Guards the drop of `Replenishing`.
+/// The creation of a `replenish` that is dropped goes to the waiting getter. Guards the drop of `Replenishing`.
 fn replenish_dropped_racing_get() {
     let pool = Arc::new(builder(1, &[(Gated, Well)], &[]).min_idle(1).build());
     let filler = spawn(&pool, |pool| assert_ne!(poll_noop(&mut Box::pin(pool.replenish())), Poll::Ready(Err(Failed))));
@@ -1183,7 +1245,7 @@ fn replenish_dropped_racing_get() {
     assert_eq!(pool.manager().creates.begun(), 1);
 }
 
-/// A creation was left behind, or is about to be: it is not begun a second time. Guards the adoption in `claim_spare`.
+/// A creation is pending, or will be soon: it is not begun a second time. Guards the pending creations in `claim_spare`.
 fn replenish_racing_creator_dropped() {
     let pool = Arc::new(builder(1, &[(Gated, Well)], &[]).min_idle(1).build());
     let [creator] = begun(&pool);
@@ -1197,7 +1259,7 @@ fn replenish_racing_creator_dropped() {
     assert_eq!(pool.manager().creates.begun(), 1);
 }
 
-/// What is over its time is discarded or got. Guards the count of what `maintain` takes out.
+/// An expired object is discarded or got. Guards the count of what `maintain` takes out.
 fn maintain_racing_get() {
     let start = Instant::now();
     let pool = Arc::new(builder(1, &[], &[]).idle_timeout(Duration::from_secs(1)).clock(move || start).build());
@@ -1214,7 +1276,7 @@ fn maintain_racing_get() {
     assert_eq!(pool.manager().alive(), idle);
 }
 
-/// An object is taken out, or got; when it is put back it is for who waits. Guards `deliver` in `add`.
+/// An object is taken out, or got; when it is added again it is for the waiting getter. Guards `deliver` in `add`.
 fn retain_and_add_racing_get() {
     let pool = fixed(1);
     let keeper = spawn(&pool, |pool| {
@@ -1227,7 +1289,8 @@ fn retain_and_add_racing_get() {
     assert_idle(&pool, 1);
 }
 
-/// What is added is in the pool or comes back, and does not outlive the close. Guards the check of `closed` in `add`.
+/// An object that is added is in the pool or given back, and does not outlive the close. Guards the check of `closed` in
+/// `add`.
 fn add_racing_close() {
     let pool = fixed(1);
     let [object] = lent(&pool);
