@@ -56,6 +56,10 @@ impl<M: Manager> Creations<M> {
         Self { running: Vec::new(), stuck: Vec::new() }
     }
 
+    fn is_empty(&self) -> bool {
+        self.running.is_empty() && self.stuck.is_empty()
+    }
+
     /// Drives all of them, and returns the first failure of this poll.
     fn drive(&mut self, pool: &Pool<M>, cx: &mut Context<'_>) -> Result<(), Failure<M::Error>> {
         let now = pool.now(); // May panic, but not when there is something to lose.
@@ -144,16 +148,15 @@ impl<'a, M: Manager> Replenishing<'a, M> {
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), M::Error>> {
         let (pool, creations) = (self.pool, self.creations.get_mut());
-        if pool.is_closed() {
+        if !creations.is_empty() && pool.is_closed() {
             // A job that another runtime has ruined would be begun afresh for nothing.
             creations.leave(pool, true).discard();
-            return Poll::Ready(Ok(()));
         }
         let mut replenish = || {
             creations.drive(pool, cx)?;
             while creations.running.is_empty() && creations.begin(pool, cx)? {}
             creations.leave_stuck(pool);
-            Ok(creations.running.is_empty() && creations.stuck.is_empty())
+            Ok(creations.is_empty())
         };
         match replenish() {
             Ok(true) => Poll::Ready(Ok(())),
