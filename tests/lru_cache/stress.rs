@@ -1,6 +1,4 @@
 //! Many threads at once: the capacity is never exceeded, no lookup finds a stale value, and nothing leaks.
-//!
-//! The environment variable `STANCHION_SOAK` sets the number of operations.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -20,12 +18,7 @@ const KEYS: u32 = 40;
 /// In entries, or in weight.
 const CAPACITY: usize = 16;
 
-fn operations() -> usize {
-    match std::env::var("STANCHION_SOAK") {
-        Ok(number) => number.parse().expect("STANCHION_SOAK is a number of operations"),
-        Err(_) => 200_000,
-    }
-}
+const OPERATIONS: usize = 200_000;
 
 /// A key or value whose clones are counted.
 #[derive(Debug)]
@@ -249,7 +242,7 @@ fn stress(set: impl FnOnce(LruCacheBuilder<Key, Value>) -> LruCacheBuilder<Key, 
                 scope.spawn(move || {
                     let mut random = StdRng::seed_from_u64(number);
                     let mut largest = CAPACITY;
-                    for _ in 0..operations() / 4 / THREADS as usize {
+                    for _ in 0..OPERATIONS / 4 / THREADS as usize {
                         operate(cache, source, &mut random);
                         if number == 0 && resizes && random.random_bool(0.1) {
                             largest = random.random_range(0..=CAPACITY);
@@ -276,7 +269,7 @@ fn stress(set: impl FnOnce(LruCacheBuilder<Key, Value>) -> LruCacheBuilder<Key, 
     assert_eq!([stats.evictions, stats.expirations], [evicted, expired].map(|n| n.load(Ordering::SeqCst)));
     assert!(removed.load(Ordering::SeqCst) > 0);
     // All kinds of outcomes were seen.
-    let enough = operations() as u64 / 4 / 1_000;
+    let enough = OPERATIONS as u64 / 4 / 1_000;
     let counted = [stats.hits, stats.misses, stats.insertions, stats.evictions, stats.loads, stats.load_failures];
     assert!(counted.iter().all(|count| *count > enough), "{stats:?}");
     drop(Arc::into_inner(cache).expect("it is shared no more"));
