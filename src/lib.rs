@@ -52,9 +52,9 @@
 //!   included.
 //! - **Cancel-safe.** Every future may be dropped at any point: no permit, object, queued item or wake-up is lost. What it had
 //!   been granted goes to the next waiter.
-//! - **Panic-safe.** No waker, destructor, loader or manager runs under an internal lock, and each may panic. If a waker
-//!   panics, the others are woken first. Then the call panics too, unless it has a value to return: it returns that, and
-//!   the panic is discarded.
+//! - **Panic-safe.** No destructor, loader or manager runs under an internal lock, and no waker, except those of
+//!   [`Pool::closed`], [`Pool::maintenance`] and [`TaskQueue::idle`], which have a lock of their own. Each may panic. If a
+//!   waker panics, the others are woken first. Then the call panics too, unless a permit, object or item would be lost.
 //! - **Safe.** Waiters are linked by index. `unsafe` stands in one place: the data cell of the mutex.
 //! - **Model-checked with loom.** [loom](https://docs.rs/loom) explores the code that ships, within the bounds stated in
 //!   the repository's `tests/loom`. [Models of your own](_guide::loom) can include it.

@@ -48,20 +48,19 @@ use crate::sync;
 /// # Fairness
 ///
 /// Getters are served in the order of their first polls. An object that is returned is granted to the first getter under
-/// the lock, and no later one can take it. A getter whose
-/// object proves to be dead keeps its place ahead of those that wait.
+/// the lock, and no later one can take it. A getter whose object proves to be dead stays before all waiting getters.
 ///
 /// # Creation
 ///
-/// A getter that creates an object keeps its place: if another object is returned first, it takes that, and its creation
-/// stays pending for the next getter. So existing objects serve a short spike. And the pool is filled even if a creation takes longer
-/// than any caller waits: each continues the creation that the last one left pending. A getter that takes up a pending creation which is not ready
-/// begins one of its own beside it, if there is room: one that hangs costs its slot and nothing else.
+/// A getter that creates an object stays queued: if another object is returned first, it takes that, and its creation
+/// stays pending for the next getter. So existing objects serve a short spike, and the pool is filled even if a creation
+/// takes longer than any caller waits: each getter continues the creation that the last one left pending. If that is not
+/// ready, the getter also begins one of its own, if there is room: a creation that hangs costs its slot and nothing else.
 ///
-/// A creation that fails is the error of the getter that drives it; its slot goes to the next. After a restart
-/// of the database all idle objects may be dead. However many they are, a getter waits for one failed
-/// [`recycle`](Manager::recycle) and one creation, and tries the next idle object beside it. If an error shows that all connections are lost,
-/// [`clear`](Self::clear) spares the others even that.
+/// A creation that fails is the error of the getter that drives it; its slot goes to the next. After a restart of the
+/// database all idle objects may be dead. A getter then waits for one failed [`recycle`](Manager::recycle) and one
+/// creation, however many are dead, and tries the next idle object at the same time. If an error shows that all
+/// connections are lost, [`clear`](Self::clear) spares the others even that.
 ///
 /// # Time
 ///
@@ -431,9 +430,9 @@ impl<M: Manager> Pool<M> {
         self.change(|state, deferred| state.maintain(now, &self.settings, deferred))
     }
 
-    /// Creates objects, one after another, until [`min_idle`](PoolBuilder::min_idle) are idle or the pool is full.
+    /// Creates objects, one after another, until [`min_idle`](PoolBuilder::min_idle) are idle or the pool is full or closed.
     ///
-    /// This fills a pool before it is first used. It leaves creating to the getters if any wait, and what others create
+    /// This fills a pool before it is first used. [`close`](Self::close) does not wake it: it ends when its creation does. It leaves creating to the getters if any wait, and what others create
     /// already counts as idle. A pending creation is taken up first; if that makes no progress, another is begun beside it.
     ///
     /// # Cancel safety
@@ -474,7 +473,7 @@ impl<M: Manager> Pool<M> {
     ///
     /// - It keeps [`min_idle`](PoolBuilder::min_idle) objects idle: it creates more whenever `get`s or the end of lifetimes
     ///   leave fewer, within [`max_creating`](PoolBuilder::max_creating). A failure is retried after 100 ms, then 200 ms, up to
-    ///   30 s; a creation that makes no progress for 3 s counts no more, and another is begun beside it.
+    ///   30 s; a creation without progress for 3 s, later up to 30 s, no longer counts, and another is begun beside it.
     /// - It discards what has expired, as [`maintain`](Self::maintain) does.
     /// - It recycles objects that were idle for the [`keepalive`](PoolBuilder::keepalive), one at a time and in place.
     ///
@@ -486,6 +485,11 @@ impl<M: Manager> Pool<M> {
     /// # Cancel safety
     ///
     /// Dropping the future leaves its creations and recyclings pending in the pool.
+    ///
+    /// # Deadlocks
+    ///
+    /// Its waker is woken and dropped under a lock that only the maintenance of this pool shares: it must not poll or drop
+    /// another one of the same pool. A panic of that waker is discarded.
     ///
     /// # Panics
     ///
@@ -539,8 +543,8 @@ impl<M: Manager> Pool<M> {
     /// # });
     /// ```
     pub fn close(&self) {
-        let mut panics = self.change_and_catch(State::close).1;
-        self.upkeep.notify(&mut panics);
+        let panics = self.change_and_catch(State::close).1;
+        self.upkeep.notify();
         panics.resume();
     }
 

@@ -32,12 +32,12 @@ type Listener<K, V> = dyn Fn(K, V, Cause) + Send + Sync;
 #[derive(Clone, Copy)]
 pub(super) struct Appraisal {
     weight: u64,
-    life: Option<Duration>,
+    time_to_live: Option<Duration>,
 }
 
 impl Appraisal {
     /// That of an entry which no callback is asked about.
-    pub(super) const DEFAULT: Self = Self { weight: 1, life: None };
+    pub(super) const DEFAULT: Self = Self { weight: 1, time_to_live: None };
 }
 
 impl Clock {
@@ -85,8 +85,8 @@ impl<K, V> Settings<K, V> {
     #[inline(always)]
     pub(super) fn appraise(&self, key: &K, value: &V) -> Appraisal {
         let weight = self.weigher.as_ref().map_or(1, |weigh| weigh(key, value));
-        let life = self.expire_after.as_ref().and_then(|expire_after| expire_after(key, value));
-        Appraisal { weight, life }
+        let time_to_live = self.expire_after.as_ref().and_then(|expire_after| expire_after(key, value));
+        Appraisal { weight, time_to_live }
     }
 
     /// The weight of an entry that has changed; `None` if entries are not weighed.
@@ -96,9 +96,9 @@ impl<K, V> Settings<K, V> {
 
     /// The terms on which an entry is stored now.
     #[inline(always)]
-    pub(super) fn terms(&self, Appraisal { weight, life }: Appraisal) -> Terms {
+    pub(super) fn terms(&self, Appraisal { weight, time_to_live }: Appraisal) -> Terms {
         let now = self.now();
-        let longest = life.into_iter().chain(self.time_to_live).min();
+        let longest = time_to_live.into_iter().chain(self.time_to_live).min();
         let expires_at = now.zip(longest).map_or(NEVER, |(now, longest)| now.saturating_add(ticks(longest)));
         Terms { weight, expires_at, idle_expires_at: self.idle_expires_at(now).unwrap_or(NEVER), now }
     }
@@ -307,8 +307,8 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
     /// assert!(answers.contains_key("localhost"));
     /// assert!(!answers.contains_key("changes.all.the.time"));
     /// ```
-    pub fn expire_after(mut self, life: impl Fn(&K, &V) -> Option<Duration> + Send + Sync + 'static) -> Self {
-        self.settings.expire_after = Some(Box::new(life));
+    pub fn expire_after(mut self, expire_after: impl Fn(&K, &V) -> Option<Duration> + Send + Sync + 'static) -> Self {
+        self.settings.expire_after = Some(Box::new(expire_after));
         self
     }
 

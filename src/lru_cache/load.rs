@@ -386,9 +386,8 @@ where
         let settings = &self.cache.settings;
         let now = settings.now();
         let mut state = locked.lock();
-        let load = state.flights.find(hash, self.key);
         let Some(found) = state.shard.find(hash, self.key) else {
-            return self.join_load(&mut state, load, own_key, waker);
+            return self.join_load(&mut state, own_key, waker);
         };
         let shard = &mut state.shard;
         if shard.is_expired(found, now) {
@@ -405,12 +404,11 @@ where
     fn join_load(
         &mut self,
         State { shard, flights }: &mut State<K, V>,
-        load: Option<Key>,
         own_key: &mut Guarded<K>,
         waker: &mut TaskWaker<'_>,
     ) -> Result<Lookup<'c, K, V, S>, NeedsClone> {
-        let &mut Call { cache, place: (locked, hash), errors, thread, .. } = self;
-        let joined = if let Some(load) = load {
+        let &mut Call { cache, place: (locked, hash), key, errors, thread, .. } = self;
+        let joined = if let Some(load) = flights.find(hash, key) {
             if thread.is_some() && flights.leading_thread(load) == thread {
                 return Ok(Lookup::OwnKey);
             }

@@ -429,8 +429,8 @@ impl Settings {
     pub(super) fn fitness<M: Manager>(&self, pooled: &Pooled<M>, now: Option<Instant>, is_surplus: bool) -> Fitness {
         let unless_expired = if pooled.is_new || !self.creates { Fitness::Fit } else { Fitness::Unchecked };
         let Some(now) = now else { return unless_expired };
-        let is_over = |end: Option<Instant>| end.is_some_and(|end| end <= now);
-        if is_over(pooled.ends) || is_surplus && is_over(self.times_out(pooled)) {
+        let has_passed = |end: Option<Instant>| end.is_some_and(|end| end <= now);
+        if has_passed(pooled.expires_at) || is_surplus && has_passed(self.times_out(pooled)) {
             return Fitness::Expired;
         }
         let idle = pooled.idle_since.map(|since| now.saturating_duration_since(since));
@@ -456,7 +456,7 @@ impl Settings {
     /// Returns `true` if an object that is returned has expired.
     #[inline(always)]
     pub(super) fn has_expired<M: Manager>(&self, pooled: &Pooled<M>, now: Instant) -> bool {
-        pooled.ends.is_some_and(|end| end <= now) || self.idle_timeout.is_some_and(|longest| longest.is_zero())
+        pooled.expires_at.is_some_and(|end| end <= now) || self.idle_timeout.is_some_and(|longest| longest.is_zero())
     }
 
     /// Returns when the idle timeout of an object ends.
@@ -468,8 +468,8 @@ impl Settings {
     }
 
     /// Returns when an object expires.
-    pub(super) fn ends<M: Manager>(&self, pooled: &Pooled<M>) -> Option<Instant> {
-        pooled.ends.into_iter().chain(self.times_out(pooled)).min()
+    pub(super) fn expires_at<M: Manager>(&self, pooled: &Pooled<M>) -> Option<Instant> {
+        pooled.expires_at.into_iter().chain(self.times_out(pooled)).min()
     }
 }
 

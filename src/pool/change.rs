@@ -23,16 +23,9 @@ impl<M: Manager> Pool<M> {
             (given, self.settings.min_idle > 0 && state.is_short(&self.settings))
         };
         if is_short {
-            self.notify_upkeep();
+            self.upkeep.notify();
         }
         given
-    }
-
-    #[inline(never)]
-    pub(super) fn notify_upkeep(&self) {
-        let mut panics = Panics::default();
-        self.upkeep.notify(&mut panics);
-        panics.discard(); // The caller has an object in hand.
     }
 
     pub(super) fn try_take(&self) -> Option<Box<Pooled<M>>> {

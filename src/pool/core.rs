@@ -255,7 +255,7 @@ impl<M: Manager> State<M> {
     pub(super) fn register(&mut self, pooled: &mut Pooled<M>, settings: &Settings) {
         self.in_use += 1;
         let lifetime = settings.max_lifetime.map(|longest| self.draw_lifetime(longest));
-        pooled.ends =
+        pooled.expires_at =
             pooled.metrics.created.zip(lifetime).and_then(|(created, lifetime)| created.checked_add(lifetime));
     }
 
@@ -430,11 +430,11 @@ impl<M: Manager> State<M> {
     }
 
     /// Takes out idle objects, which are not counted any more then. Asks for each once, by its index.
-    pub(super) fn take_idle_unless(&mut self, mut stays: impl FnMut(usize, &Pooled<M>) -> bool) -> Vec<Box<Pooled<M>>> {
+    pub(super) fn take_idle_unless(&mut self, mut keep: impl FnMut(usize, &Pooled<M>) -> bool) -> Vec<Box<Pooled<M>>> {
         let mut taken = Vec::new();
         for index in 0..self.idle.len() {
             let pooled = self.idle.pop_front().expect("the idle objects were counted");
-            if stays(index, &pooled) {
+            if keep(index, &pooled) {
                 self.idle.push_back(pooled);
             } else {
                 taken.push(pooled);
@@ -490,14 +490,14 @@ impl<M: Manager> State<M> {
         settings: &Settings,
         deferred: &mut Deferred<M>,
     ) -> Option<Instant> {
-        let has_ended = |end: Option<Instant>| end.is_some_and(|end| end <= now);
+        let has_passed = |end: Option<Instant>| end.is_some_and(|end| end <= now);
         // `min_idle` protects from the idle timeout, but not from the end of a lifetime.
-        let lasting = self.idle.iter().filter(|pooled| !has_ended(pooled.ends)).count();
+        let lasting = self.idle.iter().filter(|pooled| !has_passed(pooled.expires_at)).count();
         let mut surplus = lasting.saturating_sub(settings.min_idle);
         let expired = self.take_idle_unless(|_, pooled| {
-            let times_out = surplus > 0 && has_ended(settings.times_out(pooled)) && !has_ended(pooled.ends);
+            let times_out = surplus > 0 && has_passed(settings.times_out(pooled)) && !has_passed(pooled.expires_at);
             surplus -= usize::from(times_out);
-            !times_out && !has_ended(pooled.ends)
+            !times_out && !has_passed(pooled.expires_at)
         });
         self.stats.expired += expired.len() as u64;
         for pooled in expired {
@@ -511,10 +511,10 @@ impl<M: Manager> State<M> {
         // What is returned in the meantime may end sooner; it is then discarded a little late, but never handed out.
         let surplus = self.idle.len().saturating_sub(settings.min_idle);
         let timeouts = self.idle.iter().take(surplus).filter_map(|pooled| settings.times_out(pooled));
-        let ends = self.idle.iter().filter_map(|pooled| pooled.ends);
+        let expiries = self.idle.iter().filter_map(|pooled| pooled.expires_at);
         let refill = (settings.creates && settings.min_idle > 0).then_some(REFILL_PERIOD);
         let period = [settings.max_lifetime, settings.idle_timeout, refill].into_iter().flatten().min()?;
-        timeouts.chain(ends).chain(now.checked_add(period)).min()
+        timeouts.chain(expiries).chain(now.checked_add(period)).min()
     }
 
     /// Takes the next idle object that is to be recycled in place, or returns when there will be one.

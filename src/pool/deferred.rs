@@ -63,10 +63,10 @@ impl<M: Manager> Deferred<M> {
             panics.catch(|| self.batch.wake(|batch| pool.state.lock().take_wakers(batch)));
         }
         if self.is_short {
-            pool.upkeep.notify(&mut panics);
+            pool.upkeep.notify();
         }
         if self.is_drained {
-            pool.drained.notify(&mut panics);
+            pool.drained.notify();
         }
         panics
     }
@@ -98,18 +98,16 @@ impl Signal {
         self.0.listen()
     }
 
-    /// Notifies all listeners, even if some of their wakers panic. To be called without the lock of the pool.
-    pub(super) fn notify(&self, panics: &mut Panics) {
-        // Each panic is that of one waker, which is gone then.
-        while !panics.catch(|| self.0.notify_all()) {}
+    /// Notifies all listeners, whose wakers do not panic. To be called without the lock of the pool.
+    #[inline(never)]
+    pub(super) fn notify(&self) {
+        self.0.notify_all();
     }
 }
 
 /// The maintenance of a dropped pool ends.
 impl Drop for Signal {
     fn drop(&mut self) {
-        let mut panics = Panics::default();
-        self.notify(&mut panics);
-        panics.resume();
+        self.notify();
     }
 }

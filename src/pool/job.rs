@@ -6,9 +6,9 @@
 //!
 //! | a job is | driven by | next |
 //! |---|---|---|
-//! | not begun (a creation that was granted) | no one | begun by its getter; its slot is freed |
+//! | not begun (a creation that was granted) | no getter | begun by its getter; its slot is freed |
 //! | own | the getter that began it | ends; pending |
-//! | pending | no one | taken up; discarded by `clear`, `close`, `resize`, expiry |
+//! | pending | no getter | taken up; discarded by `clear`, `close`, `resize`, expiry |
 //! | taken up | a getter that has not polled it yet | ends; adopted; begun afresh |
 //! | adopted | another getter than the one that began it, which has polled it | ends; pending; begun afresh |
 //!
@@ -203,7 +203,7 @@ pub(super) fn begin_recycling<M: Manager>(
     pool: &Pool<M>,
     cx: &mut Context<'_>,
 ) -> Result<End<M>, Box<Job<M>>> {
-    let (generation, expires_at) = (pooled.generation, pool.settings.ends(&pooled));
+    let (generation, expires_at) = (pooled.generation, pool.settings.expires_at(&pooled));
     let mut memory = Memory::with(pooled, pool);
     match catch(|| memory.poll(cx)) {
         Ok(Poll::Ready(End::Recycled(mut pooled))) => {

@@ -26,7 +26,7 @@ use pin_project_lite::pin_project;
 use super::job::{End, Failure, Job, begin_recycling};
 use super::object::Pooled;
 use super::{Manager, Pool};
-use crate::panic::{Panics, drop_quietly};
+use crate::panic::{Panics, drop_quietly, quiet};
 use crate::sync::{EventListener, Exclusive};
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -74,7 +74,11 @@ impl<M: Manager> Creations<M> {
                         drop_quietly([jobs.remove(index)]);
                         pool.state.lock().stuck -= usize::from(are_stuck);
                         let failure = finish_creation(pool, end, now).err();
-                        drop_quietly(if first.is_none() { std::mem::replace(&mut first, failure) } else { failure });
+                        if first.is_none() {
+                            first = failure;
+                        } else {
+                            drop_quietly(failure);
+                        }
                     }
                 }
             }
@@ -276,7 +280,9 @@ impl<M: Manager> Maintenance<M> {
     }
 
     fn listen(&mut self, pool: &Pool<M>, cx: &mut Context<'_>) {
-        while self.signal.as_mut().is_none_or(|signal| Pin::new(signal).poll(cx).is_ready()) {
+        let waker = quiet(cx.waker());
+        let mut cx = Context::from_waker(&waker);
+        while self.signal.as_mut().is_none_or(|signal| Pin::new(signal).poll(&mut cx).is_ready()) {
             if self.signal.is_some() && self.is_sleepless {
                 (self.is_due, self.pause) = (true, None);
             }
@@ -299,7 +305,8 @@ impl<M: Manager> Maintenance<M> {
         if !std::mem::take(&mut self.is_due) {
             return None;
         }
-        let mut next = pool.maintain(now);
+        // A panic of an object's drop must cost neither the next sleep nor the creations.
+        let mut next = pool.change_quietly(|state, deferred| state.maintain(now, &pool.settings, deferred));
         while self.check.is_none() {
             let unchecked = pool.state.lock().take_unchecked(&pool.settings, now);
             match unchecked.map(|pooled| begin_recycling(pooled, pool, cx)) {

@@ -58,7 +58,7 @@ pub trait Manager: Send + Sync + 'static {
     /// [`maintenance`](crate::Pool::maintenance). So it may be polled by other tasks, on other runtimes, after a time without any
     /// poll; and it may be dropped at any await, by [`clear`](crate::Pool::clear), [`close`](crate::Pool::close) or an idle timeout.
     ///
-    /// **Limit its time in here.** No one else can tell a slow creation from one that hangs, which costs its slot as long as
+    /// **Limit its time in here.** The pool cannot tell a slow creation from one that hangs, which costs its slot as long as
     /// it hangs (and nothing else: with room for more, getters begin another one beside it).
     ///
     /// **Other runtimes.** A pending creation may belong to a runtime that has ended since, in which its timers and sockets

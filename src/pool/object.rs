@@ -44,7 +44,7 @@ pub(super) struct Pooled<M: Manager> {
     /// It was created for a getter that waits, and not idle since: it need not be recycled.
     pub(super) is_new: bool,
     /// The end of its lifetime, if that is limited.
-    pub(super) ends: Option<Instant>,
+    pub(super) expires_at: Option<Instant>,
     /// When it was last returned, created or added. `None` without a clock, and if the pool cannot know.
     pub(super) idle_since: Option<Instant>,
     /// Its place among the idle objects: counts returns.
@@ -56,7 +56,16 @@ pub(super) struct Pooled<M: Manager> {
 impl<M: Manager> Pooled<M> {
     pub(super) fn new(object: M::Object, generation: u64, now: Option<Instant>) -> Self {
         let metrics = Metrics { created: now, recycled: None, uses: 0 };
-        Self { object, metrics, generation, is_new: false, ends: None, idle_since: now, returned: 0, memory: None }
+        Self {
+            object,
+            metrics,
+            generation,
+            is_new: false,
+            expires_at: None,
+            idle_since: now,
+            returned: 0,
+            memory: None,
+        }
     }
 }
 

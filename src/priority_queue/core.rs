@@ -356,8 +356,8 @@ impl<P, T> Core<P, T> {
         (waiter, slot)
     }
 
-    /// Polls a push that was parked. Once it is ready the remains of its waiter have its key; if it was refused by `close`
-    /// its item comes back.
+    /// Polls a push that was parked. Once it is ready, its removed waiter has its key; if `close` refused it, its item
+    /// is returned.
     #[expect(clippy::type_complexity, reason = "each layer has its own reader")]
     pub(super) fn poll_push(
         &mut self,

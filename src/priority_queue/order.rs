@@ -301,8 +301,7 @@ impl<P> Order<P> {
         let slot = items.slot_mut(index);
         let (place, prev, next) = (replace(&mut slot.place, Place::Loose), slot.prev, slot.next);
         let (former, emptied) = self.unlink(items, index, place, prev, next);
-        if let Some((leaf, at)) = emptied.filter(|&(leaf, _)| leaf == spot.leaf) {
-            debug_assert!(leaf == spot.leaf);
+        if let Some((_, at)) = emptied.filter(|&(leaf, _)| leaf == spot.leaf) {
             if at < spot.index {
                 spot.index -= 1;
             } else if at == spot.index {
@@ -352,8 +351,8 @@ impl<P> Order<P> {
             let last = if at == levels.len() - 1 { levels.pop() } else { None };
             return (last.unwrap_or_else(|| levels.remove(at)).priority, Some((leaf, at)));
         }
-        let heir = items.slot_mut(next);
-        let Place::Behind { priority, .. } = replace(&mut heir.place, Place::Head { leaf }) else {
+        let successor = items.slot_mut(next);
+        let Place::Behind { priority, .. } = replace(&mut successor.place, Place::Head { leaf }) else {
             unreachable!("there is one head in a level")
         };
         let level = &mut levels[at];

@@ -5,7 +5,7 @@ use std::future::{Future, pending, ready};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Waker};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use stanchion::{Manager, Metrics, Object, Pool, PoolBuilder};
@@ -121,6 +121,77 @@ async fn a_failure_does_not_delay_creations_that_end_with_it() {
     sleep(SECOND + SECOND / 20).await;
     assert_eq!(pool.stats().create_failures, 1);
     assert!(getters.iter().all(tokio::task::JoinHandle::is_finished), "{:?}", pool.status());
+}
+
+/// Panics in each drop.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("the drop of an object");
+    }
+}
+
+/// Creates bombs, and counts them.
+struct Bombs(AtomicUsize);
+
+impl Manager for Bombs {
+    type Object = Bomb;
+    type Error = ();
+
+    async fn create(&self) -> Result<Bomb, ()> {
+        self.0.fetch_add(1, Relaxed);
+        Ok(Bomb)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_that_panic_in_their_drops_expire_and_are_replaced() {
+    let pool = Pool::builder(Bombs(AtomicUsize::new(0))).min_idle(1).max_lifetime(MINUTE);
+    let pool = Arc::new(pool.clock(|| Instant::now().into_std()).build());
+    let maintenance = tokio::spawn(Pool::maintenance(&pool, sleep));
+    for minutes in 1..=4 {
+        sleep(MINUTE).await;
+        assert!(pool.manager().0.load(Relaxed) > minutes, "in {minutes} minutes");
+    }
+    assert_eq!((pool.status().size, pool.stats().expired > 3), (1, true));
+    maintenance.abort();
+    pool.retain(|_, _| false).into_iter().for_each(std::mem::forget);
+}
+
+/// A waker that panics when it is woken.
+struct PanickingWaker;
+
+impl Wake for PanickingWaker {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker of the maintenance");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_costs_neither_objects_nor_the_others() {
+    let pool = Arc::new(Pool::builder(Server::default()).min_idle(1).build());
+    let mut first = pin!(Pool::maintenance(&pool, |_| pending::<()>()));
+    let mut second = pin!(Pool::maintenance(&pool, |_| pending::<()>()));
+    for round in 1..=3 {
+        assert!(first.as_mut().poll(&mut Context::from_waker(&Arc::new(PanickingWaker).into())).is_pending());
+        let woken = Arc::new(Flag::default());
+        assert!(second.as_mut().poll(&mut Context::from_waker(&woken.clone().into())).is_pending());
+        assert_eq!(pool.retain(|_, _| false).len(), 1);
+        assert!(woken.0.load(Relaxed), "round {round}");
+    }
+    pool.close();
+    assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+}
+
+/// A waker that remembers a wake.
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 #[tokio::test(start_paused = true)]

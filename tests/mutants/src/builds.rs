@@ -27,10 +27,10 @@ pub struct Built {
 }
 
 impl Copy {
-    /// Copies the tracked and the untracked files. The target directory is that of the workspace, so that dependencies are
-    /// built once.
+    /// Copies the tracked and the untracked files. The copy has a target directory of its own: in that of the workspace
+    /// cargo would take what it has built from the copy for the same packages, and never build those of the workspace again.
     pub fn new(root: &Path, target: &Path) -> Result<Self> {
-        let copy = Self { root: target.join("mutants/copy"), target: target.to_owned() };
+        let copy = Self { root: target.join("mutants/copy"), target: target.join("mutants/target") };
         if copy.root.exists() {
             fs::remove_dir_all(&copy.root).context("cannot remove the last copy")?;
         }
