@@ -115,7 +115,7 @@ fn title<'a>(root: &Area<'a>, load: &Load) -> Drawing<'a> {
     legend(
         root,
         80,
-        "p99 latency of the requests that were served; at a gap none was",
+        "p99 latency of served requests; at a gap none was",
         3,
         [("health checks", &HEALTH), ("paying", &PAYING), ("free", &FREE)],
     )?;
