@@ -15,7 +15,7 @@
 //! Do not block a thread on which an async runtime runs its tasks: the task that would end the wait may be one of them.
 //! On a runtime with one thread the wait then never ends; on a larger one, it never ends once every thread of the
 //! runtime blocks like this. The functions cannot detect it, since they know no runtime. Inside a task write `.await`.
-//! Run synchronous code that blocks by tokio's `spawn_blocking`, or, where it is called from inside a task of a
+//! Run synchronous code that blocks with tokio's `spawn_blocking`; or, where it is called from inside a task of a
 //! multi-threaded runtime, wrap the blocking call in `block_in_place`.
 
 use std::fmt;

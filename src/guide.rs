@@ -1,4 +1,4 @@
-//! Guides: how to come from another crate, and how to model code that uses this one.
+//! Guides: migrating from another crate, and modelling code that uses this one.
 //!
 //! They exist in the documentation only, and their examples are compiled and run by `tests/guides`.
 

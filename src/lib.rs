@@ -1,6 +1,6 @@
-//! Fair, runtime-agnostic concurrency primitives for async Rust: a semaphore, a mutex, a priority queue and a task queue,
-//! an object pool, and an LRU cache with single-flight loading. Tasks of any executor and plain threads wait in one
-//! queue, in strict FIFO order.
+//! Fair, runtime-agnostic concurrency primitives for async Rust: a semaphore, a mutex, a priority queue and a task
+//! queue, an object pool, and an LRU cache with single-flight loading. Tasks of any executor and plain threads wait in
+//! one queue, in strict FIFO order.
 //!
 //! | primitive | what it is |
 //! |---|---|
@@ -50,23 +50,45 @@
 //!   plain threads at the same time.
 //! - **Strict FIFO.** Waiters are served in the order of their first polls, within a priority. Nothing barges, `try_*`
 //!   included.
-//! - **Cancel-safe.** Every future may be dropped at any point: no permit, object, queued item or wake-up is lost. What it had
-//!   been granted goes to the next waiter.
+//! - **Cancel-safe.** Every future may be dropped at any point: no permit, object, admitted item or wake-up is lost.
+//!   Anything it had been granted goes to the next waiter. A push that is dropped before its item is admitted drops it,
+//!   unless [`into_inner`](Push::into_inner) takes it out; a worker that is dropped cancels the task that it runs.
 //! - **Panic-safe.** No destructor, loader or manager runs under an internal lock, and no waker, except those of
-//!   [`Pool::closed`], [`Pool::maintenance`] and [`TaskQueue::idle`], which have a lock of their own. Each may panic. If a
-//!   waker panics, the others are woken first. Then the call panics too, unless a permit, object or item would be lost.
-//! - **Safe.** Waiters are linked by index. `unsafe` stands in one place: the data cell of the mutex.
-//! - **Model-checked with loom.** [loom](https://docs.rs/loom) explores the code that ships, within the bounds stated in
-//!   the repository's `tests/loom`. [Models of your own](_guide::loom) can include it.
+//!   [`Pool::closed`], [`Pool::maintenance`] and [`TaskQueue::idle`], which have a lock of their own. Each may panic.
+//!   If a waker panics, the others are woken first. Then the call panics too, unless a permit, object or item would be
+//!   lost by that, or its documentation says that such panics are discarded.
+//! - **Safe.** Waiters are linked by index. `unsafe` appears in one place: the data cell of the mutex.
+//! - **Model-checked with loom.** [loom](https://docs.rs/loom) explores the code that ships, within the bounds stated
+//!   in the repository's `tests/loom`. [Models of your own](_guide::loom) can include it.
+//!
+//! # Closing
+//!
+//! | primitive | after `close` |
+//! |---|---|
+//! | [`Semaphore`] | waiting and later acquires fail, except for one that was granted its permits before |
+//! | [`PriorityQueue`] | pushes fail and give their items back; pops get the remaining items, then `None` |
+//! | [`TaskQueue`] | submits fail and give their tasks back; accepted tasks run, then the workers end |
+//! | [`Pool`] | getters fail, except for one that was granted an object before; objects are discarded when they are returned |
+//!
+//! A mutex and a cache cannot be closed. To shut down within a time limit, see
+//! [`TaskQueue`](TaskQueue#shutting-down).
+//!
+//! # Locks and user code
+//!
+//! Each primitive has one short lock, a cache one for each shard. The only user code that runs under it, and must not
+//! use the primitive, is: `Ord` of priorities; `Eq`, `Borrow` and `Clone` of cached keys and values; the closures of
+//! `retain`, `for_each`, `update` and `remove_if`, and a cache's weigher during `update`.
 //!
 //! # When not to use it
 //!
-//! - A lock is never held across an `.await`: a blocking mutex such as std's is smaller and faster.
+//! - You never hold the lock across an `.await`: a blocking mutex such as std's is smaller and faster.
 //! - Throughput counts more than order: an unfair lock moves more permits, since a running task takes what is free.
-//! - A cache is scanned by more keys than it holds: exact LRU then evicts everything, where moka and quick_cache keep the
-//!   most used entries.
-//! - A task loops over locks that are always free, and relies on tokio's cooperative budget to yield. That budget is not
-//!   consumed here: call `tokio::task::consume_budget().await` in such a loop.
+//! - Your cache is scanned by more keys than it holds: exact LRU then evicts everything, where moka and quick_cache
+//!   keep the most used entries. Or all that counts is hits on many threads at once: quick_cache's share a lock.
+//! - Your queue is long and its priorities are mostly distinct: a heap behind a lock is twice as fast.
+//! - You want a ready-made manager for your database: deadpool and bb8 have many.
+//! - Your task loops over locks that are always free, and relies on tokio's cooperative budget to yield. That budget is
+//!   not consumed here: call `tokio::task::consume_budget().await` in such a loop.
 //! - You need a reader-writer lock, a plain channel, a barrier, or `no_std`: none is here.
 //!
 //! # All types
@@ -92,9 +114,9 @@
 //!
 //! # Configurations
 //!
-//! There are no cargo features. With `--cfg loom` the locks, atomics and cells are loom's, constructors are not `const`,
-//! and a timeout ends at once if it is zero, else never. The minimum supported Rust version is 1.85; raising it is a
-//! minor change.
+//! There are no cargo features. With `--cfg loom` the locks, atomics and cells are loom's, constructors are not
+//! `const`, and a timeout ends at once if it is zero, else never. The minimum supported Rust version is 1.85; raising
+//! it is a minor change.
 
 mod arena;
 pub mod blocking;

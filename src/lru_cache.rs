@@ -4,9 +4,9 @@
 //! ([`flight`]). A key belongs to one shard, chosen by its hash, which is taken before the lock. With one shard, the
 //! default, the order is that of the whole cache.
 //!
-//! **A call** asks the user's hasher, weigher and clock; locks the shard, compares keys, clones the value; from there on
-//! runs no user code, changes what is to be changed, and unlocks; then reports, drops and wakes ([`deferred`]). So a panic
-//! before the change leaves everything as it was, and one after it finds everything done.
+//! **A call** asks the user's hasher, weigher and clock; locks the shard, compares keys, clones the value; from there
+//! on runs no user code, changes what is to be changed, and unlocks; then reports, drops and wakes ([`deferred`]). So a
+//! panic before the change leaves everything as it was, and one after it finds everything done.
 //!
 //! **Lock order**: the capacity, which is locked only to change or read it, then one shard at a time.
 //!
@@ -45,50 +45,52 @@ use shard::{Part, Shard};
 
 /// A cache of limited capacity, which evicts the least recently used entries and loads each key once.
 ///
-/// [`get`](Self::get) and [`insert`](Self::insert) work as they do on a map, through a shared reference. Values that are
-/// costly to look up are loaded by [`get_or_load`](Self::get_or_load): the first caller that misses loads the value, and
-/// callers that ask for the same key meanwhile wait for that one load.
+/// [`get`](Self::get) and [`insert`](Self::insert) work as they do on a map, through a shared reference. Values that
+/// are costly to look up are loaded by [`get_or_load`](Self::get_or_load): the first caller that misses loads the
+/// value, and callers that ask for the same key meanwhile wait for that one load.
 ///
-/// Values are cloned out, under a lock: keep an [`Arc`](std::sync::Arc) if a clone is not cheap. `Eq` and `Borrow` of keys,
-/// `Clone`, and the closures of [`retain`](Self::retain), [`for_each`](Self::for_each), [`update`](Self::update) and
-/// [`remove_if`](Self::remove_if) run under that lock and must not use the cache. Hashers, loaders, listeners and all drops
-/// run without it, and may; so do weighers, except for `update`.
+/// Values are cloned out, under a lock: keep an [`Arc`](std::sync::Arc) if a clone is not cheap. `Eq` and `Borrow` of
+/// keys, `Clone`, and the closures of [`retain`](Self::retain), [`for_each`](Self::for_each), [`update`](Self::update)
+/// and [`remove_if`](Self::remove_if) run under that lock and must not use the cache. Hashers, loaders, listeners and
+/// all drops run without it, and may; so do weighers, except for `update`.
 ///
 /// # Order
 ///
-/// A use is a `get` or an `update` that finds the key, an insertion or replacement, and a load that stores a value or finds
-/// one. The order is exact, whatever the number of threads; with several [shards](LruCacheBuilder::shards) it is exact
-/// within each.
+/// A use is a `get` or an `update` that finds the key, an insertion or replacement, and a load that stores a value or
+/// finds one. The order is exact, whatever the number of threads; with several [shards](LruCacheBuilder::shards) it is
+/// exact within each.
 ///
 /// # Capacity
 ///
-/// It is counted in entries, or in their weights if there is a [weigher](LruCacheBuilder::weigher), and is never exceeded,
-/// not even for a moment. With several shards each has its share.
+/// It is counted in entries, or in their weights if there is a [weigher](LruCacheBuilder::weigher), and is never
+/// exceeded, not even for a moment. With several shards each has its share.
 ///
-/// Memory is allocated as entries are inserted, by doubling but not beyond the capacity: such an insertion takes time in
-/// proportion to the entries of its shard. It is kept for later entries, until the shard is empty; [`clear`](Self::clear),
-/// [`retain`](Self::retain) and a lower [capacity](Self::set_capacity) give back what is not needed for those that stay. An
-/// empty shard keeps room for a thousand entries, unless it was cleared. An entry takes, beside
-/// key and value, 12 bytes for links and hash (16 with the padding of types that are aligned to 8 bytes), 8 to 16 bytes in
-/// the table, and 8 bytes more for each of these that the cache has: a weigher; a [time to
+/// Memory is allocated as entries are inserted, by doubling but not beyond the capacity: such an insertion takes time
+/// in proportion to the entries of its shard. It is kept for later entries, until the shard is empty;
+/// [`clear`](Self::clear), [`retain`](Self::retain) and a lower [capacity](Self::set_capacity) give back what is not
+/// needed for those that stay. An empty shard keeps room for a thousand entries, unless it was cleared. An entry takes,
+/// beside key and value, 12 bytes for links and hash (16 with the padding of types that are aligned to 8 bytes), 8 to
+/// 16 bytes in the table, and 8 bytes more for each of these that the cache has: a weigher; a [time to
 /// live](LruCacheBuilder::time_to_live) or [`expire_after`](LruCacheBuilder::expire_after); a [time to
 /// idle](LruCacheBuilder::time_to_idle).
 ///
 /// # Fairness
 ///
 /// All callers that wait for a load are served at once. If the loading future is dropped or panics, the caller that has
-/// waited longest loads next. If the key was removed meanwhile, all waiting callers start again, and the first to be polled
-/// loads.
+/// waited longest loads next; but if the key was removed before that, all waiting callers start again, and whichever is
+/// polled first loads. Where calls have a timeout, see [`get_or_load`](Self::get_or_load#cancel-safety).
 ///
 /// # Memory ordering
 ///
-/// What happened before a value was inserted, or returned by a loader, happens before any lookup or load that gives it.
+/// Everything that happened before a value was inserted, or returned by a loader, happens before any lookup or load
+/// that gives it.
 ///
 /// # Panics
 ///
-/// A panic of user code reaches the caller; that of a waker that is woken, only out of the drop of a load. What ran before
-/// the cache was changed (hashing, comparing, weighing, cloning, loading) leaves it as it was; after that (a listener, a
-/// drop) the change has been made, and what the call would have returned is lost.
+/// A panic of user code reaches the caller; that of a waker that is woken, only out of the drop of a load. A panic
+/// before the cache is changed (in hashing, comparing, weighing, cloning, loading) leaves it as it was, except in
+/// [`update`](Self::update). After a panic in a listener or a drop the change has been made, and what the call would
+/// have returned is lost.
 ///
 /// # Examples
 ///
@@ -118,13 +120,14 @@ pub struct LruCache<K, V, S = RandomState> {
 #[repr(align(128))]
 struct Padded<T>(T);
 
-/// What one lock guards.
+/// The data under one lock.
 struct State<K, V> {
     shard: Shard<K, V>,
     flights: Flights<K, V>,
 }
 
 type Locked<K, V> = sync::Mutex<State<K, V>>;
+
 /// The shard of a key, and the hash of the key there.
 type Place<'c, K, V> = (&'c Locked<K, V>, u32);
 
@@ -207,7 +210,7 @@ where
         if self.settings.has_clock() { self.get_timed(key) } else { self.get_at(key, None) }
     }
 
-    /// Returns the value of a key. This is no use of it, and is not counted.
+    /// Returns the value of a key. This counts neither as a use nor as a hit or miss.
     ///
     /// # Examples
     ///
@@ -227,7 +230,7 @@ where
         self.inspect(key, V::clone)
     }
 
-    /// Returns `true` if the key has an entry. This is no use of it, and is not counted.
+    /// Returns `true` if the key has an entry. This counts neither as a use nor as a hit or miss.
     ///
     /// # Examples
     ///
@@ -271,14 +274,15 @@ where
 
     /// Changes the value of a key in place, and returns what `change` returns; `None` if the key is absent.
     ///
-    /// It is atomic: `change` runs under the lock, and must not use the cache. This is a use of the entry, and a hit or a
-    /// miss. The entry does not live longer for it, except that its [time to idle](LruCacheBuilder::time_to_idle) begins
-    /// again. It is weighed again, also under the lock: others are evicted if it has become heavier, or only itself if it is
-    /// too heavy for its shard. A load in flight is not touched.
+    /// It is atomic: `change` runs under the lock, and must not use the cache. This is a use of the entry, and a hit or
+    /// a miss. The entry does not live longer for it, except that its [time to idle](LruCacheBuilder::time_to_idle)
+    /// begins again. It is weighed again, also under the lock: others are evicted if it has become heavier, or only
+    /// itself if it is too heavy for its shard. A load in flight is not touched.
     ///
     /// # Panics
     ///
-    /// When `change` does. The entry stays where it was; what `change` did to the value stays, too.
+    /// When `change` or the weigher does. What `change` did to the value stays; the entry keeps its weight, its place
+    /// in the order, and its expiry.
     ///
     /// # Examples
     ///
@@ -323,7 +327,7 @@ where
         self.finish(deferred, locked, output.0.take())
     }
 
-    /// Removes a key, and returns its value. What is being loaded for it will not be stored.
+    /// Removes a key, and returns its value. The result of a load in flight will not be stored.
     ///
     /// # Examples
     ///
@@ -344,8 +348,8 @@ where
 
     /// Removes a key if `condition` returns true for its entry, and returns its value.
     ///
-    /// It is atomic: `condition` runs under the lock, and must not use the cache. If it returns false, this is no use of
-    /// the entry. It is not counted, and a load in flight is not touched.
+    /// It is atomic: `condition` runs under the lock, and must not use the cache. If it returns false, this is no use
+    /// of the entry. It is not counted, and a load in flight is not touched.
     ///
     /// # Examples
     ///

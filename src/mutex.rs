@@ -35,6 +35,8 @@
 
 #![allow(unsafe_code)]
 
+mod error;
+
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -43,6 +45,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+pub use self::error::TryLockError;
 use crate::blocking;
 use crate::semaphore::{Acquiring, AsSemaphore, Semaphore};
 use crate::sync::{AccessTracker, UnsafeCell, const_fn};
@@ -75,7 +78,8 @@ use crate::sync::{AccessTracker, UnsafeCell, const_fn};
 /// # });
 /// ```
 ///
-/// With a time limit, by your runtime's timeout. A future that is dropped loses its place in the queue, and nothing else.
+/// With a time limit, by your runtime's timeout. A future that is dropped loses its place in the queue, and nothing
+/// else.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
@@ -98,18 +102,6 @@ struct RawLock {
     /// Lets loom see each access to the value, through mapped guards too.
     accesses: AccessTracker,
 }
-
-/// The error of a `try_lock`: the mutex is locked, or a future waits for it.
-///
-/// # Examples
-///
-/// ```
-/// let mutex = stanchion::Mutex::new(1);
-/// let guard = mutex.try_lock().unwrap();
-/// assert_eq!(mutex.try_lock().unwrap_err().to_string(), "the mutex is locked, or a future waits for it");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TryLockError(());
 
 impl<T> Mutex<T> {
     const_fn! {
@@ -690,11 +682,3 @@ impl<T> From<T> for Mutex<T> {
         Self::new(value)
     }
 }
-
-impl fmt::Display for TryLockError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the mutex is locked, or a future waits for it")
-    }
-}
-
-impl std::error::Error for TryLockError {}

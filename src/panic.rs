@@ -83,8 +83,8 @@ struct Quiet(Option<Waker>);
 
 /// Returns a waker that wakes `waker` and discards its panics.
 ///
-/// Event-listener needs it: the lock of an event is held while its wakers are cloned, woken and dropped, and a panic there
-/// makes its count of listeners wrong.
+/// Event-listener needs it: the lock of an event is held while its wakers are cloned, woken and dropped, and a panic
+/// there makes its count of listeners wrong.
 pub(crate) fn quiet(waker: &Waker) -> Waker {
     Arc::new(Quiet(Some(waker.clone()))).into()
 }

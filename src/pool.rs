@@ -1,12 +1,12 @@
 //! A bounded pool that lends out objects which are costly to make.
 //!
-//! This file is the public interface. [`core`] has the state under the lock and every decision about it; [`job`], creations
-//! and recyclings, which outlive the getters that drive them; [`get`] and [`turn`], the way of a getter to its object; [`maintenance`],
-//! what keeps idle objects ready.
+//! This file is the public interface. [`core`] has the state under the lock and every decision about it; [`job`],
+//! creations and recyclings, which outlive the getters that drive them; [`get`] and [`turn`], the way of a getter to
+//! its object; [`maintenance`], what keeps idle objects ready.
 //!
-//! **User code** runs without the lock: `create`, `recycle`, `is_broken`, the clock, each drop of an object, an error, a
-//! future or a waker. The one exception is the predicate of `retain`, which ends before anything changes. Each call decides
-//! under the lock, and then runs its [`Deferred`] work: drops, frees slots, wakes.
+//! **User code** runs without the lock: `create`, `recycle`, `is_broken`, the clock, each drop of an object, an error,
+//! a future or a waker. The one exception is the predicate of `retain`, which ends before anything changes. Each call
+//! decides under the lock, and then runs its [`Deferred`] work: drops, frees slots, wakes.
 
 mod builder;
 mod change;
@@ -18,6 +18,7 @@ mod job;
 mod maintenance;
 mod manager;
 mod object;
+mod status;
 mod turn;
 
 use std::fmt;
@@ -37,25 +38,28 @@ use self::manager::AlwaysFit;
 pub use self::manager::{Fixed, Manager};
 use self::object::Pooled;
 pub use self::object::{Metrics, Object, OwnedObject};
+pub use self::status::{PoolStats, Status};
 use crate::panic::Guarded;
 use crate::sync;
 
 /// A fair async object pool.
 ///
-/// [`get`](Self::get) takes an idle object, or creates one, or waits for one; dropping the [`Object`] returns it. The pool
-/// needs no runtime, no timer and no task of its own: what it does, it does when it is called.
+/// [`get`](Self::get) takes an idle object, or creates one, or waits for one; dropping the [`Object`] returns it. The
+/// pool needs no runtime, no timer and no task of its own: what it does, it does when it is called.
 ///
 /// # Fairness
 ///
-/// Getters are served in the order of their first polls. An object that is returned is granted to the first getter under
-/// the lock, and no later one can take it. A getter whose object proves to be dead stays before all waiting getters.
+/// Getters are served in the order of their first polls. An object that is returned is granted to the first getter
+/// under the lock, and no later one can take it. A getter whose object proves to be dead stays before all waiting
+/// getters.
 ///
 /// # Creation
 ///
 /// A getter that creates an object stays queued: if another object is returned first, it takes that, and its creation
-/// stays pending for the next getter. So existing objects serve a short spike, and the pool is filled even if a creation
-/// takes longer than any caller waits: each getter continues the creation that the last one left pending. If that is not
-/// ready, the getter also begins one of its own, if there is room: a creation that hangs costs its slot and nothing else.
+/// stays pending for the next getter. So existing objects serve a short spike, and the pool is filled even if a
+/// creation takes longer than any caller waits: each getter continues the creation that the last one left pending. If
+/// that is not ready, the getter also begins one of its own, if there is room: a creation that hangs costs its slot and
+/// nothing else.
 ///
 /// A creation that fails is the error of the getter that drives it; its slot goes to the next. After a restart of the
 /// database all idle objects may be dead. A getter then waits for one failed [`recycle`](Manager::recycle) and one
@@ -65,13 +69,14 @@ use crate::sync;
 /// # Time
 ///
 /// There is no timer inside. To limit the time of a `get`, use your runtime's timeout, or
-/// [`blocking::wait_timeout`](crate::blocking::wait_timeout); giving up costs the pool nothing, since the work that was begun
-/// goes on with the next getter. Lifetimes and idle timeouts are judged when an object is taken and when it is returned. To
-/// have idle objects discarded sooner, checked, and kept in reserve, run [`maintenance`](Self::maintenance).
+/// [`blocking::wait_timeout`](crate::blocking::wait_timeout); giving up destroys nothing: the work that was begun stays
+/// pending in its slot, and the next getter continues it. Lifetimes and idle timeouts are judged when an object is
+/// taken and when it is returned. To have idle objects discarded sooner, checked, and kept in reserve, run
+/// [`maintenance`](Self::maintenance).
 ///
 /// # Memory ordering
 ///
-/// What happened before an object was returned happens before the end of the `get` that it serves next.
+/// Everything that happened before an object was returned happens before the end of the `get` that it serves next.
 ///
 /// # Examples
 ///
@@ -96,71 +101,6 @@ pub struct Pool<M: Manager> {
     upkeep: Signal,
     /// Notified when the pool is closed and empty.
     drained: Signal,
-}
-
-/// A snapshot of what a [`Pool`] holds: `size` = `idle` + `in_use` + `creating`.
-///
-/// # Examples
-///
-/// ```
-/// # stanchion::blocking::wait(async {
-/// let pool = stanchion::Pool::from_objects([1, 2]);
-/// let lent = pool.get().await?;
-/// let stanchion::Status { size, idle, in_use, .. } = pool.status();
-/// assert_eq!((size, idle, in_use), (2, 1, 1));
-/// # drop(lent);
-/// # Ok::<(), stanchion::GetError<std::convert::Infallible>>(())
-/// # }).unwrap();
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Status {
-    /// The number of objects that there may be.
-    pub max_size: usize,
-    /// The number of slots that are taken; above `max_size` only while the pool shrinks.
-    pub size: usize,
-    /// Objects that are ready to be taken.
-    pub idle: usize,
-    /// Objects that users hold, that are granted or being dropped, and those that are recycled, pending recyclings included.
-    pub in_use: usize,
-    /// Objects that are created, or about to be, pending creations included.
-    pub creating: usize,
-    /// Getters that wait and have neither a creation nor a recycling.
-    pub waiting: usize,
-}
-
-/// Counts of what has happened to a [`Pool`] since it was built.
-///
-/// # Examples
-///
-/// ```
-/// # stanchion::blocking::wait(async {
-/// let pool = stanchion::Pool::from_objects([7]);
-/// drop(pool.get().await);
-/// drop(pool.get().await);
-/// assert_eq!((pool.stats().gets, pool.stats().waits), (2, 0));
-/// # });
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PoolStats {
-    /// Getters that were polled, and each successful `try_get`.
-    pub gets: u64,
-    /// Getters that were not ready at their first poll.
-    pub waits: u64,
-    /// Those of them that were dropped before they were served.
-    pub abandoned: u64,
-    /// Objects created by the manager.
-    pub created: u64,
-    /// Creations that failed or panicked.
-    pub create_failures: u64,
-    /// Objects recycled with success, those that [`maintenance`](Pool::maintenance) checks included.
-    pub recycled: u64,
-    /// Recyclings that failed or panicked; each costs its object.
-    pub recycle_failures: u64,
-    /// Objects discarded at the end of their lifetime or idle timeout.
-    pub expired: u64,
-    /// Objects discarded because of [`is_broken`](Manager::is_broken), [`discard`](Object::discard) or
-    /// [`clear`](Pool::clear).
-    pub discarded: u64,
 }
 
 impl<M: Manager> Pool<M> {
@@ -210,8 +150,8 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Errors
     ///
-    /// When the pool is closed, when [too many](PoolBuilder::max_waiting) getters wait already, and when the object that
-    /// this one was to get could not be created.
+    /// When the pool is closed, when [too many](PoolBuilder::max_waiting) getters wait already, and when the object
+    /// that this one was to get could not be created.
     ///
     /// # Examples
     ///
@@ -250,8 +190,8 @@ impl<M: Manager> Pool<M> {
 
     /// Gets an idle object that is recycled at once, while no getter waits.
     ///
-    /// This never waits or creates, and begins to recycle at most one object. If that is not ready, it stays pending in the
-    /// pool, for the next call or getter.
+    /// This never waits or creates, and begins to recycle at most one object. If that is not ready, it stays pending in
+    /// the pool, for the next call or getter.
     ///
     /// # Panics
     ///
@@ -324,8 +264,9 @@ impl<M: Manager> Pool<M> {
 
     /// Sets the number of objects that there may be. On a closed pool this has no effect.
     ///
-    /// Growing serves getters that wait. Shrinking discards pending work and idle objects at once, and objects in use when
-    /// they are returned. With 0 no getter is served until the pool grows again. Takes time in proportion to the difference.
+    /// Growing serves getters that wait. Shrinking discards pending work and idle objects at once, and objects in use
+    /// when they are returned. With 0 no getter is served until the pool grows again. Takes time in proportion to the
+    /// difference.
     ///
     /// # Panics
     ///
@@ -370,8 +311,8 @@ impl<M: Manager> Pool<M> {
 
     /// Discards all objects that there are: idle ones and pending work now, others when they are returned.
     ///
-    /// An object that is recycled is discarded at the end of that, and one that is created is used once. What is created
-    /// from now on stays. Takes time in proportion to the idle objects.
+    /// An object that is being recycled is discarded afterwards; one that is being created is handed out once and then
+    /// discarded. Creations that begin later are not affected. Takes time in proportion to the idle objects.
     ///
     /// # Panics
     ///
@@ -394,12 +335,12 @@ impl<M: Manager> Pool<M> {
     /// Discards the idle objects and pending work that have expired at `now`, and returns when to call next.
     ///
     /// For pools that are driven by hand; [`maintenance`](Self::maintenance) does this, too. The idle timeout leaves
-    /// [`min_idle`](PoolBuilder::min_idle) objects in the pool, and with that setting the next call is due in 30 s at the
-    /// latest, followed by [`replenish`](Self::replenish). A pending creation is dropped when it was pending for an idle
-    /// timeout. Takes time in proportion to the idle objects.
+    /// [`min_idle`](PoolBuilder::min_idle) objects in the pool, and with that setting the next call is due in 30 s at
+    /// the latest, followed by [`replenish`](Self::replenish). A pending creation is dropped when it was pending for an
+    /// idle timeout. Takes time in proportion to the idle objects.
     ///
-    /// Returns `None` when nothing will ever have to be done: the pool has none of these settings, or is closed. With an
-    /// idle timeout or lifetime of zero the returned instant has always passed: do not call this in a loop then.
+    /// Returns `None` when nothing will ever have to be done: the pool has none of these settings, or is closed. With
+    /// an idle timeout or lifetime of zero the returned instant has always passed: do not call this in a loop then.
     ///
     /// # Panics
     ///
@@ -430,10 +371,12 @@ impl<M: Manager> Pool<M> {
         self.change(|state, deferred| state.maintain(now, &self.settings, deferred))
     }
 
-    /// Creates objects, one after another, until [`min_idle`](PoolBuilder::min_idle) are idle or the pool is full or closed.
+    /// Creates objects, one after another, until [`min_idle`](PoolBuilder::min_idle) are idle or the pool is full or
+    /// closed.
     ///
-    /// This fills a pool before it is first used. [`close`](Self::close) does not wake it: it ends when its creation does. It leaves creating to the getters if any wait, and what others create
-    /// already counts as idle. A pending creation is taken up first; if that makes no progress, another is begun beside it.
+    /// This fills a pool before it is first used. [`close`](Self::close) does not wake it: it ends when its creation
+    /// does. It leaves creating to the getters if any wait, and what others create already counts as idle. A pending
+    /// creation is taken up first; if that makes no progress, another is begun beside it.
     ///
     /// # Cancel safety
     ///
@@ -471,16 +414,17 @@ impl<M: Manager> Pool<M> {
 
     /// Returns a future that maintains the pool for as long as it lives. Spawn it, with your runtime's `sleep`.
     ///
-    /// - It keeps [`min_idle`](PoolBuilder::min_idle) objects idle: it creates more whenever `get`s or the end of lifetimes
-    ///   leave fewer, within [`max_creating`](PoolBuilder::max_creating). A failure is retried after 100 ms, then 200 ms, up to
-    ///   30 s; a creation without progress for 3 s, later up to 30 s, no longer counts, and another is begun beside it.
+    /// - It keeps [`min_idle`](PoolBuilder::min_idle) objects idle: it creates more whenever `get`s or the end of
+    ///   lifetimes leave fewer, within [`max_creating`](PoolBuilder::max_creating). A failure is retried after 100 ms,
+    ///   then 200 ms, up to 30 s; a creation without progress for 3 s, later up to 30 s, no longer counts, and another
+    ///   is begun beside it.
     /// - It discards what has expired, as [`maintain`](Self::maintain) does.
     /// - It recycles objects that were idle for the [`keepalive`](PoolBuilder::keepalive), one at a time and in place.
     ///
-    /// It ends when the pool is closed or its last owner is gone: it does not keep the pool alive. A panic of the manager
-    /// costs the attempt, not the maintenance. In a thread, run
-    /// `blocking::wait(Pool::maintenance(&pool, |time| async move { std::thread::sleep(time) }))`, which reacts after its
-    /// sleep. If sleeps take no time, it acts only when the pool changes.
+    /// It ends when the pool is closed or its last owner is gone: it does not keep the pool alive. A panic of the
+    /// manager costs the attempt, not the maintenance. In a thread, run
+    /// `blocking::wait(Pool::maintenance(&pool, |time| async move { std::thread::sleep(time) }))`, which reacts after
+    /// its sleep. If sleeps take no time, it acts only when the pool changes.
     ///
     /// # Cancel safety
     ///
@@ -488,8 +432,8 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Deadlocks
     ///
-    /// Its waker is woken and dropped under a lock that only the maintenance of this pool shares: it must not poll or drop
-    /// another one of the same pool. A panic of that waker is discarded.
+    /// Its waker is woken and dropped under a lock that only the maintenance of this pool shares: it must not poll or
+    /// drop another one of the same pool. A panic of that waker is discarded.
     ///
     /// # Panics
     ///
@@ -524,7 +468,8 @@ impl<M: Manager> Pool<M> {
 
     /// Closes the pool: fails waiting and later getters, and discards all objects, those in use when they are returned.
     ///
-    /// A getter that was granted an object before still gets it. Takes time in proportion to the idle objects and getters.
+    /// A getter that was granted an object before still gets it, also if it is recycling that; the creation of any
+    /// other is dropped. Takes time in proportion to the idle objects and getters.
     ///
     /// # Panics
     ///

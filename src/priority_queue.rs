@@ -25,25 +25,26 @@ use crate::wait_list::WakeBatch;
 /// a form that does not wait. A [bounded](Self::bounded) queue holds pushes back; their items compete from the start.
 /// An item in the queue can be [removed](Self::remove) and [re-prioritised](Self::set_priority) by its [`Key`].
 ///
-/// A push costs the logarithm of the number of *distinct* priorities. A pop or a removal costs no
-/// comparison, unless pushes wait: it then admits the next parked item. With a fixed set of up to 128 priorities nothing is allocated in the steady
-/// state.
+/// A push costs the logarithm of the number of *distinct* priorities. A pop or a removal costs no comparison, unless
+/// pushes wait: it then admits the next parked item. With a fixed set of up to 128 priorities nothing is allocated in
+/// the steady state.
 ///
 /// # Fairness
 ///
 /// Items of equal priority leave in the order in which they arrived: in which their `push` was first polled, or their
 /// priority last changed. Pops are served in the order in which they were first polled. Nothing barges: an item that a
-/// pop has waited for is *reserved*, and [`try_pop`](Self::try_pop) does not see it. A reservation is for the item that is
-/// the most urgent when it is collected, so an urgent one that arrives in between leaves first.
+/// pop has waited for is *reserved*, and [`try_pop`](Self::try_pop) does not see it. A reservation is for the item that
+/// is the most urgent when it is collected, so an urgent one that arrives in between leaves first.
 ///
-/// **Starvation.** As long as more urgent items arrive faster than they are popped, the less urgent ones wait, for ever if
-/// need be. If they must not, make the priority a [deadline](#recipes).
+/// **Starvation.** As long as more urgent items arrive faster than they are popped, the less urgent ones wait, for ever
+/// if need be. If they must not, make the priority a [deadline](#recipes).
 ///
 /// # A full queue
 ///
 /// `push` waits for room while its item competes already: if it is the most urgent of all, it is the next to be popped,
-/// even before it was admitted. `try_push` fails. [`force_push`](Self::force_push) makes room by evicting the least urgent
-/// item, the newest among equals: under overload the urgent is accepted and the rest is shed.
+/// even before it was admitted; until it is admitted, the item is *parked*. `try_push` fails.
+/// [`force_push`](Self::force_push) makes room by evicting the least urgent item, the newest among equals: under
+/// overload the urgent is accepted and the rest is shed.
 ///
 /// # Shutting down
 ///
@@ -53,13 +54,15 @@ use crate::wait_list::WakeBatch;
 /// # Panics of `Ord`
 ///
 /// Comparisons run under the lock of the queue and must not use it. One that panics leaves the queue as it was, and
-/// usable. No future compares anything when it is dropped. An order that is inconsistent, or that changes while an item
-/// is in the queue, makes the order of service inconsistent, and does no other harm.
+/// usable; [`pop_many`](Self::pop_many) keeps the items that it had taken before. No future compares anything when it
+/// is dropped. An order that is inconsistent, or that changes while an item is in the queue, makes the order of service
+/// inconsistent, and does no other harm.
 ///
 /// # Memory ordering
 ///
-/// What happened before an item was pushed happens before the end of the pop, removal or drain that returns it. All calls
-/// that observe the queue, `len()` and `is_closed()` included, see what happened before every earlier call.
+/// Everything that happened before an item was pushed happens before the end of the pop, removal or drain that returns
+/// it. All calls that observe the queue, `len()` and `is_closed()` included, see what happened before every earlier
+/// call.
 ///
 /// # Examples
 ///
@@ -149,8 +152,8 @@ impl<P: Ord, T> PriorityQueue<P, T> {
 
     /// Pushes an item, and waits for room if the queue is full.
     ///
-    /// The item is in the queue from the first poll on: if it is the most urgent of all it is popped even while the push
-    /// waits. Then the key is stale by the time it is returned.
+    /// The item is in the queue from the first poll on: if it is the most urgent of all it is popped even while the
+    /// push waits. Then the key is stale by the time it is returned.
     ///
     /// # Cancel safety
     ///
@@ -406,8 +409,8 @@ impl<P: Ord, T> PriorityQueue<P, T> {
 
     /// Removes the item that `key` names and returns it; `None` if it has left already.
     ///
-    /// If the item was reserved for a waiting pop and no other is left for it, the pop that was granted last waits again, at
-    /// the head of the queue.
+    /// If the item was reserved for a waiting pop and no other is left for it, the pop that was granted last waits
+    /// again, at the head of the queue.
     ///
     /// # Examples
     ///
@@ -425,8 +428,8 @@ impl<P: Ord, T> PriorityQueue<P, T> {
 
     /// Gives the item that `key` names another priority; `false` if it has left already.
     ///
-    /// The item goes behind those of its new priority, as if it had arrived just now. An equal priority changes nothing:
-    /// the item keeps its place and the priority that it had.
+    /// The item goes behind those of its new priority, as if it had arrived just now. An equal priority changes
+    /// nothing: the item keeps its place and the priority that it had.
     ///
     /// # Examples
     ///
@@ -483,8 +486,9 @@ impl<P: Ord, T> PriorityQueue<P, T> {
 
     /// Keeps the admitted items for which `keep` returns `true`; returns the others, most urgent first.
     ///
-    /// Reserved items are among them. Parked items, those of waiting pushes, are not asked about; they are admitted to the
-    /// room that this makes. O(n), under the lock: `keep` must not use the queue. If it panics, nothing has changed.
+    /// Reserved items are among them. Parked items, those of waiting pushes, are not asked about; they are admitted to
+    /// the room that this makes. O(n), under the lock: `keep` must not use the queue. If it panics, nothing has
+    /// changed.
     ///
     /// # Examples
     ///
@@ -564,7 +568,7 @@ impl<P, T> PriorityQueue<P, T> {
         self.len() == 0
     }
 
-    /// Returns the most items that are admitted at a time; `None` if there is no limit.
+    /// Returns the maximum number of admitted items; `None` if there is no limit.
     ///
     /// # Examples
     ///

@@ -19,7 +19,8 @@ use crate::sync::const_fn;
 ///
 /// A semaphore holds permits. [`acquire`](Self::acquire) takes one, or waits for it in a queue; dropping the permit
 /// returns it. Waiting works on any executor and, through [`blocking`](crate::blocking), on a plain thread. It
-/// allocates only when the queue becomes longer than before. When the last waiter is gone, memory above 64 KiB is freed.
+/// allocates only when the queue becomes longer than before. When the last waiter is gone, memory above 64 KiB is
+/// freed.
 ///
 /// # Fairness
 ///
@@ -30,9 +31,9 @@ use crate::sync::const_fn;
 ///
 /// # Memory ordering
 ///
-/// What happened before a permit was returned or added happens before the acquire that gets it, and before a call to
-/// [`available_permits`](Self::available_permits) that counts it. What happened before [`close`](Self::close) happens
-/// before whatever observes it, [`is_closed`](Self::is_closed) included. The other observing calls are ordered
+/// Everything that happened before a permit was returned or added happens before the acquire that gets it, and before a
+/// call to [`available_permits`](Self::available_permits) that counts it. What happened before [`close`](Self::close)
+/// happens before whatever observes it, [`is_closed`](Self::is_closed) included. The other observing calls are ordered
 /// likewise.
 ///
 /// # Examples
@@ -301,9 +302,9 @@ impl Semaphore {
     ///
     /// # Panics
     ///
-    /// When the free permits would exceed [`MAX_PERMITS`](Self::MAX_PERMITS), or `usize::MAX` before the waiters take
-    /// theirs. Nothing has changed then. A held permit that no
-    /// longer fits below the limit when it is dropped is lost, and the drop panics, unless the thread is panicking already.
+    /// When more than [`MAX_PERMITS`](Self::MAX_PERMITS) would be free after the waiters were served, or their number
+    /// would overflow `usize` before that. Nothing has changed then. If so many were added that a held permit does not
+    /// fit when it is dropped, that drop panics, unless the thread is panicking already, and the permit is lost.
     ///
     /// # Examples
     ///
@@ -545,8 +546,8 @@ macro_rules! permit {
             /// # Examples
             ///
             /// ```
-            /// let semaphore = std::sync::Arc::new(stanchion::Semaphore::new(2));
-            /// let (borrowed, owned) = (semaphore.try_acquire().unwrap(), semaphore.clone().try_acquire_owned().unwrap());
+            /// let semaphore = std::sync::Arc::new(stanchion::Semaphore::new(2)); let (borrowed, owned) =
+            /// (semaphore.try_acquire().unwrap(), semaphore.clone().try_acquire_owned().unwrap());
             /// assert!(std::ptr::eq(borrowed.semaphore(), &**owned.semaphore()));
             /// ```
             #[must_use]

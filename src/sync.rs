@@ -111,8 +111,8 @@ mod imp {
             self.0.listen()
         }
 
-        /// Announces a change that was made under a lock. A listener takes that lock after it has begun to listen, and so
-        /// sees the change or is notified: no fence is needed.
+        /// Announces a change that was made under a lock. A listener takes that lock after it has begun to listen, and
+        /// so sees the change or is notified: no fence is needed.
         pub(crate) fn notify_all(&self) {
             self.0.notify(usize::MAX.relaxed());
         }

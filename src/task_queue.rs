@@ -1,7 +1,7 @@
 //! A queue of futures that workers run by priority.
 //!
-//! A task is the user's future in a box, wrapped so that it never panics and always reports: a [`Work`](task::Work). It waits
-//! in a [`PriorityQueue`] and is popped by a worker, which drives it to its end. Its result is in its
+//! A task is the user's future in a box, wrapped so that it never panics and always reports: a [`Work`](task::Work). It
+//! waits in a [`PriorityQueue`] and is popped by a worker, which drives it to its end. Its result is in its
 //! [`Outcome`](task::Outcome), which it shares with its handle.
 //!
 //! | a task is | its `Work` is | its stage is | comes next |
@@ -13,19 +13,19 @@
 //! | settled | dropped | settled | its handle collects the result |
 //! | collected | dropped | collected | |
 //!
-//! **A task is settled exactly once**: by the end of its future, its panic, or the drop of the `Work`, wherever that happens:
-//! in `cancel`, in the worker's next poll, with a dropped worker, with the queue. So dropping a future before its end is
-//! what cancels it.
+//! **A task is settled exactly once**: by the end of its future, its panic, or the drop of the `Work`, wherever that
+//! happens: in `cancel`, in the worker's next poll, with a dropped worker, with the queue. So dropping a future before
+//! its end is what cancels it.
 //!
 //! **Cancelling.** `cancel` raises a flag, takes the task out of the queue if it is there, and otherwise wakes the
 //! worker. The worker looks at the flag under the lock that also takes in its waker, before each poll of the future; so
 //! either it sees the flag, or `cancel` sees its waker.
 //!
-//! **Idle.** [`Activity`] counts a task from the moment before it is pushed until it is settled and its future dropped, or
-//! until `close` refuses it. The one that takes the count to zero notifies every `idle()`, after it has unlocked.
+//! **Idle.** [`Activity`] counts a task from the moment before it is pushed until it is settled and its future dropped,
+//! or until `close` refuses it. The one that takes the count to zero notifies every `idle()`, after it has unlocked.
 //!
-//! **User code**: a future's poll and drop run without a lock, and their panics go to the handle. Panics from dropping a
-//! result, a priority or a waker are discarded in the worker; the panic hook has seen them.
+//! **User code**: a future's poll and drop run without a lock, and their panics go to the handle. Panics from dropping
+//! a result, a priority or a waker are discarded in the worker; the panic hook has seen them.
 
 mod activity;
 mod submit;
@@ -49,7 +49,7 @@ pub use self::worker::{Run, RunOne, RunUntil};
 /// A queue of futures that run by priority, on workers that you spawn.
 ///
 /// This is a handle: clone it freely. [`run`](Self::run) makes a worker, which takes the most urgent task, drives it to
-/// its end, and goes on with the next. Spawn one for each task that is to run at the same time, on any executor, or on
+/// its end, and goes on with the next. Spawn as many as tasks may run at the same time, on any executor, or on
 /// threads with [`blocking::wait`](crate::blocking::wait). A task that waits can be [cancelled](TaskHandle::cancel) and
 /// [re-prioritised](TaskHandle::set_priority), one that runs can be cancelled.
 ///
@@ -58,21 +58,23 @@ pub use self::worker::{Run, RunOne, RunUntil};
 /// # Fairness
 ///
 /// The greatest priority runs first; equals run in the order in which they were submitted. A running task is never
-/// interrupted for a more urgent one: keep tasks short, or a worker free. With deadlines for priorities no task starves, as
-/// with [`PriorityQueue`](crate::PriorityQueue#fairness). A worker yields to its executor after every 128 tasks.
+/// interrupted for a more urgent one: keep tasks short, or a worker free. With deadlines for priorities no task
+/// starves, as with [`PriorityQueue`](crate::PriorityQueue#fairness). A worker yields to its executor after every 128
+/// tasks.
 ///
 /// # Panics and drops
 ///
 /// A task that panics fails its own handle and nothing else. A worker that is dropped cancels the task that it was
-/// running. When the last handle to the queue and all its workers are gone, the tasks still queued are dropped, and their
-/// handles resolve to [`TaskError::Cancelled`]. A queued task that holds a handle to its own queue keeps it alive until it
-/// runs or is cancelled: let it hold a [`WeakTaskQueue`], or end with [`cancel_all`](Self::cancel_all). A comparison of
-/// priorities that panics does so in its caller, which may be a worker.
+/// running. When the last handle to the queue and all its workers are gone, the tasks still queued are dropped, and
+/// their handles resolve to [`TaskError::Cancelled`]. A queued task that holds a handle to its own queue keeps it alive
+/// until it runs or is cancelled: let it hold a [`WeakTaskQueue`], or end with [`cancel_all`](Self::cancel_all). A
+/// comparison of priorities that panics does so in its caller, which may be a worker.
 ///
 /// # Shutting down
 ///
 /// *Gracefully*: [`close`](Self::close); the workers end when the accepted tasks are done. *At once*: `close`, drop the
-/// workers, [`cancel_all`](Self::cancel_all); then everything is settled. With a time limit, the one and then the other:
+/// workers, [`cancel_all`](Self::cancel_all); then everything is settled. With a time limit, the one and then the
+/// other:
 ///
 /// ```
 /// use stanchion::{TaskError, TaskQueue};
@@ -97,11 +99,14 @@ pub use self::worker::{Run, RunOne, RunUntil};
 /// # });
 /// ```
 ///
+/// A running task is dropped at its next `.await`: one that blocks its thread delays this. A worker on a plain thread
+/// cannot be dropped from outside; cancel its task by the [handle](TaskHandle::cancel) or a [`TaskControl`].
+///
 /// # Memory ordering
 ///
-/// What happened before a task was submitted happens before it runs, and what it did happens before its handle resolves
-/// and before an [`Idle`] that waited for it does. `len`, `running`, `waiting_submits`, `is_closed` and `is_finished` take
-/// the lock that the changes they observe were made under, and so see what happened before those.
+/// Everything that happened before a task was submitted happens before it runs, and what it did happens before its
+/// handle resolves and before an [`Idle`] that waited for it does. `len`, `running`, `waiting_submits`, `is_closed` and
+/// `is_finished` take the lock that the changes they observe were made under, and so see what happened before those.
 ///
 /// # Examples
 ///
@@ -312,9 +317,9 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
 
     /// Creates a worker, which runs tasks until the queue is closed and drained.
     ///
-    /// A worker runs one task after another; spawn as many as are to run side by side. A worker that waits does not keep
-    /// a queue from being idle. It keeps the queue alive and waits until it is closed: dropping all handles does not end
-    /// it.
+    /// A worker runs one task after another; spawn as many as are to run side by side. A worker that waits does not
+    /// keep a queue from being idle. It keeps the queue alive and waits until it is closed: dropping all handles does
+    /// not end it.
     ///
     /// # Cancel safety
     ///
@@ -396,7 +401,8 @@ impl<P: Ord + Send + 'static> TaskQueue<P> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped while it waits, it has no effect. Dropped while its task [runs](RunOne::is_running), it cancels that task.
+    /// Dropped while it waits, it has no effect. Dropped while its task [runs](RunOne::is_running), it cancels that
+    /// task.
     ///
     /// # Examples
     ///
@@ -482,8 +488,8 @@ impl<P> TaskQueue<P> {
 
     /// Waits until no task is queued, running, or waiting to be admitted.
     ///
-    /// At that moment all of them are settled and their futures dropped; there may be new ones when this returns. A submit
-    /// that `close` refused counts no longer.
+    /// At that moment all of them are settled and their futures dropped; there may be new ones when this returns. A
+    /// submit that `close` refused counts no longer.
     ///
     /// # Cancel safety
     ///
@@ -491,10 +497,10 @@ impl<P> TaskQueue<P> {
     ///
     /// # Deadlocks
     ///
-    /// All futures that wait here are woken under the lock of one [`event_listener::Event`]. A waker that, while it is woken or
-    /// dropped, polls or drops an [`Idle`] of the same queue, or settles the last task of that queue, waits for itself. The
-    /// wakers of the usual executors and of [`blocking`](crate::blocking) do neither. A panic of a waker is discarded
-    /// there, and the others are woken.
+    /// All futures that wait here are woken under the lock of one [`event_listener::Event`]. A waker that, while it is
+    /// woken or dropped, polls or drops an [`Idle`] of the same queue, or settles the last task of that queue, waits
+    /// for itself. The wakers of the usual executors and of [`blocking`](crate::blocking) do neither. A panic of a
+    /// waker is discarded there, and the others are woken.
     ///
     /// # Examples
     ///

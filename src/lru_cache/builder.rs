@@ -69,13 +69,13 @@ impl<K, V> Settings<K, V> {
         now.zip(self.time_to_idle).map(|(now, longest)| now.saturating_add(ticks(longest)))
     }
 
-    /// Whether there is a callback to ask about entries.
+    /// Returns true if there is a callback to ask about entries.
     #[inline(always)]
     pub(super) fn has_appraisers(&self) -> bool {
         self.weigher.is_some() || self.expire_after.is_some()
     }
 
-    /// Whether entries are neither weighed nor expire.
+    /// Returns true if entries are neither weighed nor expire.
     #[inline(always)]
     pub(super) fn is_plain(&self) -> bool {
         self.weigher.is_none() && self.clock.is_none()
@@ -225,8 +225,8 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
 
     /// Sets the time for which an entry lives after it was stored; defaults to no limit.
     ///
-    /// Nothing happens at the end of that time: an expired entry is counted by `len` and `weight` until a call meets it,
-    /// which treats it as absent. A call meets its own key's entry and the entries that it evicts;
+    /// Nothing happens at the end of that time: an expired entry is counted by `len` and `weight` until a call meets
+    /// it, which treats it as absent. A call meets its own key's entry and the entries that it evicts;
     /// [`retain`](LruCache::retain) and [`clear`](LruCache::clear) meet all. With zero nothing is stored.
     ///
     /// # Examples
@@ -277,8 +277,8 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
     /// Sets the function that gives each entry a time to live of its own; defaults to none.
     ///
     /// It is called once, without a lock, before an entry is stored. `None` is no limit, and the earliest of all limits
-    /// that are set counts. An entry with a time to live of zero is not stored: a loaded value goes to the callers that asked for
-    /// it, an inserted one is dropped, and the old value of its key is removed.
+    /// that are set counts. An entry with a time to live of zero is not stored: a loaded value goes to the callers that
+    /// asked for it, an inserted one is dropped, and the old value of its key is removed.
     ///
     /// # Examples
     ///
@@ -316,9 +316,9 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
     /// [`Cause`]; defaults to none.
     ///
     /// It runs without a lock, in the call that removes the entry. It is not called for what is returned to the caller
-    /// (replaced and removed values, the entry from [`pop_lru`](LruCache::pop_lru)), for what was never stored (too heavy,
-    /// with a time to live of zero, loaded for a key that was removed meanwhile), nor for the entries of a cache that is
-    /// dropped.
+    /// (replaced and removed values, the entry from [`pop_lru`](LruCache::pop_lru)), for what was never stored (too
+    /// heavy, with a time to live of zero, loaded for a key that was removed meanwhile), nor for the entries of a cache
+    /// that is dropped.
     ///
     /// # Examples
     ///
@@ -326,13 +326,10 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
     /// use stanchion::{Cause, LruCache};
     /// use std::sync::mpsc;
     ///
-    /// let (sender, removed) = mpsc::channel();
-    /// let cache = LruCache::builder(1).on_evict(move |key, value, cause| _ = sender.send((key, value, cause))).build();
-    /// cache.insert(1, "one");
-    /// cache.insert(2, "two");
-    /// assert_eq!(removed.try_recv(), Ok((1, "one", Cause::Capacity)));
-    /// cache.clear();
-    /// assert_eq!(removed.try_recv(), Ok((2, "two", Cause::Removed)));
+    /// let (sender, removed) = mpsc::channel(); let cache = LruCache::builder(1).on_evict(move |key, value, cause| _ =
+    /// sender.send((key, value, cause))).build(); cache.insert(1, "one"); cache.insert(2, "two");
+    /// assert_eq!(removed.try_recv(), Ok((1, "one", Cause::Capacity))); cache.clear(); assert_eq!(removed.try_recv(),
+    /// Ok((2, "two", Cause::Removed)));
     /// ```
     pub fn on_evict(mut self, report: impl Fn(K, V, Cause) + Send + Sync + 'static) -> Self {
         self.settings.listener = Some(Box::new(report));
@@ -341,8 +338,8 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
 
     /// Sets the source of time, for tests that let it pass; defaults to [`Instant::now`].
     ///
-    /// It is read only if entries can expire: once when the cache is built, and then by the calls that look entries up or
-    /// store them.
+    /// It is read only if entries can expire: once when the cache is built, and then by the calls that look entries up
+    /// or store them.
     ///
     /// # Examples
     ///

@@ -34,8 +34,8 @@ pub(super) struct Terms {
     pub(super) now: Option<Tick>,
 }
 
-/// The columns, each as long as there are slots, or `None` if it was not asked for. Fields and not an array, which would
-/// cost an insertion without columns 23 of 270 instructions.
+/// The columns, each as long as there are slots, or `None` if it was not asked for. Fields and not an array, which
+/// would cost an insertion without columns 23 of 270 instructions.
 pub(super) struct Columns {
     weights: Column,
     expires_at: Column,

@@ -16,7 +16,7 @@ pub(super) struct Deferred<K, V> {
     pub(super) is_loud: bool,
 }
 
-/// What is put off for a load.
+/// The deferred work of a load.
 pub(super) struct OfLoad<K, V> {
     load: Key,
     /// The first of its followers' wakers.
@@ -41,8 +41,8 @@ impl<K, V> Deferred<K, V> {
         self.of_load.get_or_insert_with(|| OfLoad { load, batch: WakeBatch::default(), memory: None })
     }
 
-    /// Reports and drops what was removed from this shard, each part for itself: a panic of one keeps the others neither
-    /// from being reported nor from panicking, too. Wakes in the end.
+    /// Reports and drops what was removed from this shard, each part for itself: a panic of one keeps the others
+    /// neither from being reported nor from panicking, too. Wakes in the end.
     #[inline(never)]
     pub(super) fn run(self, settings: &Settings<K, V>, shard: &Locked<K, V>, panics: &mut Panics) {
         for part in self.removed {

@@ -1,9 +1,11 @@
-//! The in-flight loads of a shard: one load for all callers of a key. Plain data; [`load`](super::load) has the callers.
+//! The in-flight loads of a shard: one load for all callers of a key. Plain data; [`load`](super::load) has the
+//! callers.
 //!
-//! The first caller to miss *leads*: it runs its loader. Those that come meanwhile *follow*: they wait for what the leader
-//! publishes. A load is *registered* as long as its key finds it; then others join it, and what is loaded will be stored.
-//! Inserting, removing or clearing the key takes the registration away: the load goes on for those that asked before, and
-//! nothing stale is stored. Nothing that was loaded can be stored but through the registration of this very load.
+//! The first caller to miss *leads*: it runs its loader. Those that come meanwhile *follow*: they wait for what the
+//! leader publishes. A load is *registered* as long as its key finds it; then others join it, and what is loaded will
+//! be stored. Inserting, removing or clearing the key takes the registration away: the load goes on for those that
+//! asked before, and nothing stale is stored. Nothing that was loaded can be stored but through the registration of
+//! this very load.
 //!
 //! | stage | its leader | its followers | comes next |
 //! |---|---|---|---|
@@ -13,9 +15,9 @@
 //! | ended | has left | are woken, and start over | removed with the last member |
 //!
 //! **Wakes.** A value wakes all followers, an error those that can take it. A leader that is dropped, or fails with an
-//! error that some follower cannot take, grants the lead to the longest waiting of those that are left; if the load is not
-//! registered any more it ends, and they all look again from the beginning. A follower that is dropped before it takes up
-//! the lead passes it on. Leader and followers are members, and the last one to leave removes the load.
+//! error that some follower cannot take, grants the lead to the longest waiting of those that are left; if the load is
+//! not registered any more it ends, and they all look again from the beginning. A follower that is dropped before it
+//! takes up the lead passes it on. Leader and followers are members, and the last one to leave removes the load.
 
 use std::any::{Any, TypeId};
 use std::borrow::Borrow;
@@ -58,7 +60,7 @@ enum Stage<V> {
     Ended,
 }
 
-/// What a follower is woken for, unless the load was published or has ended.
+/// The reason for which a follower is woken, unless the load was published or has ended.
 pub(super) enum Grant {
     Lead,
     Error(AnyError),
@@ -66,7 +68,7 @@ pub(super) enum Grant {
 
 pub(super) type AnyError = Arc<dyn Any + Send + Sync>;
 
-/// What becomes of a follower that was served.
+/// The next step of a follower that was served.
 pub(super) enum Outcome<V> {
     Value(V),
     Error(AnyError),
@@ -77,7 +79,7 @@ pub(super) enum Outcome<V> {
 /// The memory of many loads, of which the last was removed; to be freed without the lock.
 pub(super) type Memory<K, V> = Box<Surplus<Load<K, V>>>;
 
-/// What a follower that was served is to drop without the lock.
+/// The parts of a served follower that are to be dropped without the lock.
 pub(super) type Remains = RemovedWaiter<TypeId, Grant>;
 
 impl<K, V> Flights<K, V> {
@@ -129,7 +131,7 @@ impl<K, V> Flights<K, V> {
         }
     }
 
-    /// Whether a value would be taken by a follower.
+    /// Returns true if a follower would take a value.
     pub(super) fn is_awaited(&mut self, load: Key) -> bool {
         let load = self.get(load);
         match load.stage {
@@ -184,7 +186,8 @@ impl<K, V> Flights<K, V> {
         Some(key)
     }
 
-    /// What is being loaded may be stale: it will not be stored. A leaderless load has not begun, and will not be.
+    /// Unregisters a load that has begun: its value may be stale, and will not be stored. A leaderless load has not
+    /// begun and stays registered.
     pub(super) fn invalidate(&mut self, load: Key) -> Option<K> {
         match self.get(load).stage {
             Stage::Loading(_) => self.unregister(load),
@@ -235,8 +238,8 @@ impl<K, V> Flights<K, V> {
         self.abandon(load, deferred);
     }
 
-    /// The load has no leader any more: grants the lead to the longest waiting follower. Without followers, or if nothing
-    /// would be stored, the load ends.
+    /// The load has no leader any more: grants the lead to the longest waiting follower. Without followers, or if
+    /// nothing would be stored, the load ends.
     pub(super) fn abandon(&mut self, at: Key, deferred: &mut Deferred<K, V>) {
         let load = self.get(at);
         if load.key.is_some() && !load.followers.is_empty() {
@@ -283,7 +286,7 @@ impl<K, V> Flights<K, V> {
         }
     }
 
-    /// How many loads there are, registered or not.
+    /// Returns the number of loads, registered or not.
     pub(super) fn len(&self) -> usize {
         self.loads.len()
     }

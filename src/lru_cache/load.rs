@@ -1,7 +1,8 @@
 //! Loading: the calls that share one load, and the callers' parts in it.
 //!
 //! A caller looks its key up under the lock and acts outside it, until it has a value, leads a load, or follows one. A
-//! [`Leader`] and a [`Follower`] give their part up when they are dropped: a panic anywhere in a loader is as good as that.
+//! [`Leader`] and a [`Follower`] give their part up when they are dropped: a panic anywhere in a loader is as good as
+//! that.
 
 use std::any::TypeId;
 use std::borrow::Borrow;
@@ -31,12 +32,13 @@ where
     K: Hash + Eq,
     S: BuildHasher,
 {
-    /// Returns the value of a key, which is made and stored if it is absent. Threads that ask for the key meanwhile wait.
+    /// Returns the value of a key, which is made and stored if it is absent. Threads that ask for the key meanwhile
+    /// wait.
     ///
     /// It is [`get_or_load`](Self::get_or_load) for threads; both wait for each other.
     ///
-    /// The key is borrowed, and owned only by the caller that makes the value; for that its type must have an owned form
-    /// in [`ToOwned`], as `str` has in `String`. [Other keys](LruCache#keys) can be wrapped.
+    /// The key is borrowed, and owned only by the caller that makes the value; for that its type must have an owned
+    /// form in [`ToOwned`], as `str` has in `String`. [Other keys](LruCache#keys) can be wrapped.
     ///
     /// # Panics
     ///
@@ -104,25 +106,26 @@ where
         }
     }
 
-    /// Returns the value of a key, which is loaded and stored if it is absent. All callers that ask for the key meanwhile
-    /// wait for that one load.
+    /// Returns the value of a key, which is loaded and stored if it is absent. All callers that ask for the key
+    /// meanwhile wait for that one load.
     ///
     /// The future that `load` makes is driven by the caller that was first, as part of this future. Inserting the key
-    /// meanwhile gives the waiting callers that value instead; [removing](Self::remove) or [clearing](Self::clear) it, or
-    /// [`retain`](Self::retain), lets callers that come later load again. In all these cases what this load yields is
-    /// returned, and not stored. Neither is a value that is too heavy, or has a time to live of zero.
+    /// meanwhile gives the waiting callers that value instead; [removing](Self::remove) or [clearing](Self::clear) it,
+    /// or [`retain`](Self::retain), lets callers that come later load again. In all these cases what this load yields
+    /// is returned, and not stored. Neither is a value that is too heavy, or has a time to live of zero.
     ///
     /// The key is borrowed, and owned only by the caller that loads; for that its type must have an owned form in
     /// [`ToOwned`], as `str` has in `String`. [Other keys](LruCache#keys) can be wrapped.
     ///
     /// # Cancel safety
     ///
-    /// If this future is dropped while it loads, the longest waiting caller loads in its place, from the beginning and with
-    /// its own `load` (see [Fairness](LruCache#fairness)). If it is not polled any more, waiting callers go on waiting.
+    /// If this future is dropped while it loads, the longest waiting caller loads in its place, from the beginning and
+    /// with its own `load` (see [Fairness](LruCache#fairness)). If it is not polled any more, waiting callers go on
+    /// waiting.
     ///
-    /// So if all callers time out before a load ends, the cache is never filled: each drops its load, and the next caller
-    /// begins again. Where calls have a timeout, spawn the load and put the timeout on the handle, as here with tokio. Then
-    /// the load goes on, and a later caller finds its value.
+    /// So if all callers time out before a load ends, the cache is never filled: each drops its load, and the next
+    /// caller begins again. Where calls have a timeout, spawn the load and put the timeout on the handle, as here with
+    /// tokio. Then the load goes on, and a later caller finds its value.
     ///
     /// ```
     /// # use stanchion::LruCache;
@@ -191,8 +194,8 @@ where
     ///
     /// # Errors
     ///
-    /// That of the load, which goes to all callers that wait for it and expect errors of the same type. Of the others one
-    /// loads in its place, and the rest wait for that. It is not stored.
+    /// That of the load, which goes to all callers that wait for it and expect errors of the same type. Of the others
+    /// one loads in its place, and the rest wait for that. It is not stored.
     ///
     /// # Panics
     ///
@@ -250,8 +253,8 @@ where
         Ok(value)
     }
 
-    /// The value of a key, by a load if need be: the caller's own or another's. `thread` is the one that the caller blocks,
-    /// if it does.
+    /// The value of a key, by a load if need be: the caller's own or another's. `thread` is the one that the caller
+    /// blocks, if it does.
     async fn load<Q, F, Fut, E>(
         &self,
         place: Place<'_, K, V>,

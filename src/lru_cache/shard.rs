@@ -1,24 +1,24 @@
 //! The entries of one shard, in the order of their use and found by key. No lock and no waiting: plain data.
 //!
-//! **Slots.** Entries are in one `Vec` without gaps: what is removed is replaced by the last one. So an index is good until
-//! the next removal, and memory is as dense as it can be. A slot has the key, the value, the hash of the key and the links
-//! of the order, all of an entry in one cache line if key and value are small.
+//! **Slots.** Entries are in one `Vec` without gaps: what is removed is replaced by the last one. So an index is good
+//! until the next removal, and memory is as dense as it can be. A slot has the key, the value, the hash of the key and
+//! the links of the order, all of an entry in one cache line if key and value are small.
 //!
-//! **Order.** A ring through the slots: from `newest` each links to the next older one, and the oldest to the newest. The
-//! oldest entry becomes the newest by moving `newest` alone, which is what a full shard does with every new entry.
+//! **Order.** A ring through the slots: from `newest` each links to the next older one, and the oldest to the newest.
+//! The oldest entry becomes the newest by moving `newest` alone, which is what a full shard does with every new entry.
 //!
-//! **Table.** It has the index of the first slot of each bucket; slots of one bucket are chained. The slot keeps the hash, so
-//! that the table can grow and let go of an entry without asking a key for it again. There are at least two buckets for an
-//! entry: a chain is seldom longer than one slot, and a lookup reads two cache lines, of which it needs the second anyway. A
-//! removal leaves no tombstone, as it would in a table of open addressing. A key whose hash or equality changes is not
-//! found any more; nothing else depends on it.
+//! **Table.** It has the index of the first slot of each bucket; slots of one bucket are chained. The slot keeps the
+//! hash, so that the table can grow and let go of an entry without asking a key for it again. There are at least two
+//! buckets for an entry: a chain is seldom longer than one slot, and a lookup reads two cache lines, of which it needs
+//! the second anyway. A removal leaves no tombstone, as it would in a table of open addressing. A key whose hash or
+//! equality changes is not found any more; nothing else depends on it.
 //!
-//! **Columns** stand beside the slots, by the same index: weights if there is a weigher, expiries if entries have a lifetime
-//! or an idle time. A column that was not asked for does not exist; an entry without a weight weighs 1.
+//! **Columns** stand beside the slots, by the same index: weights if there is a weigher, expiries if entries have a
+//! lifetime or an idle time. A column that was not asked for does not exist; an entry without a weight weighs 1.
 //!
-//! **User code.** Keys are compared in [`find`](Shard::find), values cloned in [`get`](Shard::get), predicates and visitors
-//! called in [`retain`](Shard::retain) and [`for_each`](Shard::for_each): each before anything is changed. What is removed
-//! goes out in a [`Removed`], to be reported or dropped without the lock.
+//! **User code.** Keys are compared in [`find`](Shard::find), values cloned in [`get`](Shard::get), predicates and
+//! visitors called in [`retain`](Shard::retain) and [`for_each`](Shard::for_each): each before anything is changed.
+//! What is removed goes out in a [`Removed`], to be reported or dropped without the lock.
 
 use std::borrow::Borrow;
 use std::mem;
@@ -59,7 +59,8 @@ struct Slot<K, V> {
     value: V,
 }
 
-/// What was removed from a shard, to be reported and dropped without the lock, in this order. The second part allocates.
+/// What was removed from a shard, to be reported and dropped without the lock, in this order. The second part
+/// allocates.
 pub(super) struct Removed<K, V> {
     first: Option<Part<K, V>>,
     others: Vec<Part<K, V>>,
@@ -165,7 +166,8 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Stores an entry, in place of `found` if its key was found, as the most recently used, and evicts what is too much.
+    /// Stores an entry, in place of `found` if its key was found, as the most recently used, and evicts what is too
+    /// much.
     ///
     /// One that is too heavy or would expire at once is refused: nothing of its key stays. Returns the value that was
     /// there. Takes time in proportion to the entries if the table or the slots must grow.
@@ -294,8 +296,8 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Weighs the most recently used entry again: it is evicted itself if it is too heavy now, and others are if they leave
-    /// it no room.
+    /// Weighs the most recently used entry again: it is evicted itself if it is too heavy now, and others are if they
+    /// leave it no room.
     pub(super) fn set_newest_weight(&mut self, weight: u64, now: Option<Tick>, removed: &mut Removed<K, V>) {
         if weight > self.capacity as u64 {
             return self.evict(self.newest, now, removed);

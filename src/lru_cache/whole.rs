@@ -26,7 +26,7 @@ impl<K, V, S> LruCache<K, V, S> {
         })
     }
 
-    /// Removes everything. What is being loaded will not be stored.
+    /// Removes everything. The results of loads in flight will not be stored.
     ///
     /// Takes time in proportion to the entries. The [listener](crate::LruCacheBuilder::on_evict) gets them in no order.
     ///
@@ -56,12 +56,12 @@ impl<K, V, S> LruCache<K, V, S> {
         panics.resume();
     }
 
-    /// Keeps only the entries for which `keep` returns true. It is asked about each shard's entries from the most to the
-    /// least recently used.
+    /// Keeps only the entries for which `keep` returns true. It is asked about each shard's entries from the most to
+    /// the least recently used.
     ///
-    /// What is being loaded is not asked about, and will not be stored: it may be stale. Entries that have expired are
-    /// removed without being asked about. If `keep` panics, nothing is removed from the current shard, nor from those
-    /// that come after it. Takes time in proportion to the entries, under the lock.
+    /// Values being loaded are not asked about, and will not be stored: they may be stale. Entries that have expired
+    /// are removed without being asked about. If `keep` panics, nothing is removed from the current shard, nor from
+    /// those that come after it. Takes time in proportion to the entries, under the lock.
     ///
     /// # Panics
     ///
@@ -96,7 +96,8 @@ impl<K, V, S> LruCache<K, V, S> {
         panics.resume();
     }
 
-    /// Calls `visit` with each entry, from the most to the least recently used, shard by shard. This is no use of them.
+    /// Calls `visit` with each entry, from the most to the least recently used, shard by shard. This does not count as
+    /// a use.
     ///
     /// It runs under the lock, and takes time in proportion to the entries. Entries that have expired are skipped.
     ///
@@ -173,7 +174,8 @@ impl<K, V, S> LruCache<K, V, S> {
         self.len() == 0
     }
 
-    /// Returns the sum of the entries' weights: their number, if there is no [weigher](crate::LruCacheBuilder::weigher).
+    /// Returns the sum of the entries' weights: their number, if there is no
+    /// [weigher](crate::LruCacheBuilder::weigher).
     ///
     /// # Examples
     ///
@@ -197,7 +199,8 @@ impl<K, V, S> LruCache<K, V, S> {
         *self.capacity.lock()
     }
 
-    /// Returns copies of the entries, from the most to the least recently used, shard by shard. This is no use of them.
+    /// Returns copies of the entries, from the most to the least recently used, shard by shard. This does not count as
+    /// a use.
     ///
     /// Entries that have expired are skipped. Takes time in proportion to the entries, under the lock.
     ///

@@ -126,7 +126,8 @@ impl<M: Manager> PoolBuilder<M> {
     /// Sets the number of idle objects that [`maintenance`](Pool::maintenance) and [`replenish`](Pool::replenish) keep;
     /// defaults to 0.
     ///
-    /// They are safe from the [idle timeout](Self::idle_timeout), and are replaced when their lifetime ends.
+    /// The [idle timeout](Self::idle_timeout) discards only what exceeds this number; objects whose lifetime ends are
+    /// replaced. A number above [`max_size`](Self::max_size) has the effect of that.
     ///
     /// # Examples
     ///
@@ -178,8 +179,8 @@ impl<M: Manager> PoolBuilder<M> {
 
     /// Sets the number of objects that may be created at a time; defaults to as many as there are, but at least 8.
     ///
-    /// So a pool grows by doubling, and does not overrun a database that has just restarted. A creation that is pending,
-    /// since no getter drives it, does not count.
+    /// So a pool grows by doubling, and does not overrun a database that has just restarted. A creation that is
+    /// pending, since no getter drives it, does not count.
     ///
     /// # Panics
     ///
@@ -210,10 +211,10 @@ impl<M: Manager> PoolBuilder<M> {
         self
     }
 
-    /// Sets how long an object lives at most; defaults to no limit. With zero none is used twice.
+    /// Sets how long an object lives at most; defaults to no limit. With zero, each is discarded after one use.
     ///
-    /// Each object draws its end once, from 90 to 100 % of this after its creation, so that those created together do not
-    /// end together.
+    /// Each object draws its end once, from 90 to 100 % of this after its creation, so that those created together do
+    /// not end together.
     ///
     /// # Examples
     ///
@@ -238,7 +239,9 @@ impl<M: Manager> PoolBuilder<M> {
         self
     }
 
-    /// Sets how long an object may be idle before it is discarded; defaults to no limit. With zero none is used twice.
+    /// Sets how long an object may be idle before it is discarded; defaults to no limit.
+    ///
+    /// With zero, each is discarded after one use.
     ///
     /// # Examples
     ///
@@ -266,8 +269,9 @@ impl<M: Manager> PoolBuilder<M> {
 
     /// Sets after which time [`maintenance`](Pool::maintenance) recycles an idle object; defaults to never.
     ///
-    /// A server or a firewall may cut a connection that is idle for long; this keeps it in use, or finds out that it is dead
-    /// before a caller does. The object is recycled in place: it becomes neither younger nor less idle by that.
+    /// A server or a firewall may cut a connection that is idle for long; this keeps it in use, or finds out that it is
+    /// dead before a caller does. The object is recycled in place, and again after another such time; its age and idle
+    /// time go on.
     ///
     /// # Examples
     ///
@@ -473,11 +477,12 @@ impl Settings {
     }
 }
 
-/// Returns `false` if the manager keeps the provided `recycle`, which need not be run then. This saves an allocation per
-/// object and half of the instructions of a `get`.
+/// Returns `false` if the manager keeps the provided `recycle`, which need not be run then. This saves an allocation
+/// per object and half of the instructions of a `get`.
 ///
-/// It compares the names of types, since nothing else tells the two apart: the future borrows, so that it has no `TypeId`; a
-/// function is of the type `M::recycle` in both cases; and a method of the trait that says so could contradict `recycle`.
+/// It compares the names of types, since nothing else tells the two apart: the future borrows, so that it has no
+/// `TypeId`; a function is of the type `M::recycle` in both cases; and a method of the trait that says so could
+/// contradict `recycle`.
 fn has_own_recycle<M: Manager>() -> bool {
     fn name_of<'a, M: Manager, F>(_: impl FnOnce(&'a M, &'a mut M::Object, &'a Metrics) -> F) -> &'static str {
         type_name::<F>()

@@ -17,8 +17,8 @@ use crate::sync::EventListener;
 ///
 /// # Deadlocks
 ///
-/// Its waker is woken and dropped under a lock that only these futures share: it must not poll or drop another one of the
-/// same pool. A panic of that waker is discarded.
+/// Its waker is woken and dropped under a lock that only these futures share: the waker must not poll or drop another
+/// one of the same pool. A panic of that waker is discarded.
 ///
 /// # Panics
 ///

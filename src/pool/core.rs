@@ -10,8 +10,8 @@
 //! | `in_use` | an object that a user holds; that is granted; that is recycled, driven or pending | idle; in use; free; doomed |
 //! | doomed (still counted as before) | an object or job that is about to be dropped, without the lock | free |
 //!
-//! A slot becomes free after its object or job was dropped or taken out of the pool, so there are never more than `max_size`
-//! objects alive.
+//! A slot becomes free after its object or job was dropped or taken out of the pool, so there are never more than
+//! `max_size` objects alive.
 //!
 //! **Getters** wait in three FIFO queues, by what they drive (see [`job`](super::job)):
 //!
@@ -21,20 +21,21 @@
 //! | `Adopting` | only work of others, which was not ready when they took it up | objects, slots |
 //! | `Waiting` | nothing | objects, slots, pending work |
 //!
-//! A getter that recycles an object of its own is in no queue: it has been granted that object. An object goes to the head
-//! of the first queue that is not empty, in this order. A getter enters `Creating` or `Adopting` before all that are queued
-//! in `Waiting`, and those are granted from the head, so the order among getters is that of their first polls. A flag per
-//! getter in one queue would say the same, but a slot would have to search for the first that can use it. One with an object
-//! that proved to be dead re-enters at the front.
+//! A getter that recycles an object of its own is in no queue: it has been granted that object. An object goes to the
+//! head of the first queue that is not empty, in this order. A getter enters `Creating` or `Adopting` before all that
+//! are queued in `Waiting`, and those are granted from the head, so the order among getters is that of their first
+//! polls. A flag per getter in one queue would say the same, but a slot would have to search for the first that can use
+//! it. One with an object that proved to be dead re-enters at the front.
 //!
 //! **Grants.** [`deliver`](State::deliver) grants an object that is returned or new. [`leave`](State::leave) grants a
-//! recycling that its getter gave up, and keeps a creation for [`settle`](State::settle), which every change ends with: it
-//! grants free slots and pending creations to getters that can use them. A getter that is granted a slot or a creation is
-//! put at the end of `Creating` at that moment, under a second key, so that an object that is returned before it is polled
-//! is its own, too.
+//! recycling that its getter gave up, and keeps a creation for [`settle`](State::settle), which every change ends with:
+//! it grants free slots and pending creations to getters that can use them. A getter that is granted a slot or a
+//! creation is put at the end of `Creating` at that moment, under a second key, so that an object that is returned
+//! before it is polled is its own, too.
 //!
-//! **Invariants** whenever the lock is free: while an object is idle, the queues are empty; while a getter is in `Waiting` or
-//! `Adopting`, no job is pending and no creation may begin; idle + in use + creating <= `max_size`, unless that was lowered.
+//! **Invariants** whenever the lock is free: while an object is idle, the queues are empty; while a getter is in
+//! `Waiting` or `Adopting`, no job is pending and no creation may begin; idle + in use + creating <= `max_size`, unless
+//! that was lowered.
 //!
 //! No user code runs in this file: drops and wakes go into a [`Deferred`].
 
@@ -48,7 +49,8 @@ use super::{Manager, Order, PoolStats, Settings, Status};
 use crate::arena::Key;
 use crate::wait_list::{Removed, WaitList, WakeBatch};
 
-/// The creations that may run at a time however few objects there are. Few in models and fuzzers, which so reach the limit.
+/// The creations that may run at a time however few objects there are. Few in models and fuzzers, which so reach the
+/// limit.
 const FEW: usize = if cfg!(any(loom, fuzzing)) { 2 } else { 8 };
 
 /// With `min_idle`, `maintain` asks to be called at least so often: idle objects may run short at any time.
@@ -286,9 +288,9 @@ impl<M: Manager> State<M> {
         job.map(Job::taken_up)
     }
 
-    /// Returns work for a getter that will be queued in `queue`: pending work, or else a new creation. The other way round
-    /// if it has taken up work before or has just found a dead object. In `Creating` it has a creation, and takes up
-    /// recyclings only.
+    /// Returns work for a getter that will be queued in `queue`: pending work, or else a new creation. The other way
+    /// round if it has taken up work before or has just found a dead object. In `Creating` it has a creation, and takes
+    /// up recyclings only.
     pub(super) fn claim(&mut self, settings: &Settings, queue: Queue, has_found_dead: bool) -> Option<Box<Job<M>>> {
         if queue == Queue::Creating {
             return self.pending_recyclings.pop_front().map(Job::taken_up);
@@ -508,7 +510,8 @@ impl<M: Manager> State<M> {
         if self.closed {
             return None;
         }
-        // What is returned in the meantime may end sooner; it is then discarded a little late, but never handed out.
+        // An object that is returned in the meantime may expire sooner; it is then discarded a little late, but never
+        // handed out.
         let surplus = self.idle.len().saturating_sub(settings.min_idle);
         let timeouts = self.idle.iter().take(surplus).filter_map(|pooled| settings.times_out(pooled));
         let expiries = self.idle.iter().filter_map(|pooled| pooled.expires_at);

@@ -49,7 +49,8 @@ impl<M: Manager> Deferred<M> {
         *(if first.is_none() { first } else { second }) = Some(removed);
     }
 
-    /// Drops, frees slots, wakes. To be called without the lock, as the last step. No panic of user code skips any of it.
+    /// Drops, frees slots, wakes. To be called without the lock, as the last step. No panic of user code skips any of
+    /// it.
     #[inline]
     pub(super) fn run(mut self, pool: &Pool<M>) -> Panics {
         let mut panics = Panics::default();

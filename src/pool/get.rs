@@ -8,9 +8,9 @@
 //! | | in `Creating` | a creation of its own, and perhaps work that it has taken up |
 //! | | no | the recycling of an object that it was given, and perhaps more |
 //!
-//! A getter that is served by an idle object at once, or waits and then collects one, takes a short cut. Any other poll is a
-//! [`Turn`]: collect a grant, claim work, drive it, until one job has an object to hand out or there is nothing left to do
-//! but wait. A job that ends first serves the getter; the others are left to the pool.
+//! A getter that is served by an idle object at once, or waits and then collects one, takes a short cut. Any other poll
+//! is a [`Turn`]: collect a grant, claim work, drive it, until one job has an object to hand out or there is nothing
+//! left to do but wait. A job that ends first serves the getter; the others are left to the pool.
 
 use std::fmt;
 use std::future::Future;
@@ -33,14 +33,14 @@ use crate::wait_list::{Removed, TaskWaker};
 ///
 /// # Cancel safety
 ///
-/// Dropping it gives up its place among the waiting getters. An object that it was granted goes to the next getter. Work that
-/// it drives, a creation or a recycling, stays pending in the pool, and the next getter takes it up; no healthy object is
-/// destroyed. Forgetting it, or keeping it without polling it, may hold an object back.
+/// Dropping it gives up its place among the waiting getters. An object that it was granted goes to the next getter.
+/// Work that it drives, a creation or a recycling, stays pending in the pool, and the next getter takes it up; no
+/// healthy object is destroyed. Forgetting it, or keeping it without polling it, may hold an object back.
 ///
 /// # Panics
 ///
-/// When it is polled after it was ready. A panic of the manager, of the clock, or of the drop of a discarded object comes
-/// out of the poll; the getter has given up its place then, and may be polled again.
+/// When it is polled after it was ready. A panic of the manager, of the clock, or of the drop of a discarded object
+/// comes out of the poll; the getter has given up its place then, and may be polled again.
 ///
 /// # Examples
 ///

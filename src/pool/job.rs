@@ -1,8 +1,8 @@
 //! Work on a slot: creating its object, or recycling it.
 //!
-//! A job is a boxed future that owns its manager and object, so it belongs to the slot and not to the getter that began it.
-//! The getter *drives* it: polls it with its own waker. A getter that is dropped, or served otherwise, leaves it pending in
-//! the pool; another getter *takes it up* and drives it on from where it stands.
+//! A job is a boxed future that owns its manager and object, so it belongs to the slot and not to the getter that began
+//! it. The getter *drives* it: polls it with its own waker. A getter that is dropped, or served otherwise, leaves it
+//! pending in the pool; another getter *takes it up* and drives it on from where it stands.
 //!
 //! | a job is | driven by | next |
 //! |---|---|---|
@@ -12,14 +12,14 @@
 //! | taken up | a getter that has not polled it yet | ends; adopted; begun afresh |
 //! | adopted | another getter than the one that began it, which has polled it | ends; pending; begun afresh |
 //!
-//! Its driver reports how a job ends, with one exception: a job that another runtime has ruined. Its timers and sockets fail
-//! or panic once that runtime has ended, which is seen at the next poll. So a job that fails or panics in the first poll
-//! after it was taken up is *begun afresh*, and so is an adopted one that panics, since its runtime may have ended
-//! meanwhile. An adopted job that returns an error has failed: otherwise each of many impatient getters would check the same
-//! dead object again. What is begun afresh is the driver's own.
+//! Its driver reports how a job ends, with one exception: a job that another runtime has ruined. Its timers and sockets
+//! fail or panic once that runtime has ended, which is seen at the next poll. So a job that fails or panics in the
+//! first poll after it was taken up is *begun afresh*, and so is an adopted one that panics, since its runtime may have
+//! ended meanwhile. An adopted job that returns an error has failed: otherwise each of many impatient getters would
+//! check the same dead object again. What is begun afresh is the driver's own.
 //!
-//! If a creation is ready in that first poll, its object may have been ready for a long time, unused: it is recycled before it
-//! is handed out.
+//! If a creation is ready in that first poll, its object may have been ready for a long time, unused: it is recycled
+//! before it is handed out.
 //!
 //! **Memory.** The future of `recycle` borrows the object and the manager, so its box owns both. That box would be an
 //! allocation per use; instead it stays with the object, and only the future in it is replaced.

@@ -9,10 +9,11 @@
 //! | `Failed` | when a creation has failed, for 100 ms, doubling to 30 s | nothing is created | try again |
 //! | `Unfinished` | when a job is not ready, for 3 s, doubling to 30 s | it counts as an idle object | it is *stuck*, and no longer counts |
 //!
-//! Stuck creations are driven on as long as idle objects are short, beside others. Stuck recyclings are left to the getters.
+//! Stuck creations are driven on as long as idle objects are short, beside others. Stuck recyclings are left to the
+//! getters.
 //!
-//! It holds the pool weakly between its polls, so it does not keep the pool alive, and the drop of the pool notifies it to
-//! end.
+//! It holds the pool weakly between its polls, so it does not keep the pool alive, and the drop of the pool notifies it
+//! to end.
 
 use std::future::{Future, poll_fn};
 use std::panic::resume_unwind;

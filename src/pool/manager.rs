@@ -12,8 +12,8 @@ use super::Metrics;
 
 /// Creates the objects of a [`Pool`](crate::Pool), and tells whether they are still good.
 ///
-/// No method is called under a lock of the pool. Each may panic: the object is discarded then, and its slot given to the
-/// next getter. An `Arc` of a manager is a manager, too, so that pools can share one.
+/// No method is called under a lock of the pool. Each may panic: the object is discarded then, and its slot given to
+/// the next getter. An `Arc` of a manager is a manager, too, so that pools can share one.
 ///
 /// # Examples
 ///
@@ -53,19 +53,21 @@ pub trait Manager: Send + Sync + 'static {
 
     /// Creates an object.
     ///
-    /// The future outlives the getter that began it: if that is dropped, or served by a returned object first, the creation
-    /// stays pending in the pool, and the next getter takes it up, or [`replenish`](crate::Pool::replenish) or
-    /// [`maintenance`](crate::Pool::maintenance). So it may be polled by other tasks, on other runtimes, after a time without any
-    /// poll; and it may be dropped at any await, by [`clear`](crate::Pool::clear), [`close`](crate::Pool::close) or an idle timeout.
+    /// The future outlives the getter that began it: if that is dropped, or served by a returned object first, the
+    /// creation stays pending in the pool, and the next getter takes it up, or [`replenish`](crate::Pool::replenish) or
+    /// [`maintenance`](crate::Pool::maintenance). So it may be polled by other tasks, on other runtimes, after a time
+    /// without any poll; and it may be dropped at any await, by [`clear`](crate::Pool::clear),
+    /// [`close`](crate::Pool::close) or an idle timeout.
     ///
-    /// **Limit its time in here.** The pool cannot tell a slow creation from one that hangs, which costs its slot as long as
-    /// it hangs (and nothing else: with room for more, getters begin another one beside it).
+    /// **Limit its time in here.** The pool cannot tell a slow creation from one that hangs, which costs its slot as
+    /// long as it hangs (and nothing else: with room for more, getters begin another one beside it).
     ///
-    /// **Other runtimes.** A pending creation may belong to a runtime that has ended since, in which its timers and sockets
-    /// fail or panic, or to one that is not driven, in which they never get on. The former is dropped and begun afresh, and
-    /// neither error nor panic reported, if it shows in the first poll of the getter that takes it up (a panic, in any poll
-    /// of it). The latter is like one that hangs. An object that was created while no getter looked is
-    /// [recycled](Self::recycle) before it is handed out. The same holds for `recycle`.
+    /// **Other runtimes.** A pending creation may belong to a runtime that has ended since, in which its timers and
+    /// sockets fail or panic, or to one that is not driven, in which they make no progress. In the first case the
+    /// creation is dropped and begun again, and its error is not reported if it occurs in the first poll by the getter
+    /// that takes it up, its panic not in any poll by that getter. In the second it is like one that hangs. An object
+    /// that was created while no getter looked is [recycled](Self::recycle) before it is handed out. The same holds for
+    /// `recycle`.
     ///
     /// # Examples
     ///
@@ -98,12 +100,12 @@ pub trait Manager: Send + Sync + 'static {
 
     /// Makes an object fit for its next use, after it was taken out of the pool and before it is handed out.
     ///
-    /// If this fails, the object is discarded and the error dropped. The getter then goes on with another idle object, if
-    /// there is one, and creates one at the same time.
+    /// If this fails, the object is discarded and the error dropped. The getter then goes on with another idle object,
+    /// if there is one, and creates one at the same time.
     ///
     /// Like [`create`](Self::create), the future outlives its getter: one that gives up leaves it pending, and the next
-    /// getter takes it up where it stands. A healthy object is never discarded because of an impatient caller. Limit its
-    /// time in here, well below what callers wait.
+    /// getter takes it up where it stands. A healthy object is never discarded because of an impatient caller. Limit
+    /// its time in here, well below what callers wait.
     ///
     /// # Examples
     ///
@@ -147,8 +149,8 @@ pub trait Manager: Send + Sync + 'static {
 
     /// Returns `true` if an object that is being returned cannot be used again. It is discarded then.
     ///
-    /// This runs in the drop of [`Object`](crate::Object), on whichever thread that happens: it should be quick, and must not need a
-    /// runtime.
+    /// This runs in the drop of [`Object`](crate::Object), on whichever thread that happens: it should be quick, and
+    /// must not need a runtime.
     ///
     /// # Examples
     ///

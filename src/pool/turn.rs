@@ -268,7 +268,7 @@ impl<'a, M: Manager> Turn<'a, M> {
                 return Ok(Some(given));
             }
         }
-        // What it has taken up must have been polled before it begins a creation beside that.
+        // The jobs that it has taken up must have been polled before it begins a creation beside them.
         if !self.has_driven_all() {
             return Ok(None);
         }
@@ -453,7 +453,8 @@ impl<'a, M: Manager> Turn<'a, M> {
         self.queued.is_some_and(|Queued { queue, key }| state.queue(queue).is_granted(key))
     }
 
-    /// Drops an object that cannot be used. Its slot stays in use until the next lock, so that no other getter gets it first.
+    /// Drops an object that cannot be used. Its slot stays in use until the next lock, so that no other getter gets it
+    /// first.
     fn lose(&mut self, pooled: Box<Pooled<M>>) {
         self.dead += 1;
         self.is_ahead = true;

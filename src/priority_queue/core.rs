@@ -1,7 +1,7 @@
 //! The algorithm of the queue on plain data, under its lock.
 //!
-//! **Items** stand in one of two [orders](super::order): the *admitted*, at most as many as the capacity, and the *parked*,
-//! which wait for room with their pushes. A pop takes the most urgent of both.
+//! **Items** stand in one of two [orders](super::order): the *admitted*, at most as many as the capacity, and the
+//! *parked*, which wait for room with their pushes. A pop takes the most urgent of both.
 //!
 //! | an item is | its push is | it is in | next |
 //! |---|---|---|---|
@@ -9,21 +9,22 @@
 //! | parked | waiting | `parked` | admitted or popped (the push completes); taken back by its push |
 //! | refused by `close` | failed | `parked` | taken back by its push |
 //!
-//! **Reservations.** A waiting pop is not granted an item but the right to one: a *reservation*. When it runs it takes the
-//! item that is the most urgent then. As reservations are for no item in particular, a pop without one is entitled to an
-//! item only while there are more items than reservations, parked ones included; and if items are taken away from under
-//! the reservations, the newest are revoked.
+//! **Reservations.** A waiting pop is not granted an item but the right to one: a *reservation*. When it runs it takes
+//! the item that is the most urgent then. As reservations are for no item in particular, a pop without one is entitled
+//! to an item only while there are more items than reservations, parked ones included; and if items are taken away from
+//! under the reservations, the newest are revoked.
 //!
 //! **Settling.** Every call that changes the number of items ends with [`settle`](Core::settle), unless no pop can be
 //! affected: more items than reservations serve the longest waiting pops, fewer revoke the newest reservations. Room is
 //! given to the most urgent parked item at once.
 //!
-//! Invariants, whenever the lock is free: reservations <= items; admitted items <= capacity; if a pop waits, every item is
-//! reserved; if a push waits, the queue is full; once the queue is closed no push waits, and no pop once it is empty, too.
+//! Invariants, whenever the lock is free: reservations <= items; admitted items <= capacity; if a pop waits, every item
+//! is reserved; if a push waits, the queue is full; once the queue is closed no push waits, and no pop once it is
+//! empty, too.
 //!
-//! **Comparisons are user code.** They are made before anything is changed: the methods of the first `impl` block return
-//! what was found out, those of the second change the state and cannot fail. So a panic of `Ord` leaves everything as it was.
-//! A future that is dropped compares nothing.
+//! **Comparisons are user code.** They are made before anything is changed: the methods of the first `impl` block
+//! return what was found out, those of the second change the state and cannot fail. So a panic of `Ord` leaves
+//! everything as it was. A future that is dropped compares nothing.
 
 use std::cmp::Ordering;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -186,8 +187,8 @@ impl<P: Ord, T> Core<P, T> {
 
     /// Finds places among the admitted for so many of the parked.
     ///
-    /// They are to be admitted in this order. One that has the same place as the one before it goes behind that, which is
-    /// more urgent or equal and older.
+    /// They are to be admitted in this order. One that has the same place as the one before it goes behind that, which
+    /// is more urgent or equal and older.
     fn plan_admissions(&self, room: usize) -> Vec<(u32, Anchor)> {
         let mut admissions = Vec::new();
         if self.closed {
@@ -386,7 +387,8 @@ impl<P, T> Core<P, T> {
         (offer, removed)
     }
 
-    /// Pops the most urgent item if nothing else has to be done: no item is parked, and no pop waits if one is unreserved.
+    /// Pops the most urgent item if nothing else has to be done: no item is parked, and no pop waits if one is
+    /// unreserved.
     #[inline(always)]
     pub(super) fn pop_alone(&mut self) -> Option<(P, T)> {
         if !self.has_unreserved() || !self.pushes.is_empty() {
@@ -471,8 +473,8 @@ impl<P, T> Core<P, T> {
         }
     }
 
-    /// Enqueues a pop that is not entitled to an item, or polls a waiting one. Ready, with the remains of its waiter, once the
-    /// queue is closed and drained.
+    /// Enqueues a pop that is not entitled to an item, or polls a waiting one. Ready, with the remains of its waiter,
+    /// once the queue is closed and drained.
     pub(super) fn wait(
         &mut self,
         waiter: &mut Option<arena::Key>,

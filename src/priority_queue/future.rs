@@ -416,7 +416,8 @@ impl<Q: Deref<Target = PriorityQueue<P, T>>, P, T> Drop for Popping<Q, P, T> {
 }
 
 impl<P, T> PopOwned<P, T> {
-    /// Waits for another item after it was ready, without another count of the `Arc`. For the workers of the task queue.
+    /// Waits for another item after it was ready, without another count of the `Arc`. For the workers of the task
+    /// queue.
     pub(crate) fn restart(&mut self) {
         debug_assert!(matches!(self.0.state, PopState::Done), "only a pop that was ready is restarted");
         self.0.state = PopState::New;

@@ -1,9 +1,9 @@
 //! The items of a queue, each in a slot with a stable index.
 //!
 //! Slots stand in *segments* of bounded size, so that the memory of a storm is given back a segment at a time while its
-//! items leave, never at once. The vacant slots of a segment are a stack, and so are the segments that have vacant slots:
-//! an item takes the slot that was vacated last. The segment that was emptied last keeps its memory, so that a steady
-//! population never meets the allocator.
+//! items leave, never at once. The vacant slots of a segment are a stack, and so are the segments that have vacant
+//! slots: an item takes the slot that was vacated last. The segment that was emptied last keeps its memory, so that a
+//! steady population never meets the allocator.
 //!
 //! The links of a slot belong to its [level](super::order), or to the stack while it is vacant.
 
@@ -192,8 +192,8 @@ impl<P, T> Items<P, T> {
         (place, prev, next, value)
     }
 
-    /// A segment was emptied: gives the memory of the one back that was emptied before it, and all but one if there are no
-    /// items any more.
+    /// A segment was emptied: gives the memory of the one back that was emptied before it, and all but one if there are
+    /// no items any more.
     #[inline(never)]
     fn release(&mut self, at: u32) {
         if let Some(former) = self.segments.get_mut(replace(&mut self.spare, at) as usize) {

@@ -1,32 +1,32 @@
 //! The order of service: by priority, then by arrival.
 //!
-//! Items of equal priority form a *level*: a list through their slots, from the head, which arrived first, to the tail. Levels
-//! stand in the leaves of a tree, the least urgent first. An item that is neither head nor tail of its level leaves by its
-//! links alone; the head and the tail know the leaf of their level and find it there. So removal compares nothing, and
-//! both ends are at hand.
+//! Items of equal priority form a *level*: a list through their slots, from the head, which arrived first, to the tail.
+//! Levels stand in the leaves of a tree, the least urgent first. An item that is neither head nor tail of its level
+//! leaves by its links alone; the head and the tail know the leaf of their level and find it there. So removal compares
+//! nothing, and both ends are at hand.
 //!
 //! **Priorities are not cloned.** The level has the priority of its head; the other items have their own. When the head
 //! leaves with its priority, that of its successor moves into the level.
 //!
 //! **The tree** is a B+ tree. A branch stands for a node of the next tier and names the leaf at which that begins: the
-//! first level there is what a search compares with, since a copy of its priority is not to be had. A full node is split in
-//! two; a leaf that has become sparse is merged with its neighbour; an empty node is removed. The first leaf, node 0,
-//! always stays, since no search compares with it.
+//! first level there is what a search compares with, since a copy of its priority is not to be had. A full node is
+//! split in two; a leaf that has become sparse is merged with its neighbour; an empty node is removed. The first leaf,
+//! node 0, always stays, since no search compares with it.
 //!
-//! **Several levels of one priority.** A parked item that is admitted may have arrived before some of its admitted equals.
-//! No level is searched for its place: an item that arrives begins a new level of its priority if a push was parked since
-//! the last one arrived there. So no parked item has arrived between two items of one level, and it goes behind a whole
-//! level or before it. Among levels of one priority the newest is the least urgent.
+//! **Several levels of one priority.** A parked item that is admitted may have arrived before some of its admitted
+//! equals. No level is searched for its place: an item that arrives begins a new level of its priority if a push was
+//! parked since the last one arrived there. So no parked item has arrived between two items of one level, and it goes
+//! behind a whole level or before it. Among levels of one priority the newest is the least urgent.
 //!
-//! **Comparisons are user code.** They happen in [`find`](Order::find) and [`find_older`](Order::find_older), which change
-//! nothing. What they return holds until the order changes.
+//! **Comparisons are user code.** They happen in [`find`](Order::find) and [`find_older`](Order::find_older), which
+//! change nothing. What they return holds until the order changes.
 
 use std::mem::{replace, take};
 
 use super::items::{Items, NIL, Place, Slot};
 
-/// The most branches of a node, and the most levels of a leaf unless they are large. Few under loom and fuzzing, so that they
-/// reach higher trees.
+/// The most branches of a node, and the most levels of a leaf unless they are large. Few under loom and fuzzing, so
+/// that they reach higher trees.
 const FANOUT: usize = if cfg!(any(loom, fuzzing)) { 4 } else { 128 };
 
 /// A leaf with larger levels holds fewer of them.
@@ -316,7 +316,8 @@ impl<P> Order<P> {
         former
     }
 
-    /// Unlinks an item that was taken from its place. Returns its priority; and if it was alone, the place of its level.
+    /// Unlinks an item that was taken from its place. Returns its priority; and if it was alone, the place of its
+    /// level.
     #[inline(always)]
     fn unlink<T>(
         &mut self,

@@ -20,7 +20,8 @@ pub(super) struct Activity {
 struct Counts {
     tasks: usize,
     running: usize,
-    /// Moments without tasks so far, the first one apart. An `Idle` tells by it that one has passed since its first poll.
+    /// Moments without tasks so far, the first one apart. An `Idle` tells by it that one has passed since its first
+    /// poll.
     rests: usize,
     /// An `Idle` may be listening: it says so after it has begun to, and asks for a rest in the same step.
     is_awaited: bool,

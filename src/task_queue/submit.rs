@@ -20,7 +20,8 @@ use crate::sync::Exclusive;
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops the task, unless that was admitted or begun. [`into_inner`](Self::into_inner) gives it back instead.
+/// Dropping it drops the task, unless that was admitted or begun. [`into_inner`](Self::into_inner) gives it back
+/// instead.
 ///
 /// # Panics
 ///

@@ -31,7 +31,7 @@ pub(super) trait Job: Future<Output = ()> + Send {
 /// See [`Outcome`].
 pub(super) type SharedOutcome<R> = Arc<Mutex<Outcome<R>>>;
 
-/// What a task and its handle share.
+/// The state that a task and its handle share.
 pub(super) struct Outcome<R> {
     stage: Stage<R>,
     is_cancelled: bool,
@@ -168,8 +168,8 @@ enum Payload {
 impl<P: Ord + Send + 'static, R> TaskHandle<P, R> {
     /// Cancels the task: a queued one is dropped now, a running one by its worker, instead of its next poll.
     ///
-    /// The handle then resolves to [`TaskError::Cancelled`], unless the poll that is under way ends the task: one that has
-    /// ended keeps its result.
+    /// The handle then resolves to [`TaskError::Cancelled`], unless the poll that is under way ends the task: one that
+    /// has ended keeps its result.
     ///
     /// # Examples
     ///

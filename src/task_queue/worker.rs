@@ -1,7 +1,7 @@
 //! Workers: the loop that pops a task, drives it to its end, and goes on with the next.
 //!
-//! A [`RunOne`] goes through it once. Before each task a worker asks its shutdown, if it has one, and after so many tasks
-//! within one poll it yields to its executor.
+//! A [`RunOne`] goes through it once. Before each task a worker asks its shutdown, if it has one, and after so many
+//! tasks within one poll it yields to its executor.
 
 use std::fmt;
 use std::future::{Future, Pending, pending};

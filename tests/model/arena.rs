@@ -232,3 +232,18 @@ impl Test {
         self.arena.validate(&self.lists.each_ref());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arena_keeps_no_more_slots_than_it_may() {
+        for (slots, is_surplus) in [(KEEP, false), (KEEP + 1, true)] {
+            let mut arena = Arena::new();
+            let keys: Vec<Key> = (0..slots).map(|value| arena.insert(value)).collect();
+            keys.into_iter().for_each(|key| drop(arena.remove(key, |_| None)));
+            assert_eq!(arena.take_surplus().is_some(), is_surplus, "{slots} slots");
+        }
+    }
+}
