@@ -265,7 +265,8 @@ impl<M: Manager> Pool<M> {
     /// Sets the number of objects that there may be. On a closed pool this has no effect.
     ///
     /// Growing serves getters that wait. Shrinking discards pending work and idle objects at once, and objects in use
-    /// when they are returned. With 0 no getter is served until the pool grows again. Takes time in proportion to the
+    /// when they are returned. With 0 no getter is served until the pool grows again, except for
+    /// those that have been granted an object or are creating one. Takes time in proportion to the
     /// difference.
     ///
     /// # Panics
@@ -311,8 +312,9 @@ impl<M: Manager> Pool<M> {
 
     /// Discards all objects that there are: idle ones and pending work now, others when they are returned.
     ///
-    /// An object that is being recycled is discarded afterwards; one that is being created is handed out once and then
-    /// discarded. Creations that begin later are not affected. Takes time in proportion to the idle objects.
+    /// An object that is being created, or whose recycling ends at its first poll, is handed out once more and then
+    /// discarded; one whose recycling takes longer is discarded at its end. Creations that begin later are not
+    /// affected. Takes time in proportion to the idle objects.
     ///
     /// # Panics
     ///
@@ -432,8 +434,8 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Deadlocks
     ///
-    /// Its waker is woken and dropped under a lock that only the maintenance of this pool shares: it must not poll or
-    /// drop another one of the same pool. A panic of that waker is discarded.
+    /// Its waker is woken and dropped under a lock that only the maintenance of this pool shares: it must not use the
+    /// pool, nor poll or drop another maintenance of it. A panic of that waker is discarded.
     ///
     /// # Panics
     ///

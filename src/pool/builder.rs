@@ -179,8 +179,9 @@ impl<M: Manager> PoolBuilder<M> {
 
     /// Sets the number of objects that may be created at a time; defaults to as many as there are, but at least 8.
     ///
-    /// So a pool grows by doubling, and does not overrun a database that has just restarted. A creation that is
-    /// pending, since no getter drives it, does not count.
+    /// So a pool grows by doubling, and does not overrun a database that has just restarted. A creation begins only
+    /// while fewer than so many are driven by getters. Pending ones, which were given up, do not count, and taking them
+    /// up is not limited: callers that give up soon may leave up to [`max_size`](Self::max_size) of them.
     ///
     /// # Panics
     ///
@@ -469,11 +470,6 @@ impl Settings {
         // Without that, it was created in the first poll of a getter that took the creation up, and may be older.
         let since = pooled.idle_since.or(pooled.metrics.created)?;
         since.checked_add(self.idle_timeout?)
-    }
-
-    /// Returns when an object expires.
-    pub(super) fn expires_at<M: Manager>(&self, pooled: &Pooled<M>) -> Option<Instant> {
-        pooled.expires_at.into_iter().chain(self.times_out(pooled)).min()
     }
 }
 

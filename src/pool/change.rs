@@ -59,7 +59,8 @@ impl<M: Manager> Pool<M> {
         if pooled.idle_since.is_some_and(|now| self.settings.has_expired(pooled, now)) {
             return self.expire(examined.disarm());
         }
-        let pooled = examined.disarm();
+        let mut pooled = examined.disarm();
+        pooled.is_new = false; // It may go to the next getter without having been idle.
         let mut state = self.state.lock();
         if !state.keeps(pooled.generation) {
             return self.give_up(state, pooled);

@@ -47,6 +47,7 @@ use super::job::Job;
 use super::object::Pooled;
 use super::{Manager, Order, PoolStats, Settings, Status};
 use crate::arena::Key;
+use crate::panic::Panics;
 use crate::wait_list::{Removed, WaitList, WakeBatch};
 
 /// The creations that may run at a time however few objects there are. Few in models and fuzzers, which so reach the
@@ -64,6 +65,8 @@ pub(super) struct State<M: Manager> {
     doomed: usize,
     /// Creations without progress that are driven for the sake of `min_idle`.
     pub(super) stuck: usize,
+    /// Idle objects that are recycled in place; they are in use meanwhile.
+    pub(super) checking: usize,
     pub(super) max_size: usize,
     /// The longest pending first.
     pub(super) pending_creations: VecDeque<Box<Job<M>>>,
@@ -111,6 +114,14 @@ pub(super) enum Fitness {
     Expired,
 }
 
+impl<M: Manager> Drop for State<M> {
+    /// Drops each object for itself: if two of them panicked in the drop of a whole list, the process would abort.
+    fn drop(&mut self) {
+        let jobs = self.pending_creations.drain(..).chain(self.pending_recyclings.drain(..)).map(Garbage::Job);
+        Panics::of_drops(self.idle.drain(..).map(Garbage::Object).chain(jobs)).resume();
+    }
+}
+
 impl<M: Manager> State<M> {
     pub(super) fn new(max_size: usize, draw: u64) -> Self {
         Self {
@@ -119,6 +130,7 @@ impl<M: Manager> State<M> {
             creating: 0,
             doomed: 0,
             stuck: 0,
+            checking: 0,
             max_size,
             pending_creations: VecDeque::new(),
             pending_recyclings: VecDeque::new(),
@@ -174,25 +186,19 @@ impl<M: Manager> State<M> {
     /// Takes the next idle object and judges it at `now`. Its slot is in use then.
     #[inline(always)]
     pub(super) fn take_idle(&mut self, settings: &Settings, now: Option<Instant>) -> Option<(Box<Pooled<M>>, Fitness)> {
-        let is_surplus = self.idle.len() > settings.min_idle;
         let pooled = match settings.order {
             Order::Lifo => self.idle.pop_back(),
             Order::Fifo => self.idle.pop_front(),
         }?;
         self.in_use += 1;
-        let fitness = self.judge(&pooled, settings, now, is_surplus);
+        let fitness = self.judge(&pooled, settings, now);
         Some((pooled, fitness))
     }
 
     /// Judges an object that is about to be handed out, and counts it as recycled if it is going to be.
     #[inline(always)]
-    pub(super) fn judge(
-        &mut self,
-        pooled: &Pooled<M>,
-        settings: &Settings,
-        now: Option<Instant>,
-        is_surplus: bool,
-    ) -> Fitness {
+    pub(super) fn judge(&mut self, pooled: &Pooled<M>, settings: &Settings, now: Option<Instant>) -> Fitness {
+        let is_surplus = self.idle.len() >= settings.min_idle;
         let fitness = settings.fitness(pooled, now, is_surplus);
         self.stats.recycled += u64::from(fitness == Fitness::Unchecked);
         fitness
@@ -283,22 +289,41 @@ impl<M: Manager> State<M> {
         Job::create()
     }
 
-    fn take_pending(&mut self) -> Option<Box<Job<M>>> {
-        let job = self.pending_recyclings.pop_front().or_else(|| self.pending_creations.pop_front());
-        job.map(Job::taken_up)
+    /// Takes up the longest pending recycling. Discards those of objects that have expired meanwhile.
+    pub(super) fn take_recycling(&mut self, now: Option<Instant>, deferred: &mut Deferred<M>) -> Option<Box<Job<M>>> {
+        while let Some(job) = self.pending_recyclings.pop_front() {
+            if !now.is_some_and(|now| job.has_expired(now)) {
+                return Some(job.taken_up());
+            }
+            self.stats.expired += 1;
+            self.doom(Garbage::Job(job), deferred);
+        }
+        None
     }
 
     /// Returns work for a getter that will be queued in `queue`: pending work, or else a new creation. The other way
     /// round if it has taken up work before or has just found a dead object. In `Creating` it has a creation, and takes
     /// up recyclings only.
-    pub(super) fn claim(&mut self, settings: &Settings, queue: Queue, has_found_dead: bool) -> Option<Box<Job<M>>> {
-        if queue == Queue::Creating {
-            return self.pending_recyclings.pop_front().map(Job::taken_up);
-        }
-        if (has_found_dead || queue == Queue::Adopting) && self.may_create(settings) {
+    pub(super) fn claim(
+        &mut self,
+        settings: &Settings,
+        queue: Queue,
+        has_found_dead: bool,
+        now: Option<Instant>,
+        deferred: &mut Deferred<M>,
+    ) -> Option<Box<Job<M>>> {
+        let is_pressing = has_found_dead || queue == Queue::Adopting;
+        if queue != Queue::Creating && is_pressing && self.may_create(settings) {
             return Some(self.create());
         }
-        self.take_pending().or_else(|| self.may_create(settings).then(|| self.create()))
+        let recycling = self.take_recycling(now, deferred);
+        if queue == Queue::Creating || recycling.is_some() { recycling } else { self.take_creation(settings) }
+    }
+
+    /// Takes up the longest pending creation, or else begins one.
+    fn take_creation(&mut self, settings: &Settings) -> Option<Box<Job<M>>> {
+        let pending = self.pending_creations.pop_front().map(Job::taken_up);
+        pending.or_else(|| self.may_create(settings).then(|| self.create()))
     }
 
     /// Returns a creation for the sake of `min_idle`, unless those that run suffice or a getter needs it more.
@@ -310,8 +335,7 @@ impl<M: Manager> State<M> {
         if self.stuck > 0 && self.may_create(settings) {
             return Some(self.create());
         }
-        let pending = self.pending_creations.pop_front().map(Job::taken_up);
-        pending.or_else(|| self.may_create(settings).then(|| self.create()))
+        self.take_creation(settings)
     }
 
     /// Returns `true` if too few objects are idle or about to be, and there is something to be done about it.
@@ -323,11 +347,12 @@ impl<M: Manager> State<M> {
             && (!self.pending_creations.is_empty() || self.size() < self.max_size)
     }
 
-    /// Returns `true` if enough objects are idle or about to be. Creations that make no progress do not count.
+    /// Returns `true` if enough objects are idle, checked in place or about to be created. Creations that make no
+    /// progress do not count.
     #[inline(always)]
     fn is_stocked(&self, settings: &Settings) -> bool {
         let coming = self.creating - self.pending_creations.len() - self.stuck;
-        self.idle.len() + coming >= settings.min_idle
+        self.idle.len() + self.checking + coming >= settings.min_idle
     }
 
     /// Returns `true` if creations that are stuck should be left to the getters.
@@ -534,6 +559,7 @@ impl<M: Manager> State<M> {
         match self.idle.iter().position(|pooled| due(pooled).is_some_and(|due| due <= now)) {
             Some(index) => {
                 self.in_use += 1;
+                self.checking += 1;
                 Ok(self.idle.remove(index).expect("the index is that of an idle object"))
             }
             None => Err(self.idle.iter().filter_map(|pooled| due(pooled)).chain(now.checked_add(keepalive)).min()),
@@ -547,7 +573,7 @@ impl<M: Manager> State<M> {
                 if creations && job.expires_at.is_none() {
                     job.expires_at = settings.idle_timeout.and_then(|longest| now.checked_add(longest));
                 }
-                if job.expires_at.is_some_and(|end| end <= now) {
+                if job.has_expired(now) {
                     self.stats.expired += u64::from(!creations);
                     self.doom(Garbage::Job(job), deferred);
                 } else {
@@ -573,7 +599,8 @@ impl<M: Manager> State<M> {
         assert!(self.pending_creations.is_empty() || !adopting, "waiting getters drive all creations");
         assert!(!adopting || !self.may_create(settings), "waiting getters use all the room");
         assert!(self.pending_creations.len() + self.stuck <= self.creating, "pending creations are counted");
-        assert!(self.pending_recyclings.len() <= self.in_use, "pending recyclings are counted");
+        let recycling = self.pending_recyclings.len() + self.checking;
+        assert!(recycling <= self.in_use, "objects that are recycled are in use");
         let kept = self.idle.len() + self.pending_creations.len() + self.pending_recyclings.len();
         assert!(!self.closed || kept == 0 && !self.is_awaited(), "a closed pool keeps nothing");
         assert!(self.idle.iter().all(|pooled| pooled.generation == self.generation), "`clear` takes all idle objects");

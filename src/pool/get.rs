@@ -39,8 +39,9 @@ use crate::wait_list::{Removed, TaskWaker};
 ///
 /// # Panics
 ///
-/// When it is polled after it was ready. A panic of the manager, of the clock, or of the drop of a discarded object
-/// comes out of the poll; the getter has given up its place then, and may be polled again.
+/// When it is polled after it was ready. A panic of the manager or of the drop of a discarded object comes out of the
+/// poll; the getter has given up its place then, and may be polled again. So does a panic of the clock, after which it
+/// has kept its place.
 ///
 /// # Examples
 ///
@@ -232,7 +233,7 @@ impl<M: Manager> Getter<M> {
         if fitness != Fitness::Unchecked {
             return Turn::new(pool, now, is_first).run(self, Some((pooled, fitness)), cx);
         }
-        match begin_recycling(pooled, pool, cx) {
+        match begin_recycling(pooled, pool, now, cx) {
             Ok(End::Recycled(mut pooled)) => {
                 pooled.metrics.recycled = now;
                 Poll::Ready(Ok(pooled))
@@ -274,7 +275,7 @@ fn poll_waiting<M: Manager>(
         let mut state = pool.state.lock();
         Ok(state.queue(Queue::Waiting).poll(key, waker)?.map(|removed| {
             let fitness = match &removed.grant {
-                Some(Grant::Object(pooled)) => state.judge(pooled, &pool.settings, now, true),
+                Some(Grant::Object(pooled)) => state.judge(pooled, &pool.settings, now),
                 _ => Fitness::Unchecked,
             };
             (removed, fitness)

@@ -101,6 +101,10 @@ impl<M: Manager> Job<M> {
         self.driver == Driver::Own
     }
 
+    pub(super) fn has_expired(&self, now: Instant) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+
     /// Makes another getter its driver.
     pub(super) fn taken_up(mut self: Box<Self>) -> Box<Self> {
         if self.has_begun() {
@@ -201,9 +205,13 @@ impl<M: Manager> Memory<M> {
 pub(super) fn begin_recycling<M: Manager>(
     pooled: Box<Pooled<M>>,
     pool: &Pool<M>,
+    now: Option<Instant>,
     cx: &mut Context<'_>,
 ) -> Result<End<M>, Box<Job<M>>> {
-    let (generation, expires_at) = (pooled.generation, pool.settings.expires_at(&pooled));
+    // Not the idle time so far: `min_idle` may have protected it, and now it is wanted.
+    let idle_end = now.zip(pool.settings.idle_timeout).and_then(|(now, longest)| now.checked_add(longest));
+    let expires_at = pooled.expires_at.into_iter().chain(idle_end).min();
+    let generation = pooled.generation;
     let mut memory = Memory::with(pooled, pool);
     match catch(|| memory.poll(cx)) {
         Ok(Poll::Ready(End::Recycled(mut pooled))) => {

@@ -6,8 +6,8 @@
 //!
 //! | pause | begins | until it ends | then |
 //! |---|---|---|---|
-//! | `Failed` | when a creation has failed, for 100 ms, doubling to 30 s | nothing is created | try again |
-//! | `Unfinished` | when a job is not ready, for 3 s, doubling to 30 s | it counts as an idle object | it is *stuck*, and no longer counts |
+//! | `Failed` | when a creation has failed, for 100 ms, doubling to 30 s | no creation begins | try again |
+//! | `Unfinished` | when a job is not ready, for 3 s, doubling to 30 s | it counts as an idle object | if it ran all the time it is *stuck*, and no longer counts |
 //!
 //! Stuck creations are driven on as long as idle objects are short, beside others. Stuck recyclings are left to the
 //! getters.
@@ -48,13 +48,17 @@ pub(super) struct Replenishing<'a, M: Manager> {
 struct Creations<M: Manager> {
     /// Each counts as an idle object.
     running: Vec<Box<Job<M>>>,
+    /// So many of these, from the front, ran already when the present wait for progress began.
+    early: usize,
     /// Taken up and not ready, or out of patience.
     stuck: Vec<Box<Job<M>>>,
+    /// An object was created since this was last looked at.
+    has_created: bool,
 }
 
 impl<M: Manager> Creations<M> {
     const fn new() -> Self {
-        Self { running: Vec::new(), stuck: Vec::new() }
+        Self { running: Vec::new(), early: 0, stuck: Vec::new(), has_created: false }
     }
 
     fn is_empty(&self) -> bool {
@@ -73,8 +77,10 @@ impl<M: Manager> Creations<M> {
                     Poll::Pending => index += 1,
                     Poll::Ready(end) => {
                         drop_quietly([jobs.remove(index)]);
+                        self.early -= usize::from(!are_stuck && index < self.early);
                         pool.state.lock().stuck -= usize::from(are_stuck);
                         let failure = finish_creation(pool, end, now).err();
+                        self.has_created |= failure.is_none();
                         if first.is_none() {
                             first = failure;
                         } else {
@@ -87,10 +93,10 @@ impl<M: Manager> Creations<M> {
         first.map_or(Ok(()), Err)
     }
 
-    /// Counts those that run as stuck from now on.
+    /// Counts those that have run for the whole wait as stuck from now on.
     fn lose_patience(&mut self, pool: &Pool<M>) {
-        pool.change_quietly(|state, _| state.stuck += self.running.len());
-        self.stuck.append(&mut self.running);
+        pool.change_quietly(|state, _| state.stuck += self.early);
+        self.stuck.extend(self.running.drain(..std::mem::take(&mut self.early)));
     }
 
     /// Begins one more, if that is needed and possible.
@@ -103,7 +109,10 @@ impl<M: Manager> Creations<M> {
                 pool.state.lock().stuck += 1;
                 self.stuck.push(job);
             }
-            Poll::Ready(end) => finish_creation(pool, end, now)?,
+            Poll::Ready(end) => {
+                finish_creation(pool, end, now)?;
+                self.has_created = true;
+            }
         }
         Ok(true)
     }
@@ -119,6 +128,7 @@ impl<M: Manager> Creations<M> {
         let stuck = std::mem::take(&mut self.stuck);
         pool.state.lock().stuck -= stuck.len();
         let running = if all { std::mem::take(&mut self.running) } else { Vec::new() };
+        self.early = self.early.min(self.running.len());
         leave(pool, running.into_iter().chain(stuck))
     }
 }
@@ -212,6 +222,8 @@ struct Maintenance<M: Manager> {
     creations: Creations<M>,
     /// An idle object that is recycled in place.
     check: Option<Box<Job<M>>>,
+    /// It ran already when the present wait for progress began.
+    is_check_early: bool,
     /// Objects may have expired, or be in need of a check.
     is_due: bool,
     pause: Option<Pause>,
@@ -246,6 +258,7 @@ impl<M: Manager> Maintenance<M> {
             signal: None,
             creations: Creations::new(),
             check: None,
+            is_check_early: false,
             is_due: true,
             pause: None,
             retry: FIRST_RETRY,
@@ -301,7 +314,7 @@ impl<M: Manager> Maintenance<M> {
         if let Some(Poll::Ready(end)) = self.check.as_mut().map(|job| job.poll(pool, cx)) {
             drop_quietly(self.check.take());
             finish_check(pool, end, now);
-            self.is_due = true;
+            (self.is_check_early, self.is_due) = (false, true);
         }
         if !std::mem::take(&mut self.is_due) {
             return None;
@@ -310,7 +323,7 @@ impl<M: Manager> Maintenance<M> {
         let mut next = pool.change_quietly(|state, deferred| state.maintain(now, &pool.settings, deferred));
         while self.check.is_none() {
             let unchecked = pool.state.lock().take_unchecked(&pool.settings, now);
-            match unchecked.map(|pooled| begin_recycling(pooled, pool, cx)) {
+            match unchecked.map(|pooled| begin_recycling(pooled, pool, Some(now), cx)) {
                 Ok(Ok(end)) => finish_check(pool, end, now),
                 Ok(Err(job)) => self.check = Some(job),
                 Err(due) => {
@@ -333,13 +346,19 @@ impl<M: Manager> Maintenance<M> {
     /// Decides what to wait for besides the signal.
     fn pause(&mut self, has_failed: bool) -> Want {
         let is_busy = self.check.is_some() || !self.creations.running.is_empty();
-        if has_failed {
+        if std::mem::take(&mut self.creations.has_created) {
+            self.retry = FIRST_RETRY;
+        }
+        // Several that fail one after the other in one pause are one attempt.
+        if has_failed && self.pause != Some(Pause::Failed) {
             self.pause = Some(Pause::Failed);
             return Want::Sleep(longer(&mut self.retry));
         }
         match self.pause {
             None if is_busy => {
                 self.pause = Some(Pause::Unfinished);
+                self.creations.early = self.creations.running.len();
+                self.is_check_early = self.check.is_some();
                 Want::Sleep(longer(&mut self.patience))
             }
             Some(Pause::Failed) => Want::Same,
@@ -355,16 +374,29 @@ impl<M: Manager> Maintenance<M> {
     fn wake_up(&mut self, due: Slept, pause: Slept) -> bool {
         self.is_due |= due == Slept::Enough;
         if pause == Slept::Enough && self.pause.take() == Some(Pause::Unfinished) {
-            if let Some(pool) = self.pool.upgrade() {
-                self.creations.lose_patience(&pool);
-                if let Some(check) = self.check.take() {
-                    leave(&pool, [check]).discard();
-                    self.is_due = true; // The next one.
-                }
-            }
+            self.lose_patience();
         }
         self.is_sleepless |= due == Slept::AtOnce || pause == Slept::AtOnce;
         due == Slept::Enough || pause == Slept::Enough
+    }
+
+    /// Gives up the jobs that have run for the whole wait.
+    fn lose_patience(&mut self) {
+        let Some(pool) = self.pool.upgrade() else { return };
+        if self.creations.early == 0 && !self.is_check_early {
+            self.patience = FIRST_PATIENCE; // All that ran have ended: there is progress.
+        }
+        self.creations.lose_patience(&pool);
+        if std::mem::take(&mut self.is_check_early) {
+            self.leave_check(&pool).discard();
+            self.is_due = true; // The next one.
+        }
+    }
+
+    fn leave_check(&mut self, pool: &Pool<M>) -> Panics {
+        let Some(check) = self.check.take() else { return Panics::default() };
+        pool.state.lock().checking -= 1;
+        leave(pool, [check])
     }
 
     /// Reads the clock of the pool.
@@ -388,13 +420,17 @@ fn finish_check<M: Manager>(pool: &Pool<M>, end: End<M>, now: Instant) {
         End::Recycled(mut pooled) => {
             pooled.metrics.recycled = Some(now);
             pool.change_quietly(|state, deferred| {
+                state.checking -= 1;
                 state.stats.recycled += 1;
                 state.put_back(pooled, deferred);
             });
         }
         End::Failed(..) => {
             drop_quietly([end]);
-            pool.change_quietly(|state, _| state.failed(false));
+            pool.change_quietly(|state, _| {
+                state.checking -= 1;
+                state.failed(false);
+            });
         }
         End::Created { .. } => unreachable!("a recycling creates nothing"),
     }
@@ -403,8 +439,7 @@ fn finish_check<M: Manager>(pool: &Pool<M>, end: End<M>, now: Instant) {
 impl<M: Manager> Drop for Maintenance<M> {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.upgrade() {
-            let check = self.check.take().map_or_else(Panics::default, |check| leave(&pool, [check]));
-            check.discard();
+            self.leave_check(&pool).discard();
             self.creations.leave(&pool, true).resume();
         }
     }

@@ -57,7 +57,7 @@ pub trait Manager: Send + Sync + 'static {
     /// creation stays pending in the pool, and the next getter takes it up, or [`replenish`](crate::Pool::replenish) or
     /// [`maintenance`](crate::Pool::maintenance). So it may be polled by other tasks, on other runtimes, after a time
     /// without any poll; and it may be dropped at any await, by [`clear`](crate::Pool::clear),
-    /// [`close`](crate::Pool::close) or an idle timeout.
+    /// [`close`](crate::Pool::close), [`resize`](crate::Pool::resize) or an idle timeout.
     ///
     /// **Limit its time in here.** The pool cannot tell a slow creation from one that hangs, which costs its slot as
     /// long as it hangs (and nothing else: with room for more, getters begin another one beside it).

@@ -96,8 +96,8 @@ pub struct Object<'a, M: Manager>(Held<&'a Pool<M>, M>);
 /// # Panics
 ///
 /// Dropping it panics when [`is_broken`](Manager::is_broken), the clock, the drop of a discarded object or a waker
-/// does, after its slot was given to the next getter; never while the thread is panicking already. If it was the last
-/// owner of the pool, a panic while the pool is dropped then aborts the process.
+/// does, after its slot was given to the next getter; never while the thread is panicking already, unless it was the
+/// last owner of the pool and the drop of the manager panics.
 ///
 /// # Examples
 ///

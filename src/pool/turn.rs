@@ -158,7 +158,7 @@ impl<'a, M: Manager> Turn<'a, M> {
             self.lose(pooled);
             return Ok(None);
         }
-        self.follow(begin_recycling(pooled, self.pool, cx))
+        self.follow(begin_recycling(pooled, self.pool, self.now, cx))
     }
 
     /// Goes on from the first poll of a recycling.
@@ -197,7 +197,7 @@ impl<'a, M: Manager> Turn<'a, M> {
             state.in_use -= std::mem::take(&mut self.dead);
             let mut outcome = self.collect(state, &mut deferred);
             if matches!(outcome, Ok(None)) {
-                outcome = self.claim(state);
+                outcome = self.claim(state, &mut deferred);
             }
             if matches!(outcome, Ok(None)) && self.has_driven_all() {
                 self.wait(state, waker, &mut deferred)?;
@@ -224,11 +224,15 @@ impl<'a, M: Manager> Turn<'a, M> {
             match grant {
                 None => return Err(GetError::Closed),
                 Some(Grant::Object(pooled)) => {
-                    let fitness = state.judge(&pooled, &self.pool.settings, self.now, true);
+                    let fitness = state.judge(&pooled, &self.pool.settings, self.now);
                     self.give_back_unbegun(state);
                     return Ok(Some((pooled, fitness)));
                 }
-                Some(grant) => self.accept(grant),
+                Some(grant) => {
+                    // With a recycling it is queued again, perhaps in the same queue, of which it was the head.
+                    self.is_ahead |= matches!(grant, Grant::Recycling(_)) && queued.queue != Queue::Waiting;
+                    self.accept(grant);
+                }
             }
         }
         Ok(None)
@@ -254,7 +258,11 @@ impl<'a, M: Manager> Turn<'a, M> {
     }
 
     /// Takes an idle object, or claims work. Fails if there is neither and the getter may not wait.
-    fn claim(&mut self, state: &mut State<M>) -> Result<Option<Given<M>>, GetError<M::Error>> {
+    fn claim(
+        &mut self,
+        state: &mut State<M>,
+        deferred: &mut Deferred<M>,
+    ) -> Result<Option<Given<M>>, GetError<M::Error>> {
         let settings = &self.pool.settings;
         let Some(queue) = self.hand.queue() else { return Ok(None) };
         if self.queued.is_none() {
@@ -272,7 +280,7 @@ impl<'a, M: Manager> Turn<'a, M> {
         if !self.has_driven_all() {
             return Ok(None);
         }
-        if let Some(job) = state.claim(settings, queue, self.has_found_dead) {
+        if let Some(job) = state.claim(settings, queue, self.has_found_dead, self.now, deferred) {
             self.hand.jobs.push(job);
             return Ok(None);
         }
@@ -319,11 +327,11 @@ impl<'a, M: Manager> Turn<'a, M> {
         let (pool, now) = (self.pool, self.now);
         loop {
             let dead = std::mem::take(&mut self.dead);
-            let given = pool.change_quietly(|state, _| {
+            let given = pool.change_quietly(|state, deferred| {
                 state.in_use -= dead;
                 let given = state.take_idle(&pool.settings, now);
                 if given.is_none() {
-                    self.hand.jobs.extend(state.pending_recyclings.pop_front().map(Job::taken_up));
+                    self.hand.jobs.extend(state.take_recycling(now, deferred));
                 }
                 given
             });
@@ -337,7 +345,9 @@ impl<'a, M: Manager> Turn<'a, M> {
                     _ => None,
                 },
             };
-            pool.state.lock().stats.gets += u64::from(served.is_some());
+            if served.is_some() {
+                pool.state.lock().stats.gets += 1;
+            }
             return served;
         }
     }
@@ -385,7 +395,7 @@ impl<'a, M: Manager> Turn<'a, M> {
     }
 
     fn created(&mut self, mut pooled: Box<Pooled<M>>, may_be_old: bool) -> Result<Driven<M>, GetError<M::Error>> {
-        let (pool, now) = (self.pool, self.now);
+        let pool = self.pool;
         let recycles = self.hand.queue().is_none();
         if may_be_old {
             pooled.idle_since = None;
@@ -402,8 +412,9 @@ impl<'a, M: Manager> Turn<'a, M> {
                 state.deliver(pooled, deferred);
                 Ok(Driven::Ended(None))
             } else {
-                let fitness = state.judge(&pooled, &pool.settings, now, true);
-                Ok(Driven::Ended(Some((pooled, fitness))))
+                // Not judged: its age is unknown, and the next one that is created may be as old.
+                state.stats.recycled += 1;
+                Ok(Driven::Ended(Some((pooled, Fitness::Unchecked))))
             }
         })
     }

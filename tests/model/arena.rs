@@ -235,7 +235,20 @@ impl Test {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use super::*;
+
+    #[test]
+    fn an_arena_beyond_its_limit_panics_and_has_not_changed() {
+        const LIMIT: usize = 5_000; // in tests
+        let mut arena = Arena::new();
+        let keys: Vec<Key> = (0..LIMIT).map(|value| arena.insert(value)).collect();
+        assert!(catch_unwind(AssertUnwindSafe(|| arena.insert(LIMIT))).is_err());
+        assert_eq!(arena.len(), LIMIT);
+        arena.remove(keys[7], |_| None);
+        assert_eq!(arena.insert(7).index(), 7);
+    }
 
     #[test]
     fn an_arena_keeps_no_more_slots_than_it_may() {

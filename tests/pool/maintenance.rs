@@ -11,6 +11,10 @@ use std::time::Duration;
 use stanchion::{Manager, Metrics, Object, Pool, PoolBuilder};
 use tokio::time::{Instant, sleep};
 
+use crate::common::Clock;
+use crate::manager::Factory;
+use crate::{served, take, waiting};
+
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -25,6 +29,9 @@ struct Server {
     /// So many creations fail at the end of a second, and all take one.
     slow_failures: AtomicUsize,
     recycle_hangs: AtomicBool,
+    /// The duration of each check, and of the creations that fail one after the other, in ms.
+    check_takes: AtomicUsize,
+    staggered_failures: AtomicUsize,
 }
 
 struct Link(#[allow(dead_code)] Arc<()>);
@@ -38,6 +45,11 @@ impl Manager for Server {
         assert!(!self.panics.load(Relaxed), "the server");
         if self.hangs.fetch_update(Relaxed, Relaxed, |hangs| hangs.checked_sub(1)).is_ok() {
             pending::<()>().await;
+        }
+        let attempt = self.attempts.load(Relaxed);
+        if attempt <= self.staggered_failures.load(Relaxed) {
+            sleep(SECOND + attempt as u32 * Duration::from_millis(20)).await;
+            return Err(());
         }
         if self.slow_failures.load(Relaxed) > 0 {
             let fails = self.attempts.load(Relaxed) <= self.slow_failures.load(Relaxed);
@@ -57,6 +69,7 @@ impl Manager for Server {
         if self.recycle_hangs.swap(false, Relaxed) {
             pending::<()>().await;
         }
+        sleep(Duration::from_millis(self.check_takes.load(Relaxed) as u64)).await;
         if self.is_down.load(Relaxed) { Err(()) } else { Ok(()) }
     }
 }
@@ -387,4 +400,67 @@ fn a_thread_can_run_it() {
         }
         pool.close();
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn creations_that_fail_one_after_the_other_are_one_attempt() {
+    let pool = maintained(|builder| builder.min_idle(8));
+    pool.manager().staggered_failures.store(8, Relaxed);
+    sleep(2 * SECOND).await;
+    assert_eq!(pool.status().idle, 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_checked_counts_as_idle() {
+    let pool = maintained(|builder| builder.min_idle(1).keepalive(MINUTE / 2).idle_timeout(MINUTE));
+    pool.manager().check_takes.store(5, Relaxed);
+    sleep(60 * MINUTE).await;
+    assert_eq!((created(&pool), pool.stats().expired), (1, 0));
+    assert!(pool.stats().recycled > 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_slow_checks_strand_no_object() {
+    let pool = maintained(|builder| builder.min_idle(0).max_size(100).keepalive(MINUTE));
+    pool.manager().check_takes.store(50, Relaxed);
+    for _ in 0..100 {
+        assert!(pool.add(Link(pool.manager().alive.clone())).is_ok());
+    }
+    for _ in 0..60 {
+        sleep(MINUTE - SECOND).await;
+    }
+    sleep(30 * SECOND).await;
+    assert_eq!((pool.status().idle, pool.status().in_use), (100, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_creation_that_has_just_begun_is_not_stuck() {
+    let pool = maintained(|builder| builder.min_idle(2));
+    pool.manager().hangs.store(1, Relaxed);
+    sleep(SECOND * 29 / 10).await;
+    assert_eq!((pool.status().idle, pool.status().creating), (1, 1), "one hangs");
+    pool.manager().slow_failures.store(1, Relaxed); // From now on a creation takes a second.
+    let _object = pool.get().await.unwrap();
+    sleep(SECOND / 5).await;
+    // The one that hangs is stuck, and one is created in its place; the one for the getter is not.
+    assert_eq!(pool.status().creating, 3);
+    sleep(SECOND).await;
+    assert_eq!((pool.status().idle, pool.status().creating), (2, 1));
+}
+
+#[test]
+fn a_checked_object_that_min_idle_protects_serves_a_getter() {
+    let (factory, clock) = (Factory::default(), Clock::new());
+    let builder = factory.builder().max_size(1).min_idle(1).idle_timeout(MINUTE).keepalive(10 * MINUTE);
+    let pool = Arc::new(builder.clock(clock.source()).build());
+    drop(take(&pool));
+    factory.recycles.hold(1);
+    clock.advance(10 * MINUTE);
+    let mut maintenance = pin!(Pool::maintenance(&pool, |_| pending::<()>()));
+    let mut maintain = || assert!(maintenance.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    maintain();
+    let mut getter = waiting(&pool);
+    factory.recycles.open();
+    maintain();
+    assert_eq!((served(&mut getter).id, pool.stats().expired), (0, 0));
 }

@@ -324,6 +324,17 @@ fn a_dropped_pool_drops_all_objects_though_one_panics() {
 }
 
 #[test]
+fn two_objects_of_a_dropped_pool_that_panic_do_not_abort() {
+    common::does_not_abort!(|| {
+        let factory = Factory::default();
+        let pool = filled(&factory, 5, 5);
+        factory.hook(|event| assert!(event != Event::Drop(1) && event != Event::Drop(3), "the drop"));
+        assert!(panic_of(|| drop(pool)).contains("the drop"));
+        assert_eq!(factory.dropped(), [0, 1, 2, 3, 4]);
+    });
+}
+
+#[test]
 fn a_predicate_that_panics_leaves_all_as_it_was() {
     for at in 0..3 {
         let factory = Factory::default();

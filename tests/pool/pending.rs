@@ -11,7 +11,7 @@ use stanchion::{GetError, Manager, Metrics, Object, Pool, PoolStats, blocking};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 
-use super::common::{Task, panic_of, ready};
+use super::common::{Clock, Task, panic_of, ready};
 use super::manager::Factory;
 use super::{all_is_dropped, counts, fill, filled, served, take, waiting};
 
@@ -429,4 +429,69 @@ fn a_hung_creation_does_not_stop_getters_or_replenish() {
     assert!(ready(&mut pool.get()).is_ok());
     assert!(ready(&mut Box::pin(pool.replenish())).is_ok());
     assert_eq!(counts(&pool), (2, 0, 1, 0));
+}
+
+#[test]
+fn a_recycling_pending_beyond_the_end_of_its_object_is_discarded() {
+    let minute = Duration::from_secs(60);
+    for sets_lifetime in [true, false] {
+        let (factory, clock) = (Factory::default(), Clock::new());
+        let builder = factory.builder().max_size(4).clock(clock.source());
+        let builder = if sets_lifetime { builder.max_lifetime(minute) } else { builder.idle_timeout(minute) };
+        let pool = builder.build();
+        drop(take(&pool));
+        factory.recycles.hold(1);
+        drop(waiting(&pool));
+        factory.recycles.finish(0);
+        clock.advance(100 * minute);
+        assert!(pool.try_get().is_none());
+        assert_eq!((take(&pool).id, pool.stats().expired), (1, 1));
+    }
+}
+
+#[test]
+fn a_getter_takes_up_a_recycling_that_has_not_expired() {
+    let (factory, clock) = (Factory::default(), Clock::new());
+    let minute = Duration::from_secs(60);
+    // Idle for longer than the timeout, from which `min_idle` protects it.
+    let pool = factory.builder().min_idle(1).idle_timeout(minute).clock(clock.source()).build();
+    drop(take(&pool));
+    clock.advance(100 * minute);
+    factory.recycles.hold(1);
+    drop(waiting(&pool));
+    pool.maintain(clock.now());
+    factory.recycles.finish(0);
+    assert_eq!((take(&pool).id, pool.stats().expired), (0, 0));
+}
+
+#[test]
+fn impatient_getters_are_served_if_nothing_is_used_twice() {
+    for sets_lifetime in [true, false] {
+        let (factory, clock) = (Factory::default(), Clock::new());
+        let builder = factory.builder().max_size(1).clock(clock.source());
+        let zero = Duration::ZERO;
+        let pool = if sets_lifetime { builder.max_lifetime(zero) } else { builder.idle_timeout(zero) }.build();
+        factory.creates.hold(1);
+        drop(waiting(&pool));
+        factory.creates.finish(0);
+        assert_eq!(take(&pool).id, 0);
+    }
+}
+
+#[test]
+fn a_getter_that_is_granted_a_recycling_keeps_its_place() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 4, 2);
+    let held = take(&pool);
+    factory.recycles.hold(1);
+    factory.creates.hold(1);
+    let recycles = waiting(&pool);
+    let mut getters = [(); 2].map(|()| waiting(&pool)); // both create
+    drop(recycles);
+    assert!(getters[0].is_pending()); // takes the recycling up
+    factory.recycles.open();
+    factory.recycles.hold(0);
+    drop(held);
+    assert!(getters[1].is_pending(), "the object that was returned is not for the second");
+    assert!(!getters[0].is_pending());
 }

@@ -257,3 +257,21 @@ fn an_unreported_error_is_dropped_outside_the_lock() {
     factory.unhook();
     all_is_dropped(Arc::into_inner(pool).expect("this is the only handle"), &factory);
 }
+
+#[test]
+fn an_object_granted_when_new_is_recycled_after_its_first_use() {
+    let factory = Factory::default();
+    factory.creates.hold(1);
+    let pool = factory.builder().max_size(1).min_idle(1).build();
+    let mut replenish = Task::waiting(Box::pin(pool.replenish()));
+    let mut first = waiting(&pool);
+    factory.creates.finish(0);
+    replenish.ready().unwrap();
+    let object = served(&mut first);
+    assert_eq!(factory.recycles.begun(), 0, "it is new");
+    // It is never idle: each getter gets it from the one before.
+    let mut second = waiting(&pool);
+    drop(object);
+    drop(served(&mut second));
+    assert_eq!(factory.recycles.begun(), 1);
+}
