@@ -8,6 +8,11 @@ use crate::common::{Task, does_not_abort, panic_of, ready, state};
 use crate::{MAX, shared};
 
 #[test]
+fn the_limit_is_that_of_tokio() {
+    assert_eq!(MAX, usize::MAX >> 3);
+}
+
+#[test]
 fn the_maximum_can_be_acquired() {
     let semaphore = shared(MAX);
     assert_eq!(state(&semaphore), (MAX, 0));
