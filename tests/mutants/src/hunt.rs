@@ -5,6 +5,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -54,6 +55,16 @@ struct Witness {
     took: Duration,
     /// The mutants that it reaches.
     reached: HashSet<usize>,
+    asked: AtomicU32,
+    caught: AtomicU32,
+}
+
+impl Witness {
+    /// The time that it is expected to take for a mutant that it catches, by what it has caught so far. To ask in this
+    /// order takes the least time.
+    fn price(&self) -> Duration {
+        self.took * (self.asked.load(Relaxed) + 2) / (self.caught.load(Relaxed) + 1)
+    }
 }
 
 pub struct Hunt<'m> {
@@ -200,22 +211,25 @@ impl<'m> Hunt<'m> {
             if end != End::Passed {
                 bail!("{} does not pass, though no mutant was chosen:\n{printed}", name.1);
             }
-            witnesses.push(Witness { name: (*name).clone(), took, reached });
+            let (asked, caught) = Default::default();
+            witnesses.push(Witness { name: (*name).clone(), took, reached, asked, caught });
             Ok(())
         })?;
         bar.finish_and_clear();
-        // The quickest first.
-        witnesses.sort_by_key(|witness| witness.took);
         Ok(witnesses)
     }
 
     fn ask_all(&self, number: usize, mutant: &Mutant, witnesses: &[Witness], built: &Built) -> Result<Fate> {
         let names = &self.covers[&mutant.file[..]];
         let reach = |witness: &&Witness| names.contains(&witness.name) && witness.reached.contains(&number);
-        let (mut is_reached, mut slow) = (false, None);
-        for witness in witnesses.iter().filter(reach) {
-            is_reached = true;
-            match self.ask(&witness.name, number, Some(witness.took), built)? {
+        let mut witnesses: Vec<_> = witnesses.iter().filter(reach).collect();
+        witnesses.sort_by_cached_key(|witness| witness.price());
+        let (is_reached, mut slow) = (!witnesses.is_empty(), None);
+        for witness in witnesses {
+            let noticed = self.ask(&witness.name, number, Some(witness.took), built)?;
+            witness.asked.fetch_add(1, Relaxed);
+            witness.caught.fetch_add(u32::from(noticed.is_some()), Relaxed);
+            match noticed {
                 // loom reports a deadlock by itself. A model that takes long may only have more to explore.
                 Some(how) if how == "hangs" && witness.name.0 == By::Model => slow = slow.or(Some(&witness.name)),
                 Some(how) => return Ok(caught(&witness.name, how)),

@@ -4,7 +4,7 @@
 //! [`derive`](mod@derive) finds the changes in the syntax tree. [`switch`] writes all of them into one text, each behind
 //! a question that the environment answers, so that one build has all mutants. [`builds`] copies the workspace to
 //! `target/mutants`, and builds that. [`cover`] says which tests and models are for which file. [`hunt`] runs those that
-//! reach a mutant, the quick ones first, in processes with a limit of time ([`trial`]), until one fails.
+//! reach a mutant, the ones likely to notice soon first, in processes with a limit of time ([`trial`]), until one fails.
 //! [`equivalent`] knows the mutants that change nothing, and [`page`] writes the table in TESTING.md.
 
 mod builds;
