@@ -147,7 +147,8 @@ impl<P: Ord> Worker<P> {
             drop_quietly([priority]);
         }
         ready!(self.task.as_mut().expect("a task was popped").as_mut().poll(cx));
-        self.task = None;
+        // Its result is dropped with it if its submit was dropped before that made the handle.
+        drop_quietly(self.task.take());
         Poll::Ready(true)
     }
 }

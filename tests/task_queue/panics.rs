@@ -161,6 +161,22 @@ fn a_detached_result_that_panics_when_dropped_spares_the_worker() {
 }
 
 #[test]
+fn a_panicking_result_of_a_dropped_submit_spares_the_worker() {
+    let queue = bounded(1);
+    drop(queue.try_submit(3, async {}).unwrap());
+    let gate = Gate::new();
+    let submit = parked(&queue, 2, gate.task(Token::on_drop(|| resume_unwind(Box::new("result")))));
+    let mut worker = worker(&queue);
+    // The task is admitted and begun, and its submit has not been polled since: no handle is ever made.
+    assert!(worker.waits());
+    drop(submit);
+    gate.open();
+    let after = queue.try_submit(1, async { 7 }).unwrap();
+    assert!(worker.waits());
+    assert_eq!((gate.drops(), outcome(after).unwrap(), state(&queue)), (1, 7, (0, 0)));
+}
+
+#[test]
 fn a_result_that_panics_when_its_handle_is_dropped_panics_there() {
     let queue = unbounded();
     let handle = queue.try_submit(2, async { Token::on_drop(|| panic!("result")) }).unwrap();
