@@ -546,8 +546,9 @@ macro_rules! permit {
             /// # Examples
             ///
             /// ```
-            /// let semaphore = std::sync::Arc::new(stanchion::Semaphore::new(2)); let (borrowed, owned) =
-            /// (semaphore.try_acquire().unwrap(), semaphore.clone().try_acquire_owned().unwrap());
+            /// let semaphore = std::sync::Arc::new(stanchion::Semaphore::new(2));
+            /// let borrowed = semaphore.try_acquire().unwrap();
+            /// let owned = semaphore.clone().try_acquire_owned().unwrap();
             /// assert!(std::ptr::eq(borrowed.semaphore(), &**owned.semaphore()));
             /// ```
             #[must_use]

@@ -326,10 +326,15 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
     /// use stanchion::{Cause, LruCache};
     /// use std::sync::mpsc;
     ///
-    /// let (sender, removed) = mpsc::channel(); let cache = LruCache::builder(1).on_evict(move |key, value, cause| _ =
-    /// sender.send((key, value, cause))).build(); cache.insert(1, "one"); cache.insert(2, "two");
-    /// assert_eq!(removed.try_recv(), Ok((1, "one", Cause::Capacity))); cache.clear(); assert_eq!(removed.try_recv(),
-    /// Ok((2, "two", Cause::Removed)));
+    /// let (sender, removed) = mpsc::channel();
+    /// let cache = LruCache::builder(1)
+    ///     .on_evict(move |key, value, cause| _ = sender.send((key, value, cause)))
+    ///     .build();
+    /// cache.insert(1, "one");
+    /// cache.insert(2, "two");
+    /// assert_eq!(removed.try_recv(), Ok((1, "one", Cause::Capacity)));
+    /// cache.clear();
+    /// assert_eq!(removed.try_recv(), Ok((2, "two", Cause::Removed)));
     /// ```
     pub fn on_evict(mut self, report: impl Fn(K, V, Cause) + Send + Sync + 'static) -> Self {
         self.settings.listener = Some(Box::new(report));
