@@ -53,10 +53,11 @@ use crate::wait_list::WakeBatch;
 ///
 /// # Panics of `Ord`
 ///
-/// Comparisons run under the lock of the queue and must not use it. One that panics leaves the queue as it was, and
-/// usable; [`pop_many`](Self::pop_many) keeps the items that it had taken before. No future compares anything when it
-/// is dropped. An order that is inconsistent, or that changes while an item is in the queue, makes the order of service
-/// inconsistent, and does no other harm.
+/// Comparisons run under the lock of the queue and must not use it; the same holds for `Clone` of a priority, in
+/// [`priority`](Self::priority) and [`peek_priority`](Self::peek_priority). One that panics leaves the queue as it was,
+/// and usable; [`pop_many`](Self::pop_many) keeps the items that it had taken before. No future compares anything when
+/// it is dropped. An order that is inconsistent, or that changes while an item is in the queue, makes the order of
+/// service inconsistent, and does no other harm.
 ///
 /// # Memory ordering
 ///
