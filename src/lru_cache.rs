@@ -279,6 +279,8 @@ where
     /// begins again. It is weighed again, also under the lock: others are evicted if it has become heavier, or only
     /// itself if it is too heavy for its shard. A load in flight is not touched.
     ///
+    /// Takes time in proportion to the entries that are evicted.
+    ///
     /// # Panics
     ///
     /// When `change` or the weigher does. What `change` did to the value stays; the entry keeps its weight, its place

@@ -350,8 +350,8 @@ impl<P: Ord, T> PriorityQueue<P, T> {
 
     /// Pops at least one item and at most `limit`, most urgent first, to the end of `into`; returns their number.
     ///
-    /// It waits as [`pop`](Self::pop) does, for one item, and takes along the items that no other pop has waited for. 0
-    /// means that the queue is closed and drained, or that `limit` is 0.
+    /// It waits as [`pop`](Self::pop) does, for one item, and takes along the items that no other pop has waited for,
+    /// all in one locking. 0 means that the queue is closed and drained, or that `limit` is 0.
     ///
     /// # Cancel safety
     ///
@@ -618,6 +618,7 @@ impl<P, T> PriorityQueue<P, T> {
     /// Closes the queue: no further item is admitted, and the admitted ones can still be popped.
     ///
     /// Waiting pushes fail and get their items back. Pops get the remaining items, and `None` when there are none.
+    /// Takes time in proportion to the waiting pushes and pops.
     ///
     /// # Examples
     ///

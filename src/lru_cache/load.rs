@@ -195,7 +195,8 @@ where
     /// # Errors
     ///
     /// That of the load, which goes to all callers that wait for it and expect errors of the same type. Of the others
-    /// one loads in its place, and the rest wait for that. It is not stored.
+    /// one loads in its place, and the rest wait for that. It is not stored. A load that fails visits each of the
+    /// waiting callers under the lock.
     ///
     /// # Panics
     ///

@@ -9,6 +9,8 @@ use crate::panic::{Guarded, Panics};
 impl<K, V, S> LruCache<K, V, S> {
     /// Removes the least recently used entry and returns it. With several shards, from the first that has one.
     ///
+    /// Takes time in proportion to the expired entries that it meets.
+    ///
     /// # Examples
     ///
     /// ```
@@ -124,7 +126,7 @@ impl<K, V, S> LruCache<K, V, S> {
 
     /// Changes the capacity, and evicts the least recently used entries if it is less than their weight.
     ///
-    /// Takes time in proportion to the entries of a shard if memory is given back.
+    /// Takes time in proportion to the entries that are evicted, and to all entries of a shard if memory is given back.
     ///
     /// # Examples
     ///
