@@ -21,6 +21,7 @@
 
 use std::any::{Any, TypeId};
 use std::borrow::Borrow;
+use std::mem::take;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
@@ -28,17 +29,14 @@ use hashbrown::HashTable;
 
 use super::deferred::Deferred;
 use super::shard::{Part, Removed};
-use crate::arena::{Arena, Key, Surplus};
+use crate::arena::{Arena, KEEP, Key, Surplus};
 use crate::sync::ThreadId;
 use crate::wait_list::{NeedsClone, Removed as RemovedWaiter, TaskWaker, WaitList, WakeBatch};
 
-/// Room in the index that is kept when no load is left.
-const KEEP: usize = if cfg!(any(loom, fuzzing)) { 4 } else { 1024 };
-
 pub(super) struct Flights<K, V> {
     loads: Arena<Load<K, V>>,
-    /// The registered ones, and the hashes of their keys.
-    index: HashTable<(u32, Key)>,
+    /// The registered ones.
+    index: Index,
 }
 
 pub(super) struct Load<K, V> {
@@ -76,8 +74,11 @@ pub(super) enum Outcome<V> {
     StartOver,
 }
 
-/// The memory of many loads, of which the last was removed; to be freed without the lock.
-pub(super) type Memory<K, V> = Box<Surplus<Load<K, V>>>;
+/// The memory of many loads, of which the last was removed, and of their index; to be freed without the lock.
+pub(super) type Memory<K, V> = Box<(Box<Surplus<Load<K, V>>>, Index)>;
+
+/// The hashes of keys, and their loads.
+type Index = HashTable<(u32, Key)>;
 
 /// The parts of a served follower that are to be dropped without the lock.
 pub(super) type Remains = RemovedWaiter<TypeId, Grant>;
@@ -182,7 +183,6 @@ impl<K, V> Flights<K, V> {
         let (key, hash) = (key.take()?, *hash);
         let indexed = self.index.find_entry(spread(hash), |&(_, held)| held == load);
         indexed.expect("a registered load is in the index").remove();
-        self.trim();
         Some(key)
     }
 
@@ -206,7 +206,6 @@ impl<K, V> Flights<K, V> {
             }
             !is_loading
         });
-        self.trim();
     }
 
     /// Publishes a value that was inserted: it goes to the followers, and what is loaded is not stored.
@@ -273,8 +272,9 @@ impl<K, V> Flights<K, V> {
             if let Stage::Published(value) = load.stage {
                 deferred.removed.push(Part::Value(value));
             }
-            if let Some(memory) = self.loads.take_surplus() {
-                deferred.of_load(at).memory = Some(memory);
+            if let Some(loads) = self.loads.take_surplus() {
+                // No load is left, so none is registered.
+                deferred.of_load(at).memory = Some(Box::new((loads, take(&mut self.index))));
             }
         }
     }
@@ -295,20 +295,13 @@ impl<K, V> Flights<K, V> {
         self.loads.get_mut(load).expect("a load stays until its last member leaves")
     }
 
-    /// Gives back the memory of many loads once there are none.
-    fn trim(&mut self) {
-        if self.index.is_empty() && self.index.capacity() > KEEP {
-            self.index = HashTable::new();
-        }
-    }
-
     /// Checks every invariant.
     ///
     /// # Panics
     ///
     /// When one does not hold.
     pub(super) fn validate(&self) {
-        assert!(!self.index.is_empty() || self.index.capacity() <= KEEP, "memory is given back");
+        assert!(self.loads.len() > 0 || self.index.capacity() <= 4 * KEEP, "memory is given back");
         for &(hash, load) in &self.index {
             let load = self.loads.get(load).expect("the index has loads that are there");
             assert!(load.hash == hash && load.key.is_some(), "the index has registered loads");

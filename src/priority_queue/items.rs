@@ -1,9 +1,11 @@
 //! The items of a queue, each in a slot with a stable index.
 //!
 //! Slots stand in *segments* of bounded size, so that the memory of a storm is given back a segment at a time while its
-//! items leave, never at once. The vacant slots of a segment are a stack, and so are the segments that have vacant
-//! slots: an item takes the slot that was vacated last. The segment that was emptied last keeps its memory, so that a
-//! steady population never meets the allocator.
+//! items leave, never at once. Headers are excepted, those of the segments and of the nodes of an
+//! [order](super::order): at most 64 bytes each, they are freed together, under the lock, when the storm is over. The
+//! vacant slots of a segment are a stack, and so are the segments that have vacant slots: an item takes the slot that
+//! was vacated last. The segment that was emptied last keeps its memory, so that a steady population never meets the
+//! allocator.
 //!
 //! The links of a slot belong to its [level](super::order), or to the stack while it is vacant.
 
