@@ -16,6 +16,7 @@ pub use self::error::{Closed, TryPopError, TryPushError};
 pub use self::future::{Pop, PopMany, PopOwned, Push, PushOwned};
 use self::future::{Popping, Pushing};
 use self::unlock::unlock;
+use crate::panic::{Guarded, Panics};
 use crate::sync::{self, const_fn};
 use crate::wait_list::WakeBatch;
 
@@ -58,6 +59,9 @@ use crate::wait_list::WakeBatch;
 /// and usable; [`pop_many`](Self::pop_many) keeps the items that it had taken before. No future compares anything when
 /// it is dropped. An order that is inconsistent, or that changes while an item is in the queue, makes the order of
 /// service inconsistent, and does no other harm.
+///
+/// When a comparison panics in [`try_push`](Self::try_push) or [`force_push`](Self::force_push), the unwinding drops
+/// the priority and the item that were to be pushed: if that panics, too, the process aborts.
 ///
 /// # Memory ordering
 ///
@@ -443,10 +447,10 @@ impl<P: Ord, T> PriorityQueue<P, T> {
     /// ```
     pub fn set_priority(&self, key: Key, priority: P) -> bool {
         // The priority that is not needed is dropped after unlocking.
-        let mut priority = Some(priority);
+        let mut priority = Guarded(Some(priority));
         let mut core = self.core.lock();
         let item = core.resolve(key);
-        item.map(|item| core.set_priority(item, &mut priority)).is_some()
+        item.map(|item| core.set_priority(item, &mut priority.0)).is_some()
     }
 
     /// Returns the priority of the item that `key` names; `None` if it has left already.
@@ -488,8 +492,11 @@ impl<P: Ord, T> PriorityQueue<P, T> {
     /// Keeps the admitted items for which `keep` returns `true`; returns the others, most urgent first.
     ///
     /// Reserved items are among them. Parked items, those of waiting pushes, are not asked about; they are admitted to
-    /// the room that this makes. O(n), under the lock: `keep` must not use the queue. If it panics, nothing has
-    /// changed.
+    /// the room that this makes. O(n), under the lock: `keep` must not use the queue.
+    ///
+    /// # Panics
+    ///
+    /// When `keep` does. Nothing has changed then.
     ///
     /// # Examples
     ///
@@ -499,14 +506,16 @@ impl<P: Ord, T> PriorityQueue<P, T> {
     /// assert_eq!(queue.retain(|job, _| job % 2 == 0), [(3, ()), (1, ())]);
     /// assert_eq!(queue.len(), 3);
     /// ```
-    pub fn retain(&self, mut keep: impl FnMut(&P, &T) -> bool) -> Vec<(P, T)> {
+    pub fn retain(&self, keep: impl FnMut(&P, &T) -> bool) -> Vec<(P, T)> {
+        let mut keep = Guarded(Some(keep));
         let mut batch = WakeBatch::default();
         let mut core = self.core.lock();
-        let removed = core.retain(&mut keep, &mut batch);
+        let removed = core.retain(keep.0.as_mut().expect("the predicate is in hand until the end"), &mut batch);
         unlock(core);
+        let panics = Panics::of_drops([keep]);
         // As in `take`.
         self.wake(None, &mut batch).discard();
-        removed
+        panics.resume_or(removed)
     }
 
     /// Removes all admitted items and returns them, most urgent first, the reserved ones included.
@@ -530,6 +539,10 @@ impl<P, T> PriorityQueue<P, T> {
     ///
     /// O(n), under the lock: `visit` must not use the queue.
     ///
+    /// # Panics
+    ///
+    /// When `visit` does.
+    ///
     /// # Examples
     ///
     /// ```
@@ -541,7 +554,9 @@ impl<P, T> PriorityQueue<P, T> {
     /// queue.for_each(|_, &job, _| jobs.push(job));
     /// assert_eq!(jobs, [2, 1, 0]);
     /// ```
-    pub fn for_each(&self, mut visit: impl FnMut(Key, &P, &T)) {
+    pub fn for_each(&self, visit: impl FnMut(Key, &P, &T)) {
+        let mut visit = Guarded(Some(visit));
+        let visit = visit.0.as_mut().expect("the visitor is in hand until the end");
         self.core.lock().iter().for_each(|(key, priority, item)| visit(key, priority, item));
     }
 

@@ -9,7 +9,7 @@ use stanchion::{Closed, PriorityQueue, TryPopError};
 
 use crate::common::hooks::Hooks;
 use crate::common::{Check, Counter, Log, Task, assert_numbers, does_not_abort, panic_of, poll, poll_with, ready};
-use crate::ranked::{Alive, Ranked, id_of};
+use crate::ranked::{Alive, Ranked, id_of, with_panic_at};
 use crate::user_code::{Hooked, HookedQueue, WAKES, put};
 use crate::{Queue, counts, fill, logged_pop, pop_all};
 
@@ -384,6 +384,39 @@ fn a_parked_item_that_panics_during_an_unwinding_does_not_abort() {
         panic!("the first");
     });
     assert_eq!((message.as_str(), queue.len(), queue.waiting_pushes()), ("the first", 1, 0));
+}
+
+#[test]
+fn a_closure_that_panics_and_then_in_its_drop_does_not_abort() {
+    does_not_abort!(|| {
+        let queue = Queue::unbounded();
+        fill(&queue, &[1, 2, 3]);
+        // The closures own it whole.
+        let capture = || [Hooked::new(2, || panic!("the drop"))];
+        let captured = capture();
+        let visit = move |_, _: &u32, _: &u32| panic!("the visit of {}", captured.len());
+        assert_eq!(panic_of(|| queue.for_each(visit)), "the visit of 1");
+        let captured = capture();
+        let keep = move |_: &u32, _: &u32| panic!("the question of {}", captured.len());
+        assert_eq!(panic_of(|| queue.retain(keep)), "the question of 1");
+        assert_eq!(counts(&queue), (3, 0, 0));
+        let captured = capture();
+        let keep = move |&priority: &u32, _: &u32| captured.iter().all(|captured| priority != captured.level);
+        assert_eq!(panic_of(|| queue.retain(keep)), "the drop");
+        assert_eq!((counts(&queue), pop_all(&queue)), ((2, 0, 0), vec![(3, 2), (1, 0)]));
+    });
+}
+
+#[test]
+fn a_priority_whose_comparison_and_drop_panic_does_not_abort() {
+    does_not_abort!(|| {
+        let queue = HookedQueue::unbounded();
+        let key = put(&queue, 3);
+        let set = || queue.set_priority(key, Hooked::new(7, || panic!("the drop")));
+        assert!(with_panic_at(0, set).is_none(), "the first panic is resumed");
+        assert_eq!(counts(&queue), (1, 0, 0));
+        assert!(queue.remove(key).is_some_and(|(priority, _)| priority.level == 3));
+    });
 }
 
 #[test]
