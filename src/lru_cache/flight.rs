@@ -120,8 +120,10 @@ impl<K, V> Flights<K, V> {
 
     pub(super) fn follow(&mut self, load: Key, errors: TypeId, waker: Waker) -> Key {
         let load = self.get(load);
+        // First, since it panics at the limit of waiters.
+        let follower = load.followers.enqueue(errors, waker);
         load.members += 1;
-        load.followers.enqueue(errors, waker)
+        follower
     }
 
     /// The thread that the leader blocks, if it does.

@@ -420,8 +420,9 @@ where
             Joined::Follows(Follower { cache, locked, load, waiter, is_member: true })
         } else {
             let Some(key) = own_key.0.take() else { return Ok(Lookup::MissingKey) };
-            shard.stats.loads += 1;
+            // First, since it panics at the limit of loads.
             let load = flights.begin(hash, key, thread);
+            shard.stats.loads += 1;
             Joined::Leads(Leader { cache, locked, load, is_member: true })
         };
         shard.stats.misses += self.count();

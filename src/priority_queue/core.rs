@@ -346,11 +346,12 @@ impl<P, T> Core<P, T> {
         waker: Waker,
         batch: &mut WakeBatch,
     ) -> (arena::Key, u32) {
+        // First, since it panics at the limit of waiters.
+        let waiter = self.pushes.enqueue((), waker);
         let arrival = self.arrive();
         let id = self.id(arrival);
         self.parked_last = arrival;
         self.parked.insert(&mut self.items, slot, (id, arrival), spot, offer);
-        let waiter = self.pushes.enqueue((), waker);
         self.items.slot_mut(slot).push = Some(waiter);
         // A waiting pop is entitled to it.
         self.settle(batch);
