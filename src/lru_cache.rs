@@ -69,10 +69,9 @@ use shard::{Part, Shard};
 /// in proportion to the entries of its shard. It is kept for later entries, until the shard is empty;
 /// [`clear`](Self::clear), [`retain`](Self::retain) and a lower [capacity](Self::set_capacity) give back what is not
 /// needed for those that stay. An empty shard keeps room for a thousand entries, unless it was cleared. An entry takes,
-/// beside key and value, 12 bytes for links and hash (16 with the padding of types that are aligned to 8 bytes), 8 to
-/// 16 bytes in the table, and 8 bytes more for each of these that the cache has: a weigher; a [time to
-/// live](LruCacheBuilder::time_to_live) or [`expire_after`](LruCacheBuilder::expire_after); a [time to
-/// idle](LruCacheBuilder::time_to_idle).
+/// beside key and value, 16 bytes for links and hash, 8 to 16 bytes in the table, and 8 bytes more for each of these
+/// that the cache has: a weigher; a [time to live](LruCacheBuilder::time_to_live) or
+/// [`expire_after`](LruCacheBuilder::expire_after); a [time to idle](LruCacheBuilder::time_to_idle).
 ///
 /// # Fairness
 ///

@@ -343,8 +343,8 @@ impl<K, V, S> LruCacheBuilder<K, V, S> {
 
     /// Sets the source of time, for tests that let it pass; defaults to [`Instant::now`].
     ///
-    /// It is read only if entries can expire: once when the cache is built, and then by the calls that look entries up
-    /// or store them.
+    /// It is read only if entries can expire: once when the cache is built, and then by the calls that look up, store,
+    /// remove or visit entries, and by [`set_capacity`](LruCache::set_capacity).
     ///
     /// # Examples
     ///

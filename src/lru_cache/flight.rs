@@ -12,7 +12,7 @@
 //! | loading | runs its loader | are queued | published, ended or leaderless |
 //! | leaderless | has left; the first follower was granted the lead and has not run yet | are queued, but one | loading, when that one runs; published, ended |
 //! | published | has left, or was superseded by an insert | are woken, and take the value | removed with the last member |
-//! | ended | has left | are woken, and start over | removed with the last member |
+//! | ended | has left, or was superseded | are woken, and start over | removed with the last member |
 //!
 //! **Wakes.** A value wakes all followers, an error those that can take it. A leader that is dropped, or fails with an
 //! error that some follower cannot take, grants the lead to the longest waiting of those that are left; if the load is

@@ -122,7 +122,7 @@ impl<P, T> Items<P, T> {
     ///
     /// # Panics
     ///
-    /// When all of 2^32 - 1 slots are taken. Nothing has changed then.
+    /// When all slots are taken, of as many whole segments as fit below 2^32. Nothing has changed then.
     #[inline(always)]
     pub(super) fn vacancy(&mut self) -> u32 {
         match self.segments.get(self.roomy as usize) {
@@ -136,7 +136,7 @@ impl<P, T> Items<P, T> {
     fn grow(&mut self) -> u32 {
         if self.roomy == NIL {
             let count = self.segments.len() as u32;
-            assert!(count < LIMIT >> Self::BITS, "a queue holds at most 2^32 - 1 items");
+            assert!(count < LIMIT >> Self::BITS, "a queue holds at most about 2^32 items");
             self.segments.push(Segment { slots: Vec::new(), vacant: NIL, len: 0, next: NIL });
             self.roomy = count;
         }
