@@ -163,7 +163,7 @@ impl<P: Ord, T> Core<P, T> {
             return;
         }
         let spot = self.find_spot(new);
-        let arrival = self.arrive();
+        let (_, arrival) = self.arrive();
         self.items.slot_mut(item).arrival = arrival;
         *priority = priority.take().map(|new| self.admitted.relocate(&mut self.items, item, spot, new));
     }
@@ -282,20 +282,14 @@ impl<P, T> Core<P, T> {
         if self.pushes.is_empty() { None } else { self.parked.first() }
     }
 
-    /// Counts an arrival and returns its number.
+    /// Counts an arrival. Returns the id of an item that arrives now, and the number of the arrival.
     #[inline(always)]
-    fn arrive(&mut self) -> u64 {
+    fn arrive(&mut self) -> (u64, u64) {
         if self.arrivals == 0 {
             self.first_id = random();
         }
         self.arrivals += 1;
-        self.arrivals
-    }
-
-    /// Returns the id of an item that arrives now.
-    #[inline(always)]
-    fn id(&self, arrival: u64) -> u64 {
-        self.first_id.wrapping_add(arrival)
+        (self.first_id.wrapping_add(self.arrivals), self.arrivals)
     }
 
     fn key(&self, item: u32) -> Key {
@@ -320,8 +314,7 @@ impl<P, T> Core<P, T> {
     /// Admits an item. If a pop waits, the caller settles.
     #[inline(always)]
     pub(super) fn admit(&mut self, Vacancy { slot, spot }: Vacancy, offer: (P, T)) -> Key {
-        let arrival = self.arrive();
-        let id = self.id(arrival);
+        let (id, arrival) = self.arrive();
         self.admitted.insert(&mut self.items, slot, (id, arrival), spot, offer);
         Key { index: slot, id }
     }
@@ -334,8 +327,7 @@ impl<P, T> Core<P, T> {
 
     /// Returns a key that names no item, and never will.
     pub(super) fn stale_key(&mut self) -> Key {
-        let arrival = self.arrive();
-        Key { index: 0, id: self.id(arrival) }
+        Key { index: 0, id: self.arrive().0 }
     }
 
     /// Parks an item, and enqueues its push. Returns the waiter and the item.
@@ -348,8 +340,7 @@ impl<P, T> Core<P, T> {
     ) -> (arena::Key, u32) {
         // First, since it panics at the limit of waiters.
         let waiter = self.pushes.enqueue((), waker);
-        let arrival = self.arrive();
-        let id = self.id(arrival);
+        let (id, arrival) = self.arrive();
         self.parked_last = arrival;
         self.parked.insert(&mut self.items, slot, (id, arrival), spot, offer);
         self.items.slot_mut(slot).push = Some(waiter);
@@ -427,13 +418,9 @@ impl<P, T> Core<P, T> {
     /// Removes all items, the parked ones too, and completes their pushes. The admitted first, most urgent first.
     pub(super) fn remove_all(&mut self, batch: &mut WakeBatch) -> Vec<(P, T)> {
         let mut removed = Vec::with_capacity(self.available());
-        while let Some((_, first)) = self.admitted.first() {
-            removed.push(self.admitted.remove(&mut self.items, first));
-        }
-        while let Some((_, first)) = self.first_parked() {
+        while let Some((_, first)) = self.admitted.first().or_else(|| self.first_parked()) {
             removed.push(self.remove(Removal { item: first, next: None }, batch));
         }
-        self.settle(batch);
         removed
     }
 

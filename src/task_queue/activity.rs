@@ -11,6 +11,7 @@ use crate::panic::quiet;
 use crate::sync::{Event, EventListener, Mutex};
 
 /// The tasks of one queue, and the event of their number becoming zero.
+#[derive(Default)]
 pub(super) struct Activity {
     counts: Mutex<Counts>,
     rest: Event,
@@ -63,12 +64,6 @@ pub struct Idle {
     /// The rests before its first poll.
     before: Option<usize>,
     listener: Option<EventListener>,
-}
-
-impl Default for Activity {
-    fn default() -> Self {
-        Self { counts: Mutex::new(Counts::default()), rest: Event::default() }
-    }
 }
 
 impl Activity {
