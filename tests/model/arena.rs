@@ -255,7 +255,9 @@ mod tests {
         for (slots, is_surplus) in [(KEEP, false), (KEEP + 1, true)] {
             let mut arena = Arena::new();
             let keys: Vec<Key> = (0..slots).map(|value| arena.insert(value)).collect();
-            keys.into_iter().for_each(|key| drop(arena.remove(key, |_| None)));
+            for key in keys {
+                arena.remove(key, |_| None);
+            }
             assert_eq!(arena.take_surplus().is_some(), is_surplus, "{slots} slots");
         }
     }
