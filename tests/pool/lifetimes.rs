@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use stanchion::{Object, Order, Pool, PoolBuilder};
+use stanchion::{Manager, Object, Order, Pool, PoolBuilder};
 
 use crate::common::{Check, Clock, Task, ready};
 use crate::manager::Factory;
@@ -116,6 +116,42 @@ fn recycled_is_when_the_last_successful_recycling_ended() {
     drop(object);
     drop(waiting(&pool));
     assert_eq!((counts(&pool), factory.creates.begun()), ((0, 1, 0, 0), 1), "dropped, and so pending");
+}
+
+struct Plain;
+
+impl Manager for Plain {
+    type Object = ();
+    type Error = ();
+
+    async fn create(&self) -> Result<(), ()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_recycling_that_does_nothing_counts_too() {
+    let clock = Clock::new();
+    let pool = Pool::builder(Plain).recycle_after(Duration::ZERO).clock(clock.source()).build();
+    for uses in 1..=3 {
+        let object = take(&pool);
+        assert_eq!(Object::metrics(&object).recycled, (uses > 1).then(|| clock.now()));
+        drop(object);
+        assert_eq!(pool.stats().recycled, uses - 1);
+        clock.advance(SECOND);
+    }
+    let fixed = Pool::from_objects([7]);
+    (0..3).for_each(|_| drop(take(&fixed)));
+    assert_eq!(fixed.stats().recycled, 0, "there is no manager to ask");
+}
+
+#[test]
+fn with_a_time_of_zero_an_object_is_discarded_when_returned() {
+    for set in [PoolBuilder::max_lifetime, PoolBuilder::idle_timeout] {
+        let (pool, _, _) = timed(|builder| set(builder, Duration::ZERO));
+        drop(take(&pool));
+        assert_eq!((counts(&pool), pool.stats().expired), ((0, 0, 0, 0), 1));
+    }
 }
 
 #[test]

@@ -71,13 +71,15 @@ pub struct Hunt<'m> {
     root: &'m Path,
     copy: Copy,
     jobs: usize,
+    /// A witness that takes longer is not asked.
+    longest: Duration,
     /// By file.
     covers: BTreeMap<&'m str, Vec<Name>>,
     texts: BTreeMap<&'m str, String>,
 }
 
 impl<'m> Hunt<'m> {
-    pub fn new(root: &'m Path, target: &Path, mutants: &[&'m Mutant], jobs: usize) -> Result<Self> {
+    pub fn new(root: &'m Path, target: &Path, mutants: &[&'m Mutant], jobs: usize, longest: Duration) -> Result<Self> {
         let (mut covers, mut texts) = (BTreeMap::new(), BTreeMap::new());
         for file in mutants.iter().map(|mutant| &mutant.file[..]) {
             if !texts.contains_key(file) {
@@ -87,7 +89,7 @@ impl<'m> Hunt<'m> {
                 covers.insert(file, tests.chain(models.into_iter().map(|name| (By::Model, name))).collect());
             }
         }
-        Ok(Self { root, copy: Copy::new(root, target)?, jobs, covers, texts })
+        Ok(Self { root, copy: Copy::new(root, target)?, jobs, longest, covers, texts })
     }
 
     /// Determines the fate of each of `mutants`, and hands it to `done`.
@@ -216,6 +218,7 @@ impl<'m> Hunt<'m> {
             Ok(())
         })?;
         bar.finish_and_clear();
+        witnesses.retain(|witness| witness.took <= self.longest);
         Ok(witnesses)
     }
 

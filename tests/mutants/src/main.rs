@@ -24,7 +24,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -64,6 +64,10 @@ struct Arguments {
     #[arg(long, conflicts_with_all = ["since", "sample", "list"])]
     write: bool,
 
+    /// Leave out the tests and models that take longer than so many seconds without a mutant.
+    #[arg(long, value_name = "SECONDS")]
+    longest: Option<u64>,
+
     /// How many mutants to try side by side; by default one for each processor.
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
@@ -102,7 +106,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let jobs = arguments.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1);
     let mut log = String::new();
     let (mut counts, mut invalid) = (BTreeMap::<String, Counts>::new(), 0);
-    Hunt::new(&root, &target, &mutants, jobs)?.run(&mutants, |mutant, fate| {
+    let longest = arguments.longest.map_or(Duration::MAX, Duration::from_secs);
+    Hunt::new(&root, &target, &mutants, jobs, longest)?.run(&mutants, |mutant, fate| {
         let counts = counts.entry(mutant.file.clone()).or_default();
         let reason = equivalents.reason(mutant);
         match &fate {
