@@ -99,12 +99,15 @@ impl<'m> Hunt<'m> {
         for (_, invalid) in self.write(&mut together)? {
             done(invalid, Fate::Invalid)?;
         }
+        let mut too_slow = Vec::new();
         if !together.is_empty() {
             let names: BTreeSet<&Name> =
                 together.iter().flat_map(|(_, mutant)| &self.covers[&mutant.file[..]]).collect();
             let names: Vec<&Name> = names.into_iter().collect();
             let built = self.build(&names)?;
-            let witnesses = self.witnesses(&names, &built)?;
+            let mut witnesses = self.witnesses(&names, &built)?;
+            too_slow
+                .extend(witnesses.extract_if(.., |witness| witness.took > self.longest).map(|witness| witness.name));
             let bar = progress("mutants", together.len());
             let hunt = |&(number, mutant): &Numbered| self.ask_all(number, mutant, &witnesses, &built);
             side_by_side(&together, self.jobs, hunt, |&(_, mutant), fate| {
@@ -116,7 +119,7 @@ impl<'m> Hunt<'m> {
         self.restore()?;
         let bar = progress("built alone", alone.len());
         for (_, mutant) in alone {
-            let fate = self.alone(mutant)?;
+            let fate = self.alone(mutant, &too_slow)?;
             self.restore()?;
             bar.inc(1);
             bar.suspend(|| done(mutant, fate))?;
@@ -218,7 +221,6 @@ impl<'m> Hunt<'m> {
             Ok(())
         })?;
         bar.finish_and_clear();
-        witnesses.retain(|witness| witness.took <= self.longest);
         Ok(witnesses)
     }
 
@@ -256,14 +258,14 @@ impl<'m> Hunt<'m> {
     }
 
     /// A mutant that cannot be switched: its builds are its own, the models' only if no test notices it.
-    fn alone(&self, mutant: &Mutant) -> Result<Fate> {
+    fn alone(&self, mutant: &Mutant, too_slow: &[Name]) -> Result<Fate> {
         let text = &self.texts[&mutant.file[..]];
         let changed = [&text[..mutant.range.start], &mutant.replacement(text), &text[mutant.range.end..]].concat();
         self.copy.write(&mutant.file, &changed)?;
         for by in [By::Test, By::Model] {
             let names: Vec<&Name> = self.covers[&mutant.file[..]].iter().filter(|name| name.0 == by).collect();
             let Ok(built) = self.build(&names) else { return Ok(Fate::Invalid) };
-            for name in names {
+            for name in names.into_iter().filter(|name| !too_slow.contains(name)) {
                 if let Some(how) = self.ask(name, 0, None, &built)? {
                     return Ok(caught(name, how));
                 }
