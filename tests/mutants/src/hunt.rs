@@ -71,7 +71,7 @@ pub struct Hunt<'m> {
     root: &'m Path,
     copy: Copy,
     jobs: usize,
-    /// A witness that takes longer is not asked.
+    /// A model that takes longer is not asked.
     longest: Duration,
     /// By file.
     covers: BTreeMap<&'m str, Vec<Name>>,
@@ -106,8 +106,8 @@ impl<'m> Hunt<'m> {
             let names: Vec<&Name> = names.into_iter().collect();
             let built = self.build(&names)?;
             let mut witnesses = self.witnesses(&names, &built)?;
-            too_slow
-                .extend(witnesses.extract_if(.., |witness| witness.took > self.longest).map(|witness| witness.name));
+            let is_slow = |witness: &mut Witness| witness.name.0 == By::Model && witness.took > self.longest;
+            too_slow.extend(witnesses.extract_if(.., is_slow).map(|witness| witness.name));
             let bar = progress("mutants", together.len());
             let hunt = |&(number, mutant): &Numbered| self.ask_all(number, mutant, &witnesses, &built);
             side_by_side(&together, self.jobs, hunt, |&(_, mutant), fate| {

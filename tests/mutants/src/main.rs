@@ -64,7 +64,7 @@ struct Arguments {
     #[arg(long, conflicts_with_all = ["since", "sample", "list"])]
     write: bool,
 
-    /// Leave out the tests and models that take longer than so many seconds without a mutant.
+    /// Leave out the models that take longer than so many seconds without a mutant.
     #[arg(long, value_name = "SECONDS")]
     longest: Option<u64>,
 
