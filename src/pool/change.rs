@@ -30,9 +30,7 @@ impl<M: Manager> Pool<M> {
 
     pub(super) fn try_take(&self) -> Option<Box<Pooled<M>>> {
         let turn = Turn::new(self, self.now(), true);
-        let mut pooled = turn.try_take(&mut Context::from_waker(Waker::noop()))?;
-        pooled.metrics.uses += 1;
-        Some(pooled)
+        turn.try_take(&mut Context::from_waker(Waker::noop()))
     }
 
     /// Takes back an object that is returned.

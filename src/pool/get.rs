@@ -146,10 +146,7 @@ impl<H: Deref<Target = Pool<M>>, M: Manager> Getting<H, M> {
         let pool: &Pool<M> = self.pool.as_ref().expect("a future is not polled after it was ready");
         let served = ready!(self.getter.poll(pool, cx));
         let pool = self.pool.take().expect("the pool was there");
-        Poll::Ready(served.map(|mut pooled| {
-            pooled.metrics.uses += 1;
-            hand_out(pool, pooled)
-        }))
+        Poll::Ready(served.map(|pooled| hand_out(pool, pooled)))
     }
 }
 

@@ -120,9 +120,18 @@ pub(super) struct Held<H: Deref<Target = Pool<M>>, M: Manager> {
     pooled: Option<Box<Pooled<M>>>,
 }
 
+impl<H: Deref<Target = Pool<M>>, M: Manager> Held<H, M> {
+    #[inline]
+    fn new(pool: H, mut pooled: Box<Pooled<M>>) -> Self {
+        pooled.metrics.uses += 1;
+        Self { pool, pooled: Some(pooled) }
+    }
+}
+
 impl<'a, M: Manager> Object<'a, M> {
+    #[inline]
     pub(super) fn new(pool: &'a Pool<M>, pooled: Box<Pooled<M>>) -> Self {
-        Self(Held { pool, pooled: Some(pooled) })
+        Self(Held::new(pool, pooled))
     }
 
     /// Returns the pool that the object is returned to.
@@ -142,8 +151,9 @@ impl<'a, M: Manager> Object<'a, M> {
 }
 
 impl<M: Manager> OwnedObject<M> {
+    #[inline]
     pub(super) fn new(pool: Arc<Pool<M>>, pooled: Box<Pooled<M>>) -> Self {
-        Self(Held { pool, pooled: Some(pooled) })
+        Self(Held::new(pool, pooled))
     }
 
     /// Returns the pool that the object is returned to.

@@ -616,3 +616,12 @@ fn a_waker_is_dropped_with_its_getter() {
     assert_eq!((Arc::strong_count(&counter), counter.count()), (1, 1));
     drop(ready(&mut getter));
 }
+
+#[test]
+fn each_way_to_get_an_object_is_a_use() {
+    let pool = Arc::new(Pool::from_objects([7]));
+    assert_eq!(Object::metrics(&take(&pool)).uses, 1);
+    assert_eq!(Object::metrics(&pool.try_get().unwrap()).uses, 2);
+    assert_eq!(OwnedObject::metrics(&ready(&mut pool.clone().get_owned()).unwrap()).uses, 3);
+    assert_eq!(OwnedObject::metrics(&pool.clone().try_get_owned().unwrap()).uses, 4);
+}
