@@ -77,7 +77,7 @@ use shard::{Part, Shard};
 ///
 /// All callers that wait for a load are served at once. If the loading future is dropped or panics, the caller that has
 /// waited longest loads next; but if the key was removed before that, all waiting callers start again, and whichever is
-/// polled first loads. Where calls have a timeout, see [`get_or_load`](Self::get_or_load#cancel-safety).
+/// polled first loads. Where calls have a timeout, see [`get_or_load`](Self::get_or_load).
 ///
 /// # Memory ordering
 ///

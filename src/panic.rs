@@ -36,11 +36,9 @@ impl Panics {
     }
 
     /// Resumes the first panic, if there was one and the thread is not panicking already.
-    pub(crate) fn resume(self) {
-        match self.0 {
-            Some(payload) if std::thread::panicking() => forget(payload),
-            Some(payload) => resume_unwind(payload),
-            None => {}
+    pub(crate) fn resume(mut self) {
+        if self.0.is_some() && !std::thread::panicking() {
+            resume_unwind(self.0.take().expect("a panic was collected"));
         }
     }
 
@@ -48,16 +46,21 @@ impl Panics {
     #[inline]
     pub(crate) fn resume_or<R>(mut self, output: R) -> R {
         if self.0.is_none() || std::thread::panicking() {
-            self.discard();
             return output;
         }
         self.catch(|| drop(output));
         resume_unwind(self.0.take().expect("a panic was collected"))
     }
 
-    /// Discards the panics. The payload is leaked: its drop is user code, too.
-    pub(crate) fn discard(self) {
-        forget(self.0);
+    /// Discards the panics, as a drop of this does.
+    pub(crate) fn discard(self) {}
+}
+
+impl Drop for Panics {
+    /// Leaks the payload: its drop is user code, too.
+    #[inline]
+    fn drop(&mut self) {
+        forget(self.0.take());
     }
 }
 

@@ -277,11 +277,11 @@ impl<M: Manager> State<M> {
 
     // ---- creations and getters ----
 
-    /// Returns `true` if one more creation may begin.
+    /// Returns `true` if one more creation may begin in a pool that is open.
     pub(super) fn may_create(&self, settings: &Settings) -> bool {
         let limit = settings.max_creating.unwrap_or_else(|| FEW.max(self.idle.len() + self.in_use));
         let driven = self.creating - self.pending_creations.len();
-        settings.creates && !self.closed && self.size() < self.max_size && driven < limit
+        settings.creates && self.size() < self.max_size && driven < limit
     }
 
     pub(super) fn create(&mut self) -> Box<Job<M>> {
@@ -302,18 +302,15 @@ impl<M: Manager> State<M> {
     }
 
     /// Returns work for a getter that will be queued in `queue`: pending work, or else a new creation. The other way
-    /// round if it has taken up work before or has just found a dead object. In `Creating` it has a creation, and takes
-    /// up recyclings only.
+    /// round if it has taken up work before. In `Creating` it has a creation, and takes up recyclings only.
     pub(super) fn claim(
         &mut self,
         settings: &Settings,
         queue: Queue,
-        has_found_dead: bool,
         now: Option<Instant>,
         deferred: &mut Deferred<M>,
     ) -> Option<Box<Job<M>>> {
-        let is_pressing = has_found_dead || queue == Queue::Adopting;
-        if queue != Queue::Creating && is_pressing && self.may_create(settings) {
+        if queue == Queue::Adopting && self.may_create(settings) {
             return Some(self.create());
         }
         let recycling = self.take_recycling(now, deferred);
@@ -357,7 +354,7 @@ impl<M: Manager> State<M> {
 
     /// Returns `true` if creations that are stuck should be left to the getters.
     pub(super) fn wants_stuck(&self, settings: &Settings) -> bool {
-        self.closed || self.is_stocked(settings) || !self.is_empty(Queue::Waiting)
+        self.is_stocked(settings) || !self.is_empty(Queue::Waiting)
     }
 
     /// Returns `true` if a new getter can only wait.

@@ -1,6 +1,6 @@
 //! Snapshots and counts of a pool.
 
-/// A snapshot of what a [`Pool`] holds: `size` = `idle` + `in_use` + `creating`.
+/// A snapshot of what a [`Pool`](crate::Pool) holds: `size` = `idle` + `in_use` + `creating`.
 ///
 /// # Examples
 ///
@@ -31,7 +31,7 @@ pub struct Status {
     pub waiting: usize,
 }
 
-/// Counts of what has happened to a [`Pool`] since it was built.
+/// Counts of what has happened to a [`Pool`](crate::Pool) since it was built.
 ///
 /// # Examples
 ///
@@ -55,13 +55,13 @@ pub struct PoolStats {
     pub created: u64,
     /// Creations that failed or panicked.
     pub create_failures: u64,
-    /// Objects recycled with success, those that [`maintenance`](Pool::maintenance) checks included.
+    /// Objects recycled with success, those that [`maintenance`](crate::Pool::maintenance) checks included.
     pub recycled: u64,
     /// Recyclings that failed or panicked; each costs its object.
     pub recycle_failures: u64,
     /// Objects discarded at the end of their lifetime or idle timeout.
     pub expired: u64,
-    /// Objects discarded because of [`is_broken`](Manager::is_broken), [`discard`](Object::discard) or
-    /// [`clear`](Pool::clear).
+    /// Objects discarded because of [`is_broken`](crate::Manager::is_broken), [`discard`](crate::Object::discard) or
+    /// [`clear`](crate::Pool::clear).
     pub discarded: u64,
 }

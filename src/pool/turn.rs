@@ -280,7 +280,7 @@ impl<'a, M: Manager> Turn<'a, M> {
         if !self.has_driven_all() {
             return Ok(None);
         }
-        if let Some(job) = state.claim(settings, queue, self.has_found_dead, self.now, deferred) {
+        if let Some(job) = state.claim(settings, queue, self.now, deferred) {
             self.hand.jobs.push(job);
             return Ok(None);
         }

@@ -582,6 +582,24 @@ fn clear_discards_objects_in_use_when_they_are_returned() {
     drop((old, new));
     assert_eq!((counts(&pool), factory.dropped()), ((1, 0, 0, 0), vec![2]));
     assert_eq!(used(&pool), (3, 2));
+    assert_eq!(pool.stats().discarded, 3);
+}
+
+#[test]
+fn objects_returned_to_a_smaller_or_closed_pool_are_not_discarded() {
+    let (pool, factory, _) = timed(|builder| builder);
+    let objects = [(); 3].map(|()| take(&pool));
+    pool.clear();
+    let [cleared, surplus, late] = objects;
+    drop(cleared);
+    assert_eq!(pool.stats().discarded, 1);
+    let others = [(); 2].map(|()| take(&pool));
+    pool.resize(3);
+    drop(others);
+    assert_eq!(pool.stats().discarded, 1, "one was surplus");
+    pool.close();
+    drop((surplus, late));
+    assert_eq!((pool.stats().discarded, factory.alive()), (1, 0));
 }
 
 #[test]

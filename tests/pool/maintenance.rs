@@ -464,3 +464,32 @@ fn a_checked_object_that_min_idle_protects_serves_a_getter() {
     maintain();
     assert_eq!((served(&mut getter).id, pool.stats().expired), (0, 0));
 }
+
+#[test]
+fn an_object_that_is_checked_during_a_clear_is_discarded() {
+    let (factory, clock) = (Factory::default(), Clock::new());
+    let pool = Arc::new(factory.builder().keepalive(MINUTE).clock(clock.source()).build());
+    drop(take(&pool));
+    factory.recycles.hold(1);
+    clock.advance(MINUTE);
+    let mut maintenance = pin!(Pool::maintenance(&pool, |_| pending::<()>()));
+    let mut maintain = || assert!(maintenance.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    maintain();
+    pool.clear();
+    assert_eq!((pool.status().in_use, factory.alive()), (1, 1));
+    factory.recycles.open();
+    maintain();
+    assert_eq!((pool.status().size, pool.stats().discarded, factory.alive()), (0, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stuck_creation_is_left_to_a_waiting_getter() {
+    // With a time limit, it looks at the pool every 30 seconds.
+    let pool = maintained(|builder| builder.min_idle(1).max_size(1).idle_timeout(10 * MINUTE));
+    pool.manager().hangs.store(1, Relaxed);
+    sleep(4 * SECOND).await;
+    let getter = tokio::spawn(pool.clone().get_owned());
+    sleep(MINUTE).await;
+    assert_eq!((pool.status().waiting, pool.status().creating), (0, 1), "the getter drives it");
+    getter.abort();
+}

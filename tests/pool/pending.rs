@@ -495,3 +495,21 @@ fn a_getter_that_is_granted_a_recycling_keeps_its_place() {
     assert!(getters[1].is_pending(), "the object that was returned is not for the second");
     assert!(!getters[0].is_pending());
 }
+
+#[test]
+fn work_given_up_after_a_clear_is_discarded_with_its_object_only() {
+    for (creates, resizes, discarded) in [(true, false, 0), (false, true, 0), (false, false, 1)] {
+        let factory = Factory::default();
+        let pool = filled(&factory, 2, usize::from(!creates));
+        factory.creates.hold(1);
+        factory.recycles.hold(1);
+        let getter = waiting(&pool);
+        if resizes {
+            pool.resize(0)
+        } else {
+            pool.clear()
+        }
+        drop(getter);
+        assert_eq!((pool.stats().discarded, factory.alive()), (discarded, 0), "{creates} {resizes}");
+    }
+}

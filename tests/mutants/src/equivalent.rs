@@ -20,6 +20,7 @@ pub struct Equivalents {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
+    /// `*` for any.
     pub function: String,
     /// As the tool prints it.
     pub mutant: String,
@@ -48,7 +49,7 @@ impl Equivalents {
 
 impl Entry {
     fn is_for(&self, mutant: &Mutant) -> bool {
-        self.function == mutant.function && self.mutant == mutant.text
+        (self.function == "*" || self.function == mutant.function) && self.mutant == mutant.text
     }
 }
 
