@@ -474,11 +474,7 @@ impl<M: Manager> State<M> {
     }
 
     pub(super) fn close(&mut self, deferred: &mut Deferred<M>) {
-        if self.closed {
-            return;
-        }
         self.closed = true;
-        self.generation += 1;
         self.shrink_by(usize::MAX, deferred);
         self.queues.iter_mut().for_each(WaitList::close);
         self.take_wakers(&mut deferred.batch);
@@ -537,7 +533,7 @@ impl<M: Manager> State<M> {
         let surplus = self.idle.len().saturating_sub(settings.min_idle);
         let timeouts = self.idle.iter().take(surplus).filter_map(|pooled| settings.times_out(pooled));
         let expiries = self.idle.iter().filter_map(|pooled| pooled.expires_at);
-        let refill = (settings.creates && settings.min_idle > 0).then_some(REFILL_PERIOD);
+        let refill = (settings.min_idle > 0).then_some(REFILL_PERIOD);
         let period = [settings.max_lifetime, settings.idle_timeout, refill].into_iter().flatten().min()?;
         timeouts.chain(expiries).chain(now.checked_add(period)).min()
     }
@@ -567,7 +563,7 @@ impl<M: Manager> State<M> {
         for creations in [true, false] {
             for _ in 0..self.pending(creations).len() {
                 let mut job = self.pending(creations).pop_front().expect("the pending jobs were counted");
-                if creations && job.expires_at.is_none() {
+                if job.expires_at.is_none() {
                     job.expires_at = settings.idle_timeout.and_then(|longest| now.checked_add(longest));
                 }
                 if job.has_expired(now) {

@@ -493,3 +493,18 @@ async fn a_stuck_creation_is_left_to_a_waiting_getter() {
     assert_eq!((pool.status().waiting, pool.status().creating), (0, 1), "the getter drives it");
     getter.abort();
 }
+
+#[test]
+fn an_object_at_the_end_of_its_lifetime_does_not_spare_idle_ones() {
+    let (factory, clock) = (Factory::default(), Clock::new());
+    let builder = factory.builder().max_lifetime(10 * MINUTE).idle_timeout(MINUTE);
+    let pool = builder.clock(clock.source()).build();
+    let old = take(&pool);
+    clock.advance(5 * MINUTE);
+    let young = take(&pool);
+    drop(old);
+    drop(young);
+    clock.advance(5 * MINUTE);
+    pool.maintain(clock.now());
+    assert_eq!((pool.status().idle, pool.stats().expired), (0, 2));
+}

@@ -513,3 +513,21 @@ fn work_given_up_after_a_clear_is_discarded_with_its_object_only() {
         assert_eq!((pool.stats().discarded, factory.alive()), (discarded, 0), "{creates} {resizes}");
     }
 }
+
+#[test]
+fn pending_work_expires_and_objects_are_counted() {
+    for (recycles, expired) in [(true, 1), (false, 0)] {
+        let (factory, clock) = (Factory::default(), Clock::new());
+        let minute = Duration::from_secs(60);
+        let pool = factory.builder().idle_timeout(minute).clock(clock.source()).build();
+        fill(&pool, usize::from(recycles));
+        factory.recycles.hold(1);
+        factory.creates.hold(1);
+        drop(waiting(&pool));
+        pool.maintain(clock.now());
+        assert_eq!(pool.status().size, 1);
+        clock.advance(minute);
+        pool.maintain(clock.now());
+        assert_eq!((pool.status().size, pool.stats().expired), (0, expired));
+    }
+}
