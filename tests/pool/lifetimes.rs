@@ -586,7 +586,7 @@ fn clear_discards_objects_in_use_when_they_are_returned() {
 }
 
 #[test]
-fn objects_returned_to_a_smaller_or_closed_pool_are_not_discarded() {
+fn objects_returned_after_close_or_resize_are_not_discarded() {
     let (pool, factory, _) = timed(|builder| builder);
     let objects = [(); 3].map(|()| take(&pool));
     pool.clear();

@@ -495,7 +495,7 @@ async fn a_stuck_creation_is_left_to_a_waiting_getter() {
 }
 
 #[test]
-fn an_object_at_the_end_of_its_lifetime_does_not_spare_idle_ones() {
+fn an_object_at_the_end_of_its_life_spares_no_idle_one() {
     let (factory, clock) = (Factory::default(), Clock::new());
     let builder = factory.builder().max_lifetime(10 * MINUTE).idle_timeout(MINUTE);
     let pool = builder.clock(clock.source()).build();

@@ -432,7 +432,7 @@ fn a_hung_creation_does_not_stop_getters_or_replenish() {
 }
 
 #[test]
-fn a_recycling_pending_beyond_the_end_of_its_object_is_discarded() {
+fn a_recycling_pending_after_its_object_expired_is_discarded() {
     let minute = Duration::from_secs(60);
     for sets_lifetime in [true, false] {
         let (factory, clock) = (Factory::default(), Clock::new());
@@ -497,7 +497,7 @@ fn a_getter_that_is_granted_a_recycling_keeps_its_place() {
 }
 
 #[test]
-fn work_given_up_after_a_clear_is_discarded_with_its_object_only() {
+fn only_recyclings_given_up_after_a_clear_count_as_discarded() {
     for (creates, resizes, discarded) in [(true, false, 0), (false, true, 0), (false, false, 1)] {
         let factory = Factory::default();
         let pool = filled(&factory, 2, usize::from(!creates));
