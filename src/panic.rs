@@ -5,14 +5,16 @@
 //! payload runs user code, too.
 
 use std::any::Any;
-use std::mem::forget;
+use std::mem::{ManuallyDrop, forget};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
 /// The first panic of a sequence of calls to user code.
+///
+/// Dropping this discards the panic. The payload is leaked: its drop is user code, too.
 #[derive(Default)]
-pub(crate) struct Panics(Option<Box<dyn Any + Send>>);
+pub(crate) struct Panics(Option<ManuallyDrop<Box<dyn Any + Send>>>);
 
 impl Panics {
     /// Drops each value, and collects the panics of that.
@@ -29,39 +31,33 @@ impl Panics {
     pub(crate) fn catch(&mut self, user_code: impl FnOnce()) -> bool {
         match catch_unwind(AssertUnwindSafe(user_code)) {
             Ok(()) => return true,
-            Err(payload) if self.0.is_none() => self.0 = Some(payload),
+            Err(payload) if self.0.is_none() => self.0 = Some(ManuallyDrop::new(payload)),
             Err(payload) => forget(payload),
         }
         false
     }
 
     /// Resumes the first panic, if there was one and the thread is not panicking already.
-    pub(crate) fn resume(mut self) {
-        if self.0.is_some() && !std::thread::panicking() {
-            resume_unwind(self.0.take().expect("a panic was collected"));
+    pub(crate) fn resume(self) {
+        match self.0 {
+            Some(payload) if !std::thread::panicking() => resume_unwind(ManuallyDrop::into_inner(payload)),
+            _ => {}
         }
     }
 
     /// Returns `output`; or, where [`resume`](Self::resume) would resume a panic, drops it first.
     #[inline]
-    pub(crate) fn resume_or<R>(mut self, output: R) -> R {
-        if self.0.is_none() || std::thread::panicking() {
-            return output;
+    pub(crate) fn resume_or<R>(self, output: R) -> R {
+        if self.0.is_some() && !std::thread::panicking() {
+            drop_quietly([output]);
+            self.resume();
+            unreachable!("a panic was resumed");
         }
-        self.catch(|| drop(output));
-        resume_unwind(self.0.take().expect("a panic was collected"))
+        output
     }
 
     /// Discards the panics, as a drop of this does.
     pub(crate) fn discard(self) {}
-}
-
-impl Drop for Panics {
-    /// Leaks the payload: its drop is user code, too.
-    #[inline]
-    fn drop(&mut self) {
-        forget(self.0.take());
-    }
 }
 
 /// Drops each value and discards the panics of that, so that they do not cost the caller the value it is about to
