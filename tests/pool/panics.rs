@@ -560,3 +560,28 @@ fn a_creations_panic_precedes_that_of_its_getters_waker() {
     drop(getter);
     all_is_dropped(pool, &factory);
 }
+
+#[test]
+fn a_granted_getter_whose_recycling_panicked_begins_again() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 1, 1);
+    let object = take(&pool);
+    let mut getter = waiting(&pool);
+    factory.recycles.panic_at(factory.recycles.begun(), CALL);
+    drop(object);
+    panic_of(|| getter.is_pending());
+    assert_eq!(counts(&pool), (0, 0, 0, 0));
+    assert_eq!(served(&mut getter).id, 1);
+}
+
+#[test]
+fn the_error_of_a_creation_begun_afresh_may_panic_when_dropped() {
+    let factory = Factory::default();
+    let pool = factory.pool(1);
+    factory.creates.hold(1);
+    factory.creates.fail_at(0, 1);
+    drop(waiting(&pool));
+    factory.creates.open();
+    factory.hook(|event| assert_ne!(event, Event::ErrorDropped(0), "the error"));
+    assert_eq!(take(&pool).id, 1);
+}

@@ -275,3 +275,17 @@ fn an_object_granted_when_new_is_recycled_after_its_first_use() {
     drop(served(&mut second));
     assert_eq!(factory.recycles.begun(), 1);
 }
+
+#[test]
+fn replenish_waits_for_a_creation_that_it_has_taken_up() {
+    let factory = Factory::default();
+    let pool = factory.builder().max_size(1).min_idle(1).build();
+    factory.creates.hold(2);
+    drop(waiting(&pool));
+    let mut replenish = Task::waiting(Box::pin(pool.replenish()));
+    factory.creates.release(0);
+    assert!(replenish.is_pending(), "half of it");
+    factory.creates.finish(0);
+    replenish.ready().unwrap();
+    assert_eq!(counts(&pool), (1, 0, 0, 0));
+}
