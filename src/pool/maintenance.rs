@@ -128,7 +128,6 @@ impl<M: Manager> Creations<M> {
         let stuck = std::mem::take(&mut self.stuck);
         pool.state.lock().stuck -= stuck.len();
         let running = if all { std::mem::take(&mut self.running) } else { Vec::new() };
-        self.early = self.early.min(self.running.len());
         leave(pool, running.into_iter().chain(stuck))
     }
 }

@@ -1,6 +1,6 @@
 //! `Pool::maintenance`: on paused time, by hand, and with sleeps that take no time.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, ready};
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use stanchion::{Manager, Metrics, Object, Pool, PoolBuilder};
 use tokio::time::{Instant, sleep};
 
 use crate::common::Clock;
-use crate::manager::Factory;
+use crate::manager::{Event, Factory};
 use crate::{served, take, waiting};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -507,4 +507,81 @@ fn an_object_at_the_end_of_its_life_spares_no_idle_one() {
     clock.advance(5 * MINUTE);
     pool.maintain(clock.now());
     assert_eq!((pool.status().idle, pool.stats().expired), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_creation_that_hangs_is_stuck_though_another_ends_first() {
+    let pool = maintained(|builder| builder.min_idle(2));
+    pool.manager().hangs.store(1, Relaxed);
+    pool.manager().slow_failures.store(1, Relaxed); // All but the first succeed, after a second.
+    sleep(2 * SECOND).await;
+    assert_eq!((pool.status().idle, pool.status().creating), (1, 1));
+    sleep(3 * SECOND).await;
+    assert_eq!((pool.status().idle, pool.status().creating), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_resets_the_backoff_though_another_fails() {
+    let pool = maintained(|builder| builder.min_idle(2));
+    let server = pool.manager();
+    server.is_down.store(true, Relaxed);
+    sleep(10 * MINUTE).await;
+    server.is_down.store(false, Relaxed);
+    // The next one fails and the one after it succeeds, both after a second. The attempts are 30 seconds apart by now,
+    // and the next is due in 21.
+    server.slow_failures.store(server.attempts.load(Relaxed) + 1, Relaxed);
+    sleep(25 * SECOND).await;
+    assert_eq!(pool.status().idle, 2);
+}
+
+#[test]
+fn errors_that_panic_when_dropped_keep_no_creation_from_ending() {
+    let factory = Factory::default();
+    let pool = Arc::new(factory.builder().min_idle(3).build());
+    factory.creates.hold(1);
+    (0..2).for_each(|call| factory.creates.fail_at(call, 1));
+    let mut maintenance = pin!(Pool::maintenance(&pool, |_| pending::<()>()));
+    let mut maintain = || assert!(maintenance.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    maintain();
+    factory.hook(|event| assert!(!matches!(event, Event::ErrorDropped(_)), "the error"));
+    factory.creates.open();
+    maintain();
+    assert_eq!(pool.status().idle, 1);
+}
+
+#[test]
+fn checks_follow_one_another_without_a_sleep() {
+    let (factory, clock) = (Factory::default(), Clock::new());
+    let pool = Arc::new(factory.builder().keepalive(MINUTE).clock(clock.source()).build());
+    let objects = [(); 3].map(|()| take(&pool));
+    drop(objects);
+    factory.recycles.hold(1);
+    clock.advance(MINUTE);
+    let mut maintenance = pin!(Pool::maintenance(&pool, |_| pending::<()>()));
+    let mut maintain = || assert!(maintenance.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    for begun in 1..=3 {
+        maintain();
+        assert_eq!(factory.recycles.begun(), begun);
+        factory.recycles.finish(begun - 1);
+    }
+}
+
+#[test]
+fn after_a_panic_of_the_clock_it_tries_again() {
+    let panics = Arc::new(AtomicBool::new(false));
+    let (sees, start) = (panics.clone(), std::time::Instant::now());
+    let clock = move || {
+        assert!(!sees.load(Relaxed), "the clock");
+        start
+    };
+    let pool = Arc::new(Pool::builder(Server::default()).min_idle(1).keepalive(MINUTE).clock(clock).build());
+    let sleeps = RefCell::new(Vec::new());
+    let mut maintenance = pin!(Pool::maintenance(&pool, |length| {
+        sleeps.borrow_mut().push(length);
+        pending::<()>()
+    }));
+    let mut maintain = || assert!(maintenance.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    panics.store(true, Relaxed);
+    maintain();
+    assert_eq!(sleeps.take(), [SECOND / 10]);
 }

@@ -17,7 +17,7 @@ const COVERS: &[(&str, &str, &str)] = &[
     ("src/mutex", "mutex model::mutex blocking", "mutex observing"),
     ("src/priority_queue", "priority_queue model::priority_queue task_queue", "priority_queue task_queue observing"),
     ("src/task_queue", "task_queue priority_queue", "task_queue observing"),
-    ("src/pool", "pool model::pool", "pool observing"),
+    ("src/pool", "pool model::pool allocations::pool", "pool observing"),
     ("src/lru_cache", "lib lru_cache model::lru_cache", "lru_cache observing"),
 ];
 
