@@ -259,6 +259,7 @@ fn a_get_discards_all_expired_objects_before_it_creates() {
         clock.advance(MINUTE);
         assert_eq!(used(&pool), (4, 1));
         assert_eq!((counts(&pool), factory.alive()), ((1, 0, 0, 0), 1), "none of the old ones is left");
+        assert_eq!(pool.stats().expired, 4);
     }
 }
 

@@ -531,3 +531,15 @@ fn pending_work_expires_and_objects_are_counted() {
         assert_eq!((pool.status().size, pool.stats().expired), (0, expired));
     }
 }
+
+#[test]
+fn an_adopted_recycling_is_counted() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 1, 1);
+    factory.recycles.hold(1);
+    drop(waiting(&pool));
+    assert_eq!(pool.stats().recycled, 0);
+    factory.recycles.finish(0);
+    drop(take(&pool));
+    assert_eq!(pool.stats().recycled, 1);
+}
