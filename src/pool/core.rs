@@ -37,7 +37,8 @@
 //! `Waiting` or `Adopting`, no job is pending and no creation may begin; idle + in use + creating <= `max_size`, unless
 //! that was lowered.
 //!
-//! No user code runs in this file: drops and wakes go into a [`Deferred`].
+//! No user code runs under the lock: drops and wakes go into a [`Deferred`]. Only the drop of the whole state, which no
+//! lock guards any more, drops objects itself.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -365,9 +366,10 @@ impl<M: Manager> State<M> {
         !self.closed && !may_go_on && self.may_wait(settings)
     }
 
-    /// Returns `true` if one more getter may wait. Those that only wait because of the limit on creations do not count.
+    /// Returns `true` if one more getter may wait. Those that only wait because of the limit on creations, or for a
+    /// drop that frees a slot, do not count.
     pub(super) fn may_wait(&self, settings: &Settings) -> bool {
-        let room = self.max_size.saturating_sub(self.size());
+        let room = self.max_size.saturating_sub(self.size() - self.doomed);
         self.queues[Queue::Waiting as usize].len() < settings.max_waiting.saturating_add(room)
     }
 

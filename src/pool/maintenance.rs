@@ -394,8 +394,11 @@ impl<M: Manager> Maintenance<M> {
 
     fn leave_check(&mut self, pool: &Pool<M>) -> Panics {
         let Some(check) = self.check.take() else { return Panics::default() };
-        pool.state.lock().checking -= 1;
-        leave(pool, [check])
+        let ((), panics) = pool.change_and_catch(|state, deferred| {
+            state.checking -= 1;
+            state.leave(check, deferred);
+        });
+        panics
     }
 
     /// Reads the clock of the pool.

@@ -543,3 +543,18 @@ fn an_adopted_recycling_is_counted() {
     drop(take(&pool));
     assert_eq!(pool.stats().recycled, 1);
 }
+
+#[test]
+fn an_expired_pending_recycling_leaves_its_slot_to_the_getter() {
+    let (factory, clock) = (Factory::default(), Clock::new());
+    let minute = Duration::from_secs(60);
+    let builder = factory.builder().max_size(1).max_waiting(0).max_lifetime(minute);
+    let pool = builder.clock(clock.source()).build();
+    drop(take(&pool));
+    factory.recycles.hold(1);
+    drop(waiting(&pool));
+    clock.advance(minute);
+    let mut getter = Task::new(pool.get());
+    assert!(getter.is_pending(), "it waits until the object was dropped");
+    assert_eq!(served(&mut getter).id, 1);
+}
