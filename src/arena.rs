@@ -23,8 +23,8 @@ const NIL: u32 = u32::MAX;
 /// The most values that an arena holds; few in the crate's own tests, so that they reach it.
 pub(crate) const LIMIT: usize = if cfg!(all(test, not(loom))) { 5_000 } else { NIL as usize };
 
-/// The most slots that an empty arena keeps: 64 KiB of waiters. Few in models, fuzzers and the crate's own tests, so that
-/// they get beyond it.
+/// The most slots that an empty arena keeps: 64 KiB of waiters. Few in models, fuzzers and the crate's own tests, so
+/// that they get beyond it.
 pub(crate) const KEEP: usize = if cfg!(any(loom, fuzzing, test)) { 4 } else { 1024 };
 
 /// Names a value in an [`Arena`] as long as that value is in it.

@@ -50,7 +50,7 @@ use crate::sync;
 /// # Fairness
 ///
 /// Getters are served in the order of their first polls. An object that is returned is granted to the first getter
-/// under the lock, and no later one can take it. A getter whose object proves to be dead stays before all waiting
+/// under the lock, and no later one can take it. A getter that finds its object dead stays before all waiting
 /// getters.
 ///
 /// # Creation
@@ -312,8 +312,8 @@ impl<M: Manager> Pool<M> {
 
     /// Discards all objects that there are: idle ones and pending work now, others when they are returned.
     ///
-    /// An object that is being created, or whose recycling ends at its first poll, is handed out once more and then
-    /// discarded; one whose recycling takes longer is discarded at its end. Creations that begin later are not
+    /// An object that is being created, or is recycled in a single poll, is handed out once more and then discarded. If
+    /// its recycling takes longer, the object is discarded at the end of that. Creations that begin later are not
     /// affected. Takes time in proportion to the idle objects.
     ///
     /// # Panics

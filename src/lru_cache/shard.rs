@@ -10,8 +10,8 @@
 //! **Table.** It has the index of the first slot of each bucket; slots of one bucket are chained. The slot keeps the
 //! hash, so that the table can grow and let go of an entry without asking a key for it again. There are at least two
 //! buckets for an entry: a chain is seldom longer than one slot, and a lookup reads two cache lines, of which it needs
-//! the second anyway. A removal leaves no tombstone, as it would in a table of open addressing. A key whose hash or
-//! equality changes is not found any more; nothing else depends on it.
+//! the second anyway. A removal leaves no tombstone, as it would in a table of open addressing. If the hash
+//! or equality of a key changes, the key is not found any more; nothing else depends on it.
 //!
 //! **Columns** stand beside the slots, by the same index: weights if there is a weigher, expiries if entries have a
 //! lifetime or an idle time. A column that was not asked for does not exist; an entry without a weight weighs 1.

@@ -126,8 +126,8 @@ impl<M: Manager> PoolBuilder<M> {
     /// Sets the number of idle objects that [`maintenance`](Pool::maintenance) and [`replenish`](Pool::replenish) keep;
     /// defaults to 0.
     ///
-    /// The [idle timeout](Self::idle_timeout) discards only what exceeds this number; objects whose lifetime ends are
-    /// replaced. A number above [`max_size`](Self::max_size) has the effect of that.
+    /// The [idle timeout](Self::idle_timeout) discards only objects beyond this number. Objects at the end of their
+    /// lifetime are replaced. A number above [`max_size`](Self::max_size) has the effect of that.
     ///
     /// # Examples
     ///

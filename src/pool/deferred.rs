@@ -99,7 +99,8 @@ impl Signal {
         self.0.listen()
     }
 
-    /// Notifies all listeners, whose wakers do not panic. To be called without the lock of the pool.
+    /// Notifies all listeners. Their wakers do not panic: they are [`quiet`](crate::panic::quiet). To be called without
+    /// the lock of the pool.
     #[inline(never)]
     pub(super) fn notify(&self) {
         self.0.notify_all();
