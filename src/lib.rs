@@ -75,9 +75,10 @@
 //!
 //! # Locks and user code
 //!
-//! Each primitive has one short lock, a cache one for each shard. The only user code that runs under it, and must not
-//! use the primitive, is: `Ord` and `Clone` of priorities; `Eq`, `Borrow` and `Clone` of cached keys and values; the
-//! closures of `retain`, `for_each`, `update` and `remove_if`, and a cache's weigher during `update`.
+//! The internal locks are short: one for each primitive, for each shard of a cache, and for each task. The only user
+//! code that runs under them, and must not use the primitive, is: `Ord` and `Clone` of priorities; `Eq`, `Borrow` and
+//! `Clone` of cached keys and values; the closures of `retain`, `for_each`, `update` and `remove_if`, and a cache's
+//! weigher during `update`.
 //!
 //! # When not to use it
 //!

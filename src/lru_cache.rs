@@ -6,7 +6,8 @@
 //!
 //! **A call** asks the user's hasher, weigher and clock; locks the shard, compares keys, clones the value; from there
 //! on runs no user code, changes what is to be changed, and unlocks; then reports, drops and wakes ([`deferred`]). So a
-//! panic before the change leaves everything as it was, and one after it finds everything done.
+//! panic before the change leaves everything as it was, and one after it finds everything done. `update` alone changes
+//! a value by user code under the lock, and weighs it there.
 //!
 //! **Lock order**: the capacity, which is locked only to change or read it, then one shard at a time.
 //!
@@ -349,8 +350,8 @@ where
 
     /// Removes a key if `condition` returns true for its entry, and returns its value.
     ///
-    /// It is atomic: `condition` runs under the lock, and must not use the cache. If it returns false, this is no use
-    /// of the entry. It is not counted, and a load in flight is not touched.
+    /// It is atomic: `condition` runs under the lock, and must not use the cache. If it returns false, this
+    /// counts neither as a use nor as a hit or miss. A load in flight is not touched.
     ///
     /// # Examples
     ///
