@@ -112,7 +112,7 @@ impl<'a, M: Manager> Turn<'a, M> {
         loop {
             if let Some((pooled, fitness)) = given.take() {
                 if let Some(pooled) = self.examine(pooled, fitness, cx)? {
-                    return Poll::Ready(Ok(self.serve(pooled)));
+                    return Poll::Ready(Ok(pooled));
                 }
             }
             // First: an object that was granted serves sooner than the work that goes on meanwhile.
@@ -125,7 +125,7 @@ impl<'a, M: Manager> Turn<'a, M> {
                 // There may be more to claim beside it.
                 Driven::Pending => {}
                 Driven::Ended(object) => given = object,
-                Driven::Served(pooled) => return Poll::Ready(Ok(self.serve(pooled))),
+                Driven::Served(pooled) => return Poll::Ready(Ok(pooled)),
             }
         }
     }
@@ -136,11 +136,6 @@ impl<'a, M: Manager> Turn<'a, M> {
             queued => Getter::Driving(queued, self.hand.take()),
         };
         Poll::Pending
-    }
-
-    fn serve(mut self, pooled: Box<Pooled<M>>) -> Box<Pooled<M>> {
-        self.leave(|_| ()).discard();
-        pooled
     }
 
     /// Finds out whether an object may be handed out, and recycles it for that.
@@ -229,8 +224,8 @@ impl<'a, M: Manager> Turn<'a, M> {
                     return Ok(Some((pooled, fitness)));
                 }
                 Some(grant) => {
-                    // With a recycling it is queued again, perhaps in the same queue, of which it was the head.
-                    self.is_ahead |= matches!(grant, Grant::Recycling(_)) && queued.queue != Queue::Waiting;
+                    // If it is queued again, it keeps its place: it was the head.
+                    self.is_ahead |= queued.queue != Queue::Waiting;
                     self.accept(grant);
                 }
             }
@@ -284,7 +279,7 @@ impl<'a, M: Manager> Turn<'a, M> {
             self.hand.jobs.push(job);
             return Ok(None);
         }
-        let enters = queue == Queue::Waiting && !self.is_queued_in(queue) && !self.is_ahead;
+        let enters = queue == Queue::Waiting && !self.is_ahead;
         if enters && !state.may_wait(settings) { Err(GetError::TooManyWaiting) } else { Ok(None) }
     }
 
@@ -311,10 +306,6 @@ impl<'a, M: Manager> Turn<'a, M> {
             (_, None) => self.dequeue(state, deferred),
         }
         Ok(())
-    }
-
-    fn is_queued_in(&self, queue: Queue) -> bool {
-        self.queued.is_some_and(|queued| queued.queue == queue)
     }
 
     /// Returns `true` if each job was polled in this turn.
@@ -436,7 +427,7 @@ impl<'a, M: Manager> Turn<'a, M> {
         let mut state = self.pool.state.lock();
         state.stats.recycled += 1;
         // Else it was in use when the pool was cleared.
-        if state.closed || pooled.generation == state.generation {
+        if pooled.generation == state.generation {
             return Driven::Served(pooled);
         }
         state.stats.discarded += 1;

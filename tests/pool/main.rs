@@ -12,6 +12,7 @@ mod maintenance;
 mod manager;
 mod overload;
 mod panics;
+mod patience;
 mod pending;
 mod recycling;
 mod replenishing;

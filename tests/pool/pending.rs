@@ -2,8 +2,8 @@
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex as StdMutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use stanchion::{GetError, Manager, Metrics, Object, Pool, PoolStats, blocking};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 
-use super::common::{Clock, Task, panic_of, ready};
-use super::manager::Factory;
-use super::{all_is_dropped, counts, fill, filled, served, take, waiting};
+use super::common::{Clock, Task, panic_of, poll, ready};
+use super::manager::{Event, Factory};
+use super::{Getter, TestPool, all_is_dropped, counts, fill, filled, served, take, waiting};
 
 const AWAITS: usize = 3;
 
@@ -557,4 +557,103 @@ fn an_expired_pending_recycling_leaves_its_slot_to_the_getter() {
     let mut getter = Task::new(pool.get());
     assert!(getter.is_pending(), "it waits until the object was dropped");
     assert_eq!(served(&mut getter).id, 1);
+}
+
+#[test]
+fn a_waiting_getter_that_takes_work_up_comes_after_those_that_did() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 3, 3);
+    let held = take(&pool);
+    factory.recycles.hold(1);
+    let recycling = [waiting(&pool), waiting(&pool)];
+    let (mut first, mut second) = take_up(&pool, &factory, recycling);
+    factory.recycles.hold(0);
+    drop(held);
+    assert!(second.is_pending(), "the first comes first");
+    assert_eq!(served(&mut first).id, 2);
+}
+
+#[test]
+fn a_getter_that_is_granted_a_creation_keeps_its_place() {
+    let factory = Factory::default();
+    let pool = factory.builder().max_size(4).min_idle(1).build();
+    fill(&pool, 3);
+    let held = take(&pool);
+    factory.creates.hold(1);
+    let mut replenish = Box::pin(pool.replenish());
+    factory.recycles.hold(1);
+    let recycling = [waiting(&pool), waiting(&pool)];
+    assert!(poll(&mut replenish).is_pending());
+    let (mut first, mut second) = take_up(&pool, &factory, recycling);
+    drop(replenish);
+    assert!(first.is_pending());
+    assert_eq!(factory.creates.polls(3), 2, "it drives the creation, too");
+    factory.recycles.hold(0);
+    drop(held);
+    assert!(second.is_pending(), "the first comes first");
+    assert_eq!(served(&mut first).id, 2);
+}
+
+/// Two getters that have taken up the recyclings, which hang, of two others.
+fn take_up<'p>(pool: &'p TestPool, factory: &Factory, recycling: [Getter<'p>; 2]) -> (Getter<'p>, Getter<'p>) {
+    let call = factory.recycles.begun() - 1;
+    let [one, other] = recycling;
+    drop(one);
+    let (first, mut second) = (waiting(pool), waiting(pool));
+    drop(other);
+    assert!(second.is_pending());
+    assert_eq!(factory.recycles.polls(call), 2, "the second getter drives the second recycling");
+    (first, second)
+}
+
+#[test]
+fn a_getter_whose_recycling_begins_afresh_leaves_its_queue() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 2, 2);
+    let held = take(&pool);
+    factory.recycles.hold(1);
+    drop(waiting(&pool));
+    let mut first = waiting(&pool);
+    factory.recycles.panic_at(1, 1);
+    factory.recycles.finish(1);
+    assert!(first.is_pending());
+    assert_eq!(factory.recycles.begun(), 3, "begun afresh");
+    let mut second = waiting(&pool);
+    factory.recycles.hold(0);
+    drop(held);
+    assert_eq!(served(&mut second).id, 1, "the first has an object of its own to wait for");
+}
+
+#[test]
+fn a_getter_that_drives_work_does_not_count_as_waiting() {
+    let factory = Factory::default();
+    let pool = factory.builder().max_size(1).max_waiting(0).build();
+    fill(&pool, 1);
+    factory.recycles.hold(1);
+    drop(waiting(&pool));
+    let mut getter = waiting(&pool);
+    factory.recycles.open();
+    assert_eq!(served(&mut getter).id, 0);
+}
+
+#[test]
+fn an_old_creation_that_is_left_idle_is_recycled_before_its_use() {
+    let (factory, clock) = (Factory::default(), Clock::new());
+    let builder = factory.builder().max_size(2).recycle_after(Duration::from_secs(60));
+    let pool = Arc::new(builder.clock(clock.source()).build());
+    let held = StdMutex::new(Some(ready(&mut pool.clone().get_owned()).unwrap()));
+    factory.creates.hold(1);
+    let creates = waiting(&pool);
+    let mut getter = waiting(&pool);
+    drop(creates); // The getter is granted the creation, and the object while it drives that on.
+    factory.hook(move |event| {
+        if event == Event::Create(1, 1) {
+            drop(held.lock().unwrap().take());
+        }
+    });
+    factory.creates.finish(1);
+    assert_eq!((served(&mut getter).id, factory.recycles.begun()), (0, 0));
+    factory.unhook();
+    let [first, second] = [take(&pool), take(&pool)];
+    assert_eq!((first.id, second.id, factory.recycles.objects()), (0, 1, vec![1]));
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stanchion::{Object, Order, OwnedObject, Pool};
+use stanchion::{GetError, Object, Order, OwnedObject, Pool};
 
 use crate::common::{Clock, Task, panic_of, ready, survives};
 use crate::creating::failed;
@@ -514,4 +514,47 @@ fn an_object_begun_after_a_clear_stays_though_granted_before() {
     assert_eq!((counts(&pool), factory.dropped()), ((1, 0, 0, 0), vec![1, 0]));
     assert_eq!(take(&pool).id, 2);
     all_is_dropped(Arc::into_inner(pool).expect("this is the only handle"), &factory);
+}
+
+#[test]
+fn a_dead_object_starts_no_creation_beyond_max_creating() {
+    let factory = Factory::default();
+    let pool = factory.builder().max_size(4).max_creating(1).min_idle(3).build();
+    let objects = [take(&pool), take(&pool)];
+    drop(objects);
+    factory.creates.hold(1);
+    let mut replenish = Task::waiting(pool.replenish());
+    factory.recycles.hold(1);
+    factory.recycles.fail_at(0, 0);
+    let getter = waiting(&pool);
+    assert_eq!((factory.recycles.begun(), factory.creates.begun()), (2, 3), "it recycles the second one");
+    factory.recycles.open();
+    factory.creates.open();
+    drop(getter);
+    assert!(!replenish.is_pending());
+    drop(replenish);
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn an_object_recycled_over_a_clear_is_not_handed_out_when_closed() {
+    let factory = Factory::default();
+    let pool = filled(&factory, 1, 1);
+    factory.recycles.hold(1);
+    let mut getter = waiting(&pool);
+    pool.clear();
+    pool.close();
+    factory.recycles.open();
+    assert!(matches!(getter.ready(), Err(GetError::Closed)));
+    drop(getter);
+    all_is_dropped(pool, &factory);
+}
+
+#[test]
+fn try_get_sets_the_time_of_the_recycling() {
+    let (factory, clock) = (Factory::default(), Clock::new());
+    let pool = factory.builder().max_lifetime(Duration::from_secs(60)).clock(clock.source()).build();
+    drop(take(&pool));
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(Object::metrics(&pool.try_get().unwrap()).recycled, Some(clock.now()));
 }
