@@ -31,11 +31,6 @@ impl<K, V> Deferred<K, V> {
         Self { removed: Removed::new(), of_load: None, is_loud: false }
     }
 
-    #[inline(always)]
-    pub(super) fn is_empty(&self) -> bool {
-        self.removed.is_empty() && self.of_load.is_none()
-    }
-
     /// What is put off for this load, the only one that the call is about.
     pub(super) fn of_load(&mut self, load: Key) -> &mut OfLoad<K, V> {
         self.of_load.get_or_insert_with(|| OfLoad { load, batch: WakeBatch::default(), memory: None })

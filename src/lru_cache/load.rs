@@ -366,8 +366,8 @@ where
             };
             let mut deferred = Deferred::new();
             let found = waker.poll_with(|waker| self.look_up(&mut own_key, waker, &mut deferred));
-            if !deferred.is_empty() || matches!(found, Lookup::Joined(_)) {
-                // Made in vain, or about to be dropped beside the panic of a report.
+            if matches!(found, Lookup::Joined(_)) {
+                // Made in vain, unless the load has it.
                 deferred.removed.extend(own_key.0.take().map(Part::Key));
             }
             match self.cache.finish(deferred, self.place.0, found) {

@@ -12,6 +12,7 @@ mod cover;
 mod derive;
 mod equivalent;
 mod hunt;
+mod log;
 mod page;
 mod switch;
 mod trial;
@@ -32,6 +33,7 @@ use clap::Parser;
 use derive::Mutant;
 use equivalent::Equivalents;
 use hunt::{By, Fate, Hunt};
+use log::{Kind, Log};
 use page::Counts;
 
 const PAGE: &str = "TESTING.md";
@@ -55,6 +57,10 @@ struct Arguments {
     /// Chooses another sample.
     #[arg(long, value_name = "S", default_value_t = 0, requires = "sample")]
     seed: u64,
+
+    /// Not those that the last run caught, or that are explained.
+    #[arg(long)]
+    again: bool,
 
     /// Run nothing, only show them.
     #[arg(long)]
@@ -92,39 +98,47 @@ fn run(arguments: &Arguments) -> Result<bool> {
     for entry in equivalents.stale(&all) {
         println!("stale in {}: {}: {}", equivalent::FILE, entry.function, entry.mutant);
     }
-    let mutants = chosen(arguments, &root, &all)?;
+    let target = fs::canonicalize(env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from))?;
+    let mut log = if arguments.again { Log::read(&target) } else { Log::new(&target) };
+    let mut mutants = chosen(arguments, &root, &all)?;
+    let (mut counts, mut invalid) = (BTreeMap::<String, Counts>::new(), 0);
+    let mut count = |mutant: &Mutant, kind| {
+        let counts = counts.entry(mutant.file.clone()).or_default();
+        match kind {
+            Kind::Caught(By::Test) => counts.tests += 1,
+            Kind::Caught(By::Model) => counts.models += 1,
+            Kind::Survived if equivalents.reason(mutant).is_some() => counts.equivalent += 1,
+            Kind::Survived => counts.survive += 1,
+            Kind::Invalid => invalid += 1,
+        }
+    };
+    mutants.retain(|mutant| match log.fate(mutant) {
+        Some(kind) if kind != Kind::Survived || equivalents.reason(mutant).is_some() => {
+            count(mutant, kind);
+            false
+        }
+        _ => true,
+    });
     if arguments.list {
         mutants.iter().for_each(|mutant| println!("{}", shown(mutant)));
         println!("{} mutants", mutants.len());
         return Ok(true);
     }
-    ensure!(!mutants.is_empty(), "there are no such mutants");
+    ensure!(arguments.again || !mutants.is_empty(), "there are no such mutants");
     ensure!(mutants.len() < switch::RECORD, "too many mutants for one build: name files");
 
     let begun = Instant::now();
-    let target = fs::canonicalize(env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from))?;
     let jobs = arguments.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1);
-    let mut log = String::new();
-    let (mut counts, mut invalid) = (BTreeMap::<String, Counts>::new(), 0);
     let longest = arguments.longest.map_or(Duration::MAX, Duration::from_secs);
     Hunt::new(&root, &target, &mutants, jobs, longest)?.run(&mutants, |mutant, fate| {
-        let counts = counts.entry(mutant.file.clone()).or_default();
-        let reason = equivalents.reason(mutant);
-        match &fate {
-            Fate::Caught { by: By::Test, .. } => counts.tests += 1,
-            Fate::Caught { by: By::Model, .. } => counts.models += 1,
-            Fate::Survived { .. } if reason.is_some() => counts.equivalent += 1,
-            Fate::Survived { .. } => counts.survive += 1,
-            Fate::Invalid => invalid += 1,
-        }
-        match (&fate, reason) {
+        count(mutant, Kind::from(&fate));
+        match (&fate, equivalents.reason(mutant)) {
             (Fate::Survived { is_reached: true }, None) => println!("survives: {}", shown(mutant)),
             (Fate::Survived { is_reached: false }, None) => println!("survives, not reached: {}", shown(mutant)),
             (Fate::Caught { how, .. }, Some(_)) => println!("not equivalent ({how}): {}", shown(mutant)),
             _ => {}
         }
-        log += &format!("{}: {fate:?}\n", shown(mutant));
-        Ok(fs::write(target.join("mutants/log.txt"), &log)?)
+        log.add(mutant, &shown(mutant), &fate)
     })?;
     let of = |count: fn(&Counts) -> usize| counts.values().map(count).sum::<usize>();
     let (total, survive) = (of(Counts::total), of(|counts| counts.survive));
