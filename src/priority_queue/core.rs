@@ -198,7 +198,7 @@ impl<P: Ord, T> Core<P, T> {
         for (item, priority, head) in self.parked.iter(&self.items).take(room) {
             let found = self.admitted.anchor(self.find_admission(priority, item));
             let anchor = match before {
-                Some((same, level, begun)) if same == found && !matches!(found, Anchor::In(_)) => {
+                Some((same, level, begun)) if same == found => {
                     if level == head {
                         Anchor::In(begun)
                     } else {
@@ -542,15 +542,18 @@ impl<P: Ord, T> PriorityQueue<P, T> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::Core;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::{Core, Key};
+
+    fn push(core: &mut Core<u8, u64>, item: u64) -> Key {
+        let vacancy = core.find_room(&1).ok().unwrap();
+        core.admit(vacancy, (1, item))
+    }
 
     #[test]
     fn ids_go_on_beyond_the_end_of_their_range() {
         let mut core = Core::new(usize::MAX);
-        let push = |core: &mut Core<u8, u64>, item| {
-            let vacancy = core.find_room(&1).ok().unwrap();
-            core.admit(vacancy, (1, item))
-        };
         let stale = push(&mut core, 0);
         assert_eq!(core.pop_alone(), Some((1, 0)));
         // Four more, and they are at zero.
@@ -562,5 +565,17 @@ mod tests {
             assert_eq!(core.pop_alone(), Some((1, item)));
             assert_eq!(core.resolve(key), None);
         }
+    }
+
+    #[test]
+    fn a_push_without_a_slot_panics_and_changes_nothing() {
+        let mut core = Core::new(usize::MAX);
+        let pushes = (0..).take_while(|&item| catch_unwind(AssertUnwindSafe(|| push(&mut core, item))).is_ok());
+        let len = pushes.count();
+        assert!((4_500..=5_000).contains(&len), "{len}: as many segments as fit in");
+        core.validate();
+        assert_eq!((core.len(), core.pop_alone()), (len, Some((1, 0))));
+        push(&mut core, 0);
+        core.validate();
     }
 }

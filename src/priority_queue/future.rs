@@ -283,11 +283,7 @@ impl<Q: Deref<Target = PriorityQueue<P, T>>, P, T> Pushing<Q, P, T> {
     fn into_inner(mut self) -> Option<(P, T)> {
         let (offer, panics) = self.cancel();
         // A panic of another task's waker would cost the caller the item.
-        if offer.is_some() {
-            panics.discard()
-        } else {
-            panics.resume()
-        }
+        panics.discard();
         offer
     }
 }

@@ -154,6 +154,19 @@ fn a_cache_gives_memory_back_though_a_few_entries_stay() {
 }
 
 #[test]
+fn a_small_or_half_full_cache_keeps_its_memory() {
+    let small = Cache::new(1_000);
+    let fill = || (0..1_000).for_each(|key| _ = small.insert(key, key));
+    fill();
+    small.retain(|&key, _| key < 10);
+    assert_eq!((small.len(), measure(fill).count_total), (10, 0));
+    let large = Cache::new(10_000);
+    (0..10_000).for_each(|key| _ = large.insert(key, key));
+    large.retain(|&key, _| key < 5_000);
+    assert_eq!(allocations(|| large.retain(|_, _| true)), 0);
+}
+
+#[test]
 fn a_cache_gives_back_the_memory_of_expired_entries() {
     let (clock, second) = (Clock::new(), Duration::from_secs(1));
     let left = measure(|| {

@@ -266,8 +266,13 @@ fn removed_priorities_give_their_memory_back_if_a_few_stay() {
     assert!(per_priority >= 15, "{per_priority} bytes of 16 are given back for each");
 }
 
-/// The most that an empty queue keeps.
+/// The most that an empty queue keeps, as it is documented.
 const KEPT: i64 = 64 * 1024;
+
+/// What it really keeps: a segment of items, a leaf of the order and headers.
+const SEGMENT: i64 = 34 * 1024;
+
+const _: () = assert!(SEGMENT <= KEPT);
 
 #[test]
 fn an_empty_queue_keeps_little_whatever_the_size_of_an_item() {
@@ -283,7 +288,7 @@ fn an_empty_queue_keeps_little_whatever_the_size_of_an_item() {
     }
     let kept =
         [kept(|| (), 5_000), kept(|| [7_u8; 200], 5_000), kept(|| [7_u8; 5_000], 500), kept(|| [7_u8; 40_000], 50)];
-    assert!(kept.iter().all(|kept| (0..=KEPT).contains(kept)), "{kept:?} bytes are kept");
+    assert!(kept.iter().all(|kept| (0..=SEGMENT).contains(kept)), "{kept:?} bytes are kept");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Priorities that panic when they are compared: at every comparison of everything that is done to a queue.
 
-use std::cmp::Reverse;
+use std::cell::Cell;
+use std::cmp::{Ordering, Reverse};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
@@ -8,7 +9,7 @@ use std::task::Poll;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use stanchion::{Key, Pop, Push, TryPushError};
+use stanchion::{Key, Pop, PriorityQueue, Push, TryPushError};
 
 use crate::common::{Check, Counter, Task, poll, poll_with, ready};
 use crate::ranked::{Alive, Item, Rank, Ranked, comparisons, id_of, with_panic_at};
@@ -525,4 +526,39 @@ fn nothing_is_compared_where_no_item_takes_its_place() {
     assert_eq!(comparisons(|| (queue.close(), queue.try_push(alive.rank(1, 1), alive.item(1)).is_ok())), 0);
     drop((parked, pops));
     assert_eq!(comparisons(|| drop(queue)), 0);
+}
+
+thread_local! {
+    /// The next comparison finds its first priority the less urgent one, whatever they are.
+    static LIES: Cell<bool> = const { Cell::new(false) };
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Fickle(u32);
+
+impl Ord for Fickle {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if LIES.take() { Ordering::Less } else { self.0.cmp(&other.0) }
+    }
+}
+
+impl PartialOrd for Fickle {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[test]
+fn a_priority_found_unequal_to_itself_loses_no_item() {
+    for levels in [1, 2, 3] {
+        for level in 0..levels {
+            let queue = PriorityQueue::unbounded();
+            let keys: Vec<_> = (0..levels).map(|level| queue.try_push(Fickle(level), level).unwrap()).collect();
+            LIES.set(true);
+            assert!(queue.set_priority(keys[level as usize], Fickle(level)));
+            queue.check();
+            let popped: Vec<_> = std::iter::from_fn(|| queue.try_pop().ok()).map(|(_, item)| item).collect();
+            assert_eq!(popped, (0..levels).rev().collect::<Vec<_>>());
+        }
+    }
 }

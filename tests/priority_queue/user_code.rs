@@ -569,6 +569,34 @@ fn a_revoked_pop_may_be_polled_or_dropped_before_it_is_woken() {
 }
 
 #[test]
+fn a_pop_polled_before_its_wake_drops_its_waker_unlocked() {
+    let queue: &'static Queue = Box::leak(Box::new(Queue::unbounded()));
+    let last: Arc<StdMutex<Option<Pop<'static, u32, u32>>>> = Arc::default();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let (last_of_first, seen) = (last.clone(), dropped.clone());
+    let first = Hooks::new().on_wake(move || {
+        let taken = last_of_first.lock().unwrap().take();
+        if let Some(mut pop) = taken {
+            assert_eq!((ready(&mut pop), seen.load(Ordering::Relaxed)), (None, 1));
+        }
+    });
+    let first = first.waker();
+    let counting = dropped.clone();
+    let counts_drops = Hooks::new().on_drop(move || {
+        assert_eq!(queue.len(), 0, "the queue may be used");
+        counting.fetch_add(1, Ordering::Relaxed);
+    });
+    let counts_drops = counts_drops.waker();
+    let mut pops: Vec<_> = (0..100).map(|_| queue.pop()).collect();
+    assert!(pops.iter_mut().all(|pop| poll_with(pop, &first).is_pending()));
+    let mut pop = queue.pop();
+    assert!(poll_with(&mut pop, &counts_drops).is_pending());
+    *last.lock().unwrap() = Some(pop);
+    queue.close();
+    assert_eq!(dropped.load(Ordering::Relaxed), 1);
+}
+
+#[test]
 fn a_dropped_queue_drops_the_wakers_of_forgotten_futures() {
     let counter = Arc::new(Counter::default());
     let alive = Alive::default();
