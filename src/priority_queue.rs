@@ -20,6 +20,8 @@ use crate::panic::{Guarded, Panics};
 use crate::sync::{self, const_fn};
 use crate::wait_list::WakeBatch;
 
+type Waiter = crate::arena::Key;
+
 /// A fair async priority queue: the most urgent item first, equals in the order of arrival.
 ///
 /// Greater priorities are more urgent; [`Reverse`](std::cmp::Reverse) turns that round. Both ends are async, each with

@@ -47,6 +47,11 @@ pub fn priority_queue(data: &[u8]) {
     }
 }
 
+/// The private orders of the queue, against lists.
+pub fn order(data: &[u8]) {
+    model::order::run(data);
+}
+
 /// The private shard of the cache, against a list.
 pub fn shard(data: &[u8]) {
     model::shard::run(data);

@@ -30,10 +30,9 @@ use std::cmp::Ordering;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::task::{Poll, Waker};
 
-use super::Key;
-use super::PriorityQueue;
 use super::items::{Items, Slot};
 use super::order::{Anchor, Order, Spot};
+use super::{Key, PriorityQueue, Waiter};
 use crate::arena::{self, Arena, List};
 use crate::wait_list::{NeedsClone, Removed, TaskWaker, WaitList, WakeBatch};
 
@@ -52,7 +51,7 @@ pub(super) struct Core<P, T> {
     /// Each needs an item, and is granted its entry in `reservations`.
     pops: WaitList<(), arena::Key>,
     /// The waiters in `pops` that have a reservation, the oldest first.
-    reservations: Arena<arena::Key>,
+    reservations: Arena<Waiter>,
     reserved: List,
     /// Each needs room for its item, and is granted the item's key once that is admitted or popped.
     pushes: WaitList<(), Key>,
@@ -79,7 +78,7 @@ pub(super) enum Refusal {
 }
 
 /// A waiter that has left, and memory. To be dropped after unlocking.
-pub(super) type Leftover = (Removed<(), arena::Key>, Option<Box<arena::Surplus<arena::Key>>>);
+pub(super) type Leftover = (Removed<(), arena::Key>, Option<Box<arena::Surplus<Waiter>>>);
 
 /// The methods that compare priorities.
 impl<P: Ord, T> Core<P, T> {
@@ -270,7 +269,7 @@ impl<P, T> Core<P, T> {
     }
 
     /// Returns `true` if a pop, a waiting one or a new one, is entitled to an item.
-    pub(super) fn is_entitled(&self, waiter: Option<arena::Key>) -> bool {
+    pub(super) fn is_entitled(&self, waiter: Option<Waiter>) -> bool {
         match waiter {
             Some(waiter) => self.pops.is_granted(waiter),
             None => self.has_unreserved(),
@@ -337,7 +336,7 @@ impl<P, T> Core<P, T> {
         offer: (P, T),
         waker: Waker,
         batch: &mut WakeBatch,
-    ) -> (arena::Key, u32) {
+    ) -> (Waiter, u32) {
         // First, since it panics at the limit of waiters.
         let waiter = self.pushes.enqueue((), waker);
         let (id, arrival) = self.arrive();
@@ -354,7 +353,7 @@ impl<P, T> Core<P, T> {
     #[expect(clippy::type_complexity, reason = "each layer has its own reader")]
     pub(super) fn poll_push(
         &mut self,
-        waiter: arena::Key,
+        waiter: Waiter,
         item: u32,
         waker: &mut TaskWaker<'_>,
     ) -> Result<Poll<(Removed<(), Key>, Option<(P, T)>)>, NeedsClone> {
@@ -368,7 +367,7 @@ impl<P, T> Core<P, T> {
     /// Cancels a push that was parked. Returns its item unless that was admitted or popped.
     pub(super) fn cancel_push(
         &mut self,
-        waiter: arena::Key,
+        waiter: Waiter,
         item: u32,
         batch: &mut WakeBatch,
     ) -> (Option<(P, T)>, Removed<(), Key>) {
@@ -465,7 +464,7 @@ impl<P, T> Core<P, T> {
     /// once the queue is closed and drained.
     pub(super) fn wait(
         &mut self,
-        waiter: &mut Option<arena::Key>,
+        waiter: &mut Option<Waiter>,
         waker: &mut TaskWaker<'_>,
     ) -> Result<Poll<Option<Removed<(), arena::Key>>>, NeedsClone> {
         match *waiter {
@@ -479,7 +478,7 @@ impl<P, T> Core<P, T> {
     }
 
     /// Removes a pop that collects or is cancelled, with its reservation if it has one.
-    pub(super) fn leave(&mut self, waiter: arena::Key) -> Option<Leftover> {
+    pub(super) fn leave(&mut self, waiter: Waiter) -> Option<Leftover> {
         let removed = self.pops.remove(waiter)?;
         if let Some(reservation) = removed.grant {
             self.reservations.remove(reservation, |_| Some(&mut self.reserved));

@@ -10,8 +10,7 @@ use std::task::{Context, Poll};
 
 use super::core::Refusal;
 use super::unlock::unlock;
-use super::{Closed, Key, PriorityQueue};
-use crate::arena;
+use super::{Closed, Key, PriorityQueue, Waiter};
 use crate::panic::Panics;
 use crate::wait_list::{NeedsClone, TaskWaker, WakeBatch};
 
@@ -167,7 +166,7 @@ pub(super) struct Pushing<Q: Deref<Target = PriorityQueue<P, T>>, P, T> {
 enum PushState<P, T> {
     Offered(P, T),
     /// The waiter and the item, which may have been served or refused since the last poll.
-    Parked(arena::Key, u32),
+    Parked(Waiter, u32),
     Done,
 }
 
@@ -180,7 +179,7 @@ pub(super) struct Popping<Q: Deref<Target = PriorityQueue<P, T>>, P, T> {
 enum PopState {
     New,
     /// Waits, or has a reservation.
-    Waiting(arena::Key),
+    Waiting(Waiter),
     Done,
 }
 

@@ -11,7 +11,7 @@
 
 use std::mem::{replace, take};
 
-use crate::arena;
+use super::Waiter;
 
 /// No slot, or no segment.
 pub(super) const NIL: u32 = u32::MAX;
@@ -54,7 +54,7 @@ pub(super) struct Slot<P, T> {
     pub(super) next: u32,
     pub(super) place: Place<P>,
     /// The waiter of its push, while it is parked.
-    pub(super) push: Option<arena::Key>,
+    pub(super) push: Option<Waiter>,
     /// `None` in a vacant slot.
     pub(super) value: Option<T>,
 }
@@ -70,10 +70,10 @@ pub(super) enum Place<P> {
 }
 
 impl<P, T> Items<P, T> {
-    /// A segment has two to the power of this many slots. Few under loom and fuzzing, so that they fill some.
+    /// A segment has two to the power of this many slots. Few in tests, so that they fill some.
     const BITS: u32 = {
         let fit = SEGMENT_BYTES / size_of::<Slot<P, T>>();
-        if cfg!(any(loom, fuzzing)) {
+        if cfg!(any(loom, fuzzing, test)) {
             2
         } else if fit == 0 {
             0

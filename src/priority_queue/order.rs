@@ -25,9 +25,9 @@ use std::mem::{replace, take};
 
 use super::items::{Items, NIL, Place, Slot};
 
-/// The most branches of a node, and the most levels of a leaf unless they are large. Few under loom and fuzzing, so
-/// that they reach higher trees.
-const FANOUT: usize = if cfg!(any(loom, fuzzing)) { 4 } else { 128 };
+/// The most branches of a node, and the most levels of a leaf unless they are large. Few in tests, so that they reach
+/// higher trees.
+const FANOUT: usize = if cfg!(any(loom, fuzzing, test)) { 4 } else { 128 };
 
 /// A leaf with larger levels holds fewer of them.
 const LEAF_BYTES: usize = 8 * 1024;
@@ -552,10 +552,12 @@ impl<P: Ord> Order<P> {
     /// Checks every invariant of the order.
     pub(super) fn validate<T>(&self, items: &Items<P, T>) {
         let mut leaves = Vec::new();
-        if !self.nodes.is_empty() {
-            assert_eq!(self.nodes[self.root as usize].parent, NIL, "the root has no parent");
-            self.validate_node(self.root, &mut leaves);
+        if let Some(root) = self.nodes.get(self.root as usize) {
+            assert!(root.parent == NIL && root.branches.len() != 1, "the root has no parent and is needed");
+            let reached = self.validate_node(self.root, &mut leaves);
             assert_eq!((leaves[0], leaves.last()), (0, Some(&self.last)), "the outer leaves are at hand");
+            assert_eq!(reached + self.validate_vacant(), self.nodes.len(), "a node is in the tree or vacant");
+            assert!(self.root > 0 || self.nodes.capacity() <= 4, "a single leaf keeps no memory of others");
         }
         let (mut len, mut prev, mut above) = (0, NIL, None::<&Level<P>>);
         for (at, &leaf) in leaves.iter().enumerate() {
@@ -577,19 +579,32 @@ impl<P: Ord> Order<P> {
         assert_eq!(len, self.len, "the items are counted");
     }
 
-    /// Collects the leaves below a node.
-    fn validate_node(&self, at: u32, leaves: &mut Vec<u32>) {
+    /// Returns the number of vacant nodes.
+    fn validate_vacant(&self) -> usize {
+        let (mut len, mut at) = (0, self.vacant);
+        while let Some(node) = self.nodes.get(at as usize) {
+            assert_eq!((node.levels.capacity(), node.branches.capacity()), (0, 0), "a vacant node keeps no memory");
+            (len, at) = (len + 1, node.next);
+        }
+        len
+    }
+
+    /// Collects the leaves from a node down, and returns the number of nodes.
+    fn validate_node(&self, at: u32, leaves: &mut Vec<u32>) -> usize {
         let node = &self.nodes[at as usize];
         if node.branches.is_empty() {
-            return leaves.push(at);
+            leaves.push(at);
+            return 1;
         }
+        let mut nodes = 1;
         assert!(node.levels.is_empty() && node.branches.len() <= FANOUT, "a node is a leaf or has branches");
         for (index, branch) in node.branches.iter().enumerate() {
             let first = leaves.len();
-            self.validate_node(branch.node, leaves);
+            nodes += self.validate_node(branch.node, leaves);
             assert_eq!(self.nodes[branch.node as usize].parent, at, "a node knows its parent");
             assert!(index == 0 || branch.leaf == leaves[first], "a branch knows its first leaf");
         }
+        nodes
     }
 
     /// Returns the number of items in a level.

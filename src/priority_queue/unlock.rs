@@ -1,8 +1,7 @@
 //! The steps after a decision: unlock, drop what is left over, wake.
 
-use super::PriorityQueue;
 use super::core::{Core, Leftover, Removal};
-use crate::arena;
+use super::{PriorityQueue, Waiter};
 use crate::panic::Panics;
 use crate::sync::MutexGuard;
 use crate::wait_list::WakeBatch;
@@ -69,7 +68,7 @@ impl<P, T> PriorityQueue<P, T> {
 
     /// Cancels a push that was parked, and returns its item unless that was admitted or popped.
     #[inline(never)]
-    pub(super) fn cancel_push(&self, waiter: arena::Key, item: u32) -> (Option<(P, T)>, Panics) {
+    pub(super) fn cancel_push(&self, waiter: Waiter, item: u32) -> (Option<(P, T)>, Panics) {
         let mut batch = WakeBatch::default();
         let mut core = self.core.lock();
         let (offer, removed) = core.cancel_push(waiter, item, &mut batch);
@@ -81,7 +80,7 @@ impl<P, T> PriorityQueue<P, T> {
 
     /// Cancels a pop that waits or has a reservation.
     #[inline(never)]
-    pub(super) fn cancel_pop(&self, waiter: arena::Key) {
+    pub(super) fn cancel_pop(&self, waiter: Waiter) {
         let mut batch = WakeBatch::default();
         let mut core = self.core.lock();
         let left = core.leave(waiter);

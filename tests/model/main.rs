@@ -8,7 +8,8 @@
 mod model;
 
 use model::{
-    arena, lru_cache, mutex, pool, priority_queue, priority_queue_reentrant, semaphore, semaphore_reentrant, shard,
+    arena, lru_cache, mutex, order, pool, priority_queue, priority_queue_reentrant, semaphore, semaphore_reentrant,
+    shard,
 };
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
 
@@ -89,6 +90,11 @@ fn priority_queue() {
 #[test]
 fn priority_queue_with_reentrant_code() {
     run_seeds(priority_queue_reentrant::run, 300);
+}
+
+#[test]
+fn order_of_the_queue() {
+    run_seeds(order::run, 50);
 }
 
 #[test]

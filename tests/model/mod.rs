@@ -10,6 +10,7 @@ pub(crate) mod arena;
 pub(crate) mod hooks;
 pub(crate) mod lru_cache;
 pub(crate) mod mutex;
+pub(crate) mod order;
 pub(crate) mod pool;
 pub(crate) mod priority_queue;
 pub(crate) mod priority_queue_reentrant;

@@ -15,7 +15,7 @@ const COVERS: &[(&str, &str, &str)] = &[
     ("src/blocking.rs", "blocking mutex", "semaphore mutex observing"),
     ("src/semaphore", "semaphore model::semaphore mutex blocking", "semaphore mutex observing"),
     ("src/mutex", "mutex model::mutex blocking", "mutex observing"),
-    ("src/priority_queue", "priority_queue model::priority_queue task_queue allocations::priority_queue", "priority_queue task_queue observing"),
+    ("src/priority_queue", "lib priority_queue model::priority_queue model::order task_queue allocations::priority_queue", "priority_queue task_queue observing"),
     ("src/task_queue", "task_queue priority_queue", "task_queue observing"),
     ("src/pool", "pool model::pool allocations::pool", "pool observing"),
     ("src/lru_cache", "lib lru_cache model::lru_cache model::shard allocations::lru_cache", "lru_cache observing"),
