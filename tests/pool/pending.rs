@@ -560,7 +560,7 @@ fn an_expired_pending_recycling_leaves_its_slot_to_the_getter() {
 }
 
 #[test]
-fn a_waiting_getter_that_takes_work_up_comes_after_those_that_did() {
+fn a_getter_that_takes_work_up_comes_after_those_that_did() {
     let factory = Factory::default();
     let pool = filled(&factory, 3, 3);
     let held = take(&pool);

@@ -537,7 +537,7 @@ fn a_dead_object_starts_no_creation_beyond_max_creating() {
 }
 
 #[test]
-fn an_object_recycled_over_a_clear_is_not_handed_out_when_closed() {
+fn an_object_recycled_over_a_clear_and_close_is_not_used() {
     let factory = Factory::default();
     let pool = filled(&factory, 1, 1);
     factory.recycles.hold(1);

@@ -74,6 +74,21 @@ fn the_waker_of_a_handle_may_call_everything_when_woken() {
 }
 
 #[test]
+fn the_waker_of_a_handle_may_collect_the_outcome() {
+    let queue = unbounded();
+    let handle = Arc::new(StdMutex::new(Some(queue.try_submit(5, async { 7 }).unwrap())));
+    let collected = Arc::new(AtomicUsize::new(0));
+    let (taken, result) = (handle.clone(), collected.clone());
+    let waker = Hooks::new().on_wake(move || {
+        let handle = taken.lock().unwrap().take().expect("it is woken once");
+        result.store(outcome(handle).unwrap(), Ordering::Relaxed);
+    });
+    assert!(poll_with(handle.lock().unwrap().as_mut().unwrap(), &waker.waker()).is_pending());
+    assert!(worker(&queue).waits());
+    assert_eq!(collected.load(Ordering::Relaxed), 7);
+}
+
+#[test]
 fn the_waker_of_a_handle_may_call_everything_when_cloned() {
     let queue = unbounded();
     let hooked = Hooked::of(&queue);
