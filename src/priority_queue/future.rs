@@ -384,7 +384,6 @@ impl<Q: Deref<Target = PriorityQueue<P, T>>, P, T> Popping<Q, P, T> {
         }
         let plan = core.plan_pop();
         let mut left = waiter.and_then(|waiter| core.leave(waiter));
-        self.state = PopState::Done;
         waker.discard(left.as_mut().and_then(|(removed, _)| removed.waker.take()));
         sink(core.remove(plan, batch));
         let mut taken = 1;

@@ -491,10 +491,11 @@ impl<P> Order<P> {
         }
     }
 
-    /// Tells the branches above that `node` begins with another leaf.
+    /// Tells the branches above that `node` begins with another leaf. That is not the first of all, so one of them has a
+    /// branch before it.
     fn begin_with(&mut self, mut node: u32, leaf: u32) {
         let mut at = 0;
-        while at == 0 && self.nodes[node as usize].parent != NIL {
+        while at == 0 {
             let parent = self.nodes[node as usize].parent;
             at = self.at_branch(parent, node);
             self.nodes[parent as usize].branches[at].leaf = leaf;

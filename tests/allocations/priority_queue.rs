@@ -200,6 +200,13 @@ fn a_close_with_waiters_allocates_nothing() {
     assert_eq!(info.count_total, 0);
 }
 
+#[test]
+fn a_short_queue_takes_little() {
+    let queue = Queue::unbounded();
+    let info = measure(|| _ = queue.try_push(1, 1).unwrap());
+    assert!((1..=1_024).contains(&info.bytes_current), "{} bytes", info.bytes_current);
+}
+
 /// The bytes that a queue may keep: those of a thousand items and levels, so that so few never need the allocator.
 const LITTLE: i64 = 3 * SMALL;
 

@@ -53,8 +53,8 @@ type Name = (By, String);
 struct Witness {
     name: Name,
     took: Duration,
-    /// The mutants that it reaches.
-    reached: HashSet<usize>,
+    /// The mutants that it reaches, unless it does not pass while they are recorded.
+    reached: Option<HashSet<usize>>,
     asked: AtomicU32,
     caught: AtomicU32,
 }
@@ -64,6 +64,10 @@ impl Witness {
     /// order takes the least time.
     fn price(&self) -> Duration {
         self.took * (self.asked.load(Relaxed) + 2) / (self.caught.load(Relaxed) + 1)
+    }
+
+    fn may_reach(&self, mutant: usize) -> bool {
+        self.reached.as_ref().is_none_or(|reached| reached.contains(&mutant))
     }
 }
 
@@ -204,12 +208,13 @@ impl<'m> Hunt<'m> {
             let reached = self.copy.root.with_file_name(format!("reached-{}", name.1.replace(':', "-")));
             fs::remove_file(&reached).ok();
             let mut trial = trial::run(command.env(REACHED, &reached), RECORD, PATIENCE)?;
-            let numbers = fs::read_to_string(&reached).unwrap_or_default();
             // Recording allocates, which fails the tests that count allocations.
             if trial.end != End::Passed {
                 trial = trial::run(&command, 0, PATIENCE)?;
+                return Ok((trial, None));
             }
-            Ok((trial, numbers.lines().filter_map(|number| number.parse().ok()).collect()))
+            let numbers = fs::read_to_string(&reached).unwrap_or_default();
+            Ok((trial, Some(numbers.lines().filter_map(|number| number.parse().ok()).collect())))
         };
         side_by_side(names, self.jobs, ask, |name, (Trial { end, took, printed }, reached)| {
             bar.inc(1);
@@ -226,7 +231,7 @@ impl<'m> Hunt<'m> {
 
     fn ask_all(&self, number: usize, mutant: &Mutant, witnesses: &[Witness], built: &Built) -> Result<Fate> {
         let names = &self.covers[&mutant.file[..]];
-        let reach = |witness: &&Witness| names.contains(&witness.name) && witness.reached.contains(&number);
+        let reach = |witness: &&Witness| names.contains(&witness.name) && witness.may_reach(number);
         let mut witnesses: Vec<_> = witnesses.iter().filter(reach).collect();
         witnesses.sort_by_cached_key(|witness| witness.price());
         let (is_reached, mut slow) = (!witnesses.is_empty(), None);
