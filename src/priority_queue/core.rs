@@ -385,8 +385,7 @@ impl<P, T> Core<P, T> {
         if !self.has_unreserved() || !self.pushes.is_empty() {
             return None;
         }
-        let (_, first) = self.admitted.first()?;
-        Some(self.admitted.remove(&mut self.items, first))
+        self.admitted.pop_first(&mut self.items)
     }
 
     /// Removes an item as planned.

@@ -285,6 +285,21 @@ impl<P> Order<P> {
         (priority, value)
     }
 
+    /// Takes the most urgent item out of this order and out of its slot.
+    #[inline(always)]
+    pub(super) fn pop_first<T>(&mut self, items: &mut Items<P, T>) -> Option<(P, T)> {
+        let leaf = self.last;
+        let levels = &self.nodes.get(leaf as usize)?.levels;
+        let at = levels.len().checked_sub(1)?;
+        let (_, _, next, value) = items.vacate(levels[at].head);
+        self.len -= 1;
+        let (priority, emptied) = self.unlink_head(items, leaf, at, next);
+        if emptied {
+            self.tidy(items, leaf);
+        }
+        Some((priority, value))
+    }
+
     /// Takes an item out of this order. It keeps its slot.
     pub(super) fn release<T>(&mut self, items: &mut Items<P, T>, index: u32) -> P {
         let slot = items.slot_mut(index);
@@ -329,7 +344,11 @@ impl<P> Order<P> {
     ) -> (P, Option<(u32, usize)>) {
         self.len -= 1;
         match place {
-            Place::Head { leaf } => self.unlink_head(items, leaf, index, next),
+            Place::Head { leaf } => {
+                let at = at_head(&self.nodes[leaf as usize].levels, index);
+                let (priority, emptied) = self.unlink_head(items, leaf, at, next);
+                (priority, emptied.then_some((leaf, at)))
+            }
             Place::Behind { leaf, priority } => {
                 self.unlink_behind(items, leaf, index, prev, next);
                 (priority, None)
@@ -338,19 +357,13 @@ impl<P> Order<P> {
         }
     }
 
+    /// Unlinks the head of a level. Returns its priority, and whether the level is gone with it.
     #[inline(always)]
-    fn unlink_head<T>(
-        &mut self,
-        items: &mut Items<P, T>,
-        leaf: u32,
-        index: u32,
-        next: u32,
-    ) -> (P, Option<(u32, usize)>) {
+    fn unlink_head<T>(&mut self, items: &mut Items<P, T>, leaf: u32, at: usize, next: u32) -> (P, bool) {
         let levels = &mut self.nodes[leaf as usize].levels;
-        let at = at_head(levels, index);
         if next == NIL {
             let last = if at == levels.len() - 1 { levels.pop() } else { None };
-            return (last.unwrap_or_else(|| levels.remove(at)).priority, Some((leaf, at)));
+            return (last.unwrap_or_else(|| levels.remove(at)).priority, true);
         }
         let successor = items.slot_mut(next);
         let Place::Behind { priority, .. } = replace(&mut successor.place, Place::Head { leaf }) else {
@@ -358,7 +371,7 @@ impl<P> Order<P> {
         };
         let level = &mut levels[at];
         level.head = next;
-        (replace(&mut level.priority, priority), None)
+        (replace(&mut level.priority, priority), false)
     }
 
     #[inline(always)]

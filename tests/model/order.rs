@@ -85,7 +85,7 @@ pub(crate) fn run(data: &[u8]) {
         test.step(step[0], step[1].into(), step[2].into());
         test.check();
     }
-    while let Some(&item) = test.admitted.1.0.first() {
+    while let Some(&item) = test.admitted.1.0.get(test.admitted.1.0.len() / 2) {
         test.remove(item);
         test.check();
     }
@@ -104,7 +104,7 @@ impl Test {
             8 => self.admit(a),
             9 => (0..b).for_each(|_| self.admit(a)),
             10 => self.remove_at(a << 8 | b),
-            11 => (0..b / 2).for_each(|_| self.remove_at(0)),
+            11 => (0..b / 2).for_each(|_| self.pop()),
             12 => (0..b / 2).for_each(|_| self.remove_at(u32::MAX)),
             13 => (0..b).for_each(|step| self.remove_at(step * (1 + a))),
             _ => self.relocate(a, priority),
@@ -149,6 +149,14 @@ impl Test {
         self.admitted.0.adopt(&mut self.items, item.index, spot, priority);
         self.parked.1.0.remove(0);
         self.admitted.1.insert(item);
+    }
+
+    fn pop(&mut self) {
+        let first = self.admitted.1.0.first().copied();
+        let popped = self.admitted.0.pop_first(&mut self.items);
+        assert_eq!(popped, first.map(|item| (item.priority, item.arrival)));
+        self.admitted.1.0.drain(..usize::from(first.is_some()));
+        drop(self.items.take_surplus());
     }
 
     fn remove_at(&mut self, place: u32) {
