@@ -191,16 +191,17 @@ impl<T> Arena<T> {
         detach(&mut self.slots, list, key.index());
     }
 
-    /// Puts the slot of `key`, which is in no list, at the front of `list`.
-    pub(crate) fn link_front(&mut self, list: &mut List, key: Key) {
-        debug_assert!(self.get(key).is_some());
-        attach_front(&mut self.slots, list, key.index());
+    /// Puts the slot of `key`, which is in no list, behind that of `before`, which is in `list`; at the front without
+    /// one.
+    pub(crate) fn link_after(&mut self, list: &mut List, before: Option<Key>, key: Key) {
+        debug_assert!(self.get(key).is_some() && before.is_none_or(|before| self.get(before).is_some()));
+        attach_after(&mut self.slots, list, before.map_or(NIL, Key::index), key.index());
     }
 
     /// Puts the slot of `key`, which is in no list, at the end of `list`.
     pub(crate) fn link_back(&mut self, list: &mut List, key: Key) {
         debug_assert!(self.get(key).is_some());
-        attach_back(&mut self.slots, list, key.index());
+        attach_after(&mut self.slots, list, list.tail, key.index());
     }
 
     /// Returns the key of the head of `list`.
@@ -313,16 +314,6 @@ impl<T> Arena<T> {
             Entry::Vacant => None,
         })
     }
-}
-
-#[inline]
-fn attach_front<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
-    attach_after(slots, list, NIL, index);
-}
-
-#[inline]
-fn attach_back<T>(slots: &mut [Slot<T>], list: &mut List, index: u32) {
-    attach_after(slots, list, list.tail, index);
 }
 
 /// Puts slot `index` behind slot `prev`, or at the front.

@@ -135,11 +135,14 @@ impl<N, G> WaitList<N, G> {
         self.waiters.push_back(&mut self.queue, Waiter::queued(need, Some(waker)))
     }
 
-    /// Adds a waiter at the front of the queue: it was granted before the others, but something of no use.
-    pub(crate) fn enqueue_front(&mut self, need: N, waker: Waker) -> Key {
+    /// Adds a waiter behind the first ones of the queue, as many as `is_before` says: it was queued before, and what it
+    /// was granted did not serve it. Looks at each of these.
+    pub(crate) fn enqueue_after(&mut self, mut is_before: impl FnMut(&N) -> bool, need: N, waker: Waker) -> Key {
         debug_assert!(!self.closed, "a closed list has no queue");
+        let queued = self.waiters.entries(&self.queue);
+        let before = queued.take_while(|(_, waiter)| is_before(&waiter.need)).last().map(|(key, _)| key);
         let key = self.waiters.insert(Waiter::queued(need, Some(waker)));
-        self.waiters.link_front(&mut self.queue, key);
+        self.waiters.link_after(&mut self.queue, before, key);
         key
     }
 
@@ -202,7 +205,7 @@ impl<N, G> WaitList<N, G> {
         if std::mem::replace(&mut waiter.membership, Membership::Queue) == Membership::ToWake {
             self.waiters.unlink(&mut self.to_wake, key);
         }
-        self.waiters.link_front(&mut self.queue, key);
+        self.waiters.link_after(&mut self.queue, None, key);
         Some(grant)
     }
 

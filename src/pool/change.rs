@@ -29,7 +29,7 @@ impl<M: Manager> Pool<M> {
     }
 
     pub(super) fn try_take(&self) -> Option<Box<Pooled<M>>> {
-        let turn = Turn::new(self, self.now(), true);
+        let turn = Turn::new(self, self.now(), None);
         turn.try_take(&mut Context::from_waker(Waker::noop()))
     }
 

@@ -25,7 +25,11 @@
 //! head of the first queue that is not empty, in this order. A getter enters `Creating` or `Adopting` before all that
 //! are queued in `Waiting`, and those are granted from the head, so the order among getters is that of their first
 //! polls. A flag per getter in one queue would say the same, but a slot would have to search for the first that can use
-//! it. One with an object that proved to be dead re-enters at the front.
+//! it.
+//!
+//! A getter draws a *ticket* when it is first queued, and keeps it when it changes to another queue: it enters that
+//! behind those with lower tickets. There are few of them, as each was granted something, too, or drives work on a slot.
+//! One that was not queued before it was given an object that proved to be dead has ticket 0, before all.
 //!
 //! **Grants.** [`deliver`](State::deliver) grants an object that is returned or new. [`leave`](State::leave) grants a
 //! recycling that its getter gave up, and keeps a creation for [`settle`](State::settle), which every change ends with:
@@ -41,6 +45,7 @@
 //! lock guards any more, drops objects itself.
 
 use std::collections::VecDeque;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::deferred::{Deferred, Garbage};
@@ -72,7 +77,10 @@ pub(super) struct State<M: Manager> {
     /// The longest pending first.
     pub(super) pending_creations: VecDeque<Box<Job<M>>>,
     pub(super) pending_recyclings: VecDeque<Box<Job<M>>>,
-    queues: [WaitList<(), Grant<M>>; 3],
+    /// Waiters with their tickets.
+    queues: [WaitList<u64, Grant<M>>; 3],
+    /// The last ticket that was drawn.
+    tickets: u64,
     /// Raised by `clear`: objects of former generations are not kept.
     pub(super) generation: u64,
     pub(super) closed: bool,
@@ -136,6 +144,7 @@ impl<M: Manager> State<M> {
             pending_creations: VecDeque::new(),
             pending_recyclings: VecDeque::new(),
             queues: [const { WaitList::new() }; 3],
+            tickets: 0,
             generation: 0,
             closed: false,
             has_drained: false,
@@ -373,12 +382,24 @@ impl<M: Manager> State<M> {
         self.queues[Queue::Waiting as usize].len() < settings.max_waiting.saturating_add(room)
     }
 
-    pub(super) fn queue(&mut self, queue: Queue) -> &mut WaitList<(), Grant<M>> {
+    pub(super) fn queue(&mut self, queue: Queue) -> &mut WaitList<u64, Grant<M>> {
         &mut self.queues[queue as usize]
     }
 
+    /// Enters a queue, with a ticket if the getter has one.
+    pub(super) fn enqueue(&mut self, queue: Queue, ticket: Option<u64>, waker: Waker) -> Key {
+        match ticket {
+            Some(ticket) => self.queue(queue).enqueue_after(|&other| other <= ticket, ticket, waker),
+            None => {
+                self.tickets += 1;
+                let ticket = self.tickets;
+                self.queue(queue).enqueue(ticket, waker)
+            }
+        }
+    }
+
     /// Removes a getter that was granted something, and any getter once the pool is closed.
-    pub(super) fn collect(&mut self, queued: Queued) -> Option<Removed<(), Grant<M>>> {
+    pub(super) fn collect(&mut self, queued: Queued) -> Option<Removed<u64, Grant<M>>> {
         let closed = self.closed;
         let list = self.queue(queued.queue);
         if closed || list.is_granted(queued.key) { list.remove(queued.key) } else { None }
@@ -435,7 +456,8 @@ impl<M: Manager> State<M> {
                 None if self.may_create(settings) => self.create(),
                 None => return,
             };
-            let key = self.queue(Queue::Creating).enqueue_unregistered(());
+            let ticket = *self.queue(queue).front_need().expect("the queue is not empty");
+            let key = self.queue(Queue::Creating).enqueue_unregistered(ticket);
             self.queue(queue).grant_front(Grant::Creation(key, job), batch);
         }
     }

@@ -15,7 +15,7 @@ pub(super) struct Deferred<M: Manager> {
     /// To be dropped; their slots are counted until then.
     pub(super) garbage: Vec<Garbage<M>>,
     /// Waiters that were removed, with their wakers. A getter is known under two keys at most.
-    pub(super) removed: [Option<Removed<(), Grant<M>>>; 2],
+    pub(super) removed: [Option<Removed<u64, Grant<M>>>; 2],
     pub(super) batch: WakeBatch,
     /// The maintenance has something to do.
     pub(super) is_short: bool,
@@ -44,7 +44,7 @@ impl<M: Manager> Default for Deferred<M> {
 
 impl<M: Manager> Deferred<M> {
     /// Keeps a removed waiter until the lock is released.
-    pub(super) fn keep(&mut self, removed: Removed<(), Grant<M>>) {
+    pub(super) fn keep(&mut self, removed: Removed<u64, Grant<M>>) {
         let [first, second] = &mut self.removed;
         *(if first.is_none() { first } else { second }) = Some(removed);
     }

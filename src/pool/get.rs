@@ -180,10 +180,10 @@ impl<M: Manager> Getter<M> {
                         if pool.settings.hands_out(&mut pooled, fitness, now) {
                             return Poll::Ready(Ok(pooled));
                         }
-                        self.recycle(pool, now, (pooled, fitness), cx, false)
+                        self.recycle(pool, now, (pooled, fitness), cx, Some(removed.need))
                     }
                     Some(grant) => {
-                        let mut turn = Turn::new(pool, now, false);
+                        let mut turn = Turn::new(pool, now, Some(removed.need));
                         turn.accept(grant);
                         turn.run(self, None, cx)
                     }
@@ -203,7 +203,7 @@ impl<M: Manager> Getter<M> {
         cx: &mut Context<'_>,
     ) -> Poll<Served<M>> {
         if let Some(idle) = idle {
-            return self.recycle(pool, now, idle, cx, true);
+            return self.recycle(pool, now, idle, cx, None);
         }
         let key = TaskWaker::cloned(cx.waker()).poll_with(|waker| {
             let mut state = pool.state.lock();
@@ -211,9 +211,9 @@ impl<M: Manager> Getter<M> {
                 return Ok(None);
             }
             state.stats.waits += 1;
-            Ok(Some(state.queue(Queue::Waiting).enqueue((), waker.take()?)))
+            Ok(Some(state.enqueue(Queue::Waiting, None, waker.take()?)))
         });
-        let Some(key) = key else { return Turn::new(pool, now, true).run(self, None, cx) };
+        let Some(key) = key else { return Turn::new(pool, now, None).run(self, None, cx) };
         *self = Self::Waiting(key);
         Poll::Pending
     }
@@ -225,10 +225,10 @@ impl<M: Manager> Getter<M> {
         now: Option<Instant>,
         (pooled, fitness): Given<M>,
         cx: &mut Context<'_>,
-        is_first: bool,
+        ticket: Option<u64>,
     ) -> Poll<Served<M>> {
         if fitness != Fitness::Unchecked {
-            return Turn::new(pool, now, is_first).run(self, Some((pooled, fitness)), cx);
+            return Turn::new(pool, now, ticket).run(self, Some((pooled, fitness)), cx);
         }
         match begin_recycling(pooled, pool, now, cx) {
             Ok(End::Recycled(mut pooled)) => {
@@ -236,7 +236,7 @@ impl<M: Manager> Getter<M> {
                 Poll::Ready(Ok(pooled))
             }
             recycling => {
-                let mut turn = Turn::new(pool, now, is_first);
+                let mut turn = Turn::new(pool, now, ticket);
                 turn.follow(recycling)?;
                 turn.run(self, None, cx)
             }
@@ -267,7 +267,7 @@ fn poll_waiting<M: Manager>(
     key: Key,
     now: Option<Instant>,
     cx: &mut Context<'_>,
-) -> Poll<(Removed<(), Grant<M>>, Fitness)> {
+) -> Poll<(Removed<u64, Grant<M>>, Fitness)> {
     TaskWaker::new(cx.waker()).poll_with(|waker| {
         let mut state = pool.state.lock();
         Ok(state.queue(Queue::Waiting).poll(key, waker)?.map(|removed| {

@@ -48,9 +48,9 @@ pub(super) struct Turn<'a, M: Manager> {
     undriven: usize,
     /// Slots in use without an object, since that was dropped; to be freed under the next lock.
     dead: usize,
-    /// It was given an object that could not be used, so it is queued at the front.
-    is_ahead: bool,
-    /// That object could not be recycled. Another pending recycling may fail as well, so it creates if there is room.
+    /// That of its last place in a queue, or 0; see [`core`](super::core).
+    ticket: Option<u64>,
+    /// An object that it was given could not be recycled. Another pending recycling may fail as well, so it creates if there is room.
     has_found_dead: bool,
 }
 
@@ -76,23 +76,25 @@ impl<M: Manager> Hand<M> {
 }
 
 impl<'a, M: Manager> Turn<'a, M> {
-    pub(super) fn new(pool: &'a Pool<M>, now: Option<Instant>, is_first: bool) -> Self {
+    /// Begins the first poll of a getter, or goes on with one that was queued.
+    pub(super) fn new(pool: &'a Pool<M>, now: Option<Instant>, ticket: Option<u64>) -> Self {
         Self {
             pool,
             now,
-            is_first,
+            is_first: ticket.is_none(),
             queued: None,
             hand: Hand::new(),
             undriven: 0,
             dead: 0,
-            is_ahead: false,
+            ticket,
             has_found_dead: false,
         }
     }
 
     /// Begins another poll of a getter, with all that it has.
     pub(super) fn resume(pool: &'a Pool<M>, now: Option<Instant>, getter: &mut Getter<M>) -> Self {
-        let mut turn = Self::new(pool, now, false);
+        let mut turn = Self::new(pool, now, None);
+        turn.is_first = false;
         match std::mem::replace(getter, Getter::New) {
             Getter::New => {}
             Getter::Waiting(key) => turn.queued = Some(Queued { queue: Queue::Waiting, key }),
@@ -214,6 +216,7 @@ impl<'a, M: Manager> Turn<'a, M> {
         while let Some(queued) = self.queued {
             let Some(mut removed) = state.collect(queued) else { break };
             self.queued = None;
+            self.ticket = Some(removed.need);
             let grant = removed.grant.take();
             deferred.keep(removed);
             match grant {
@@ -223,11 +226,7 @@ impl<'a, M: Manager> Turn<'a, M> {
                     self.give_back_unbegun(state);
                     return Ok(Some((pooled, fitness)));
                 }
-                Some(grant) => {
-                    // If it is queued again, it keeps its place: it was the head.
-                    self.is_ahead |= queued.queue != Queue::Waiting;
-                    self.accept(grant);
-                }
+                Some(grant) => self.accept(grant),
             }
         }
         Ok(None)
@@ -279,7 +278,7 @@ impl<'a, M: Manager> Turn<'a, M> {
             self.hand.jobs.push(job);
             return Ok(None);
         }
-        let enters = queue == Queue::Waiting && !self.is_ahead;
+        let enters = queue == Queue::Waiting && self.ticket.is_none();
         if enters && !state.may_wait(settings) { Err(GetError::TooManyWaiting) } else { Ok(None) }
     }
 
@@ -298,8 +297,7 @@ impl<'a, M: Manager> Turn<'a, M> {
             (_, Some(queue)) => {
                 let waker = waker.take()?;
                 self.dequeue(state, deferred);
-                let list = state.queue(queue);
-                let key = if self.is_ahead { list.enqueue_front((), waker) } else { list.enqueue((), waker) };
+                let key = state.enqueue(queue, self.ticket, waker);
                 self.queued = Some(Queued { queue, key });
             }
             // It recycles an object of its own again, which it had taken up.
@@ -346,7 +344,9 @@ impl<'a, M: Manager> Turn<'a, M> {
     /// Leaves its queue. Nothing was granted to it.
     fn dequeue(&mut self, state: &mut State<M>, deferred: &mut Deferred<M>) {
         if let Some(Queued { queue, key }) = self.queued.take() {
-            state.queue(queue).remove(key).into_iter().for_each(|removed| deferred.keep(removed));
+            let removed = state.queue(queue).remove(key).expect("it is queued");
+            self.ticket = Some(removed.need);
+            deferred.keep(removed);
         }
     }
 
@@ -430,7 +430,7 @@ impl<'a, M: Manager> Turn<'a, M> {
         if pooled.generation == state.generation {
             return Driven::Served(pooled);
         }
-        state.stats.discarded += 1;
+        state.stats.discarded += u64::from(!state.closed);
         drop(state);
         self.lose(pooled);
         Driven::Ended(None)
@@ -459,7 +459,7 @@ impl<'a, M: Manager> Turn<'a, M> {
     /// first.
     fn lose(&mut self, pooled: Box<Pooled<M>>) {
         self.dead += 1;
-        self.is_ahead = true;
+        self.ticket.get_or_insert(0);
         drop(pooled);
     }
 

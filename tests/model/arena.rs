@@ -124,8 +124,10 @@ impl Test {
             self.arena.link_back(&mut self.lists[list], live.0);
             self.model[list].push_back(live);
         } else {
-            self.arena.link_front(&mut self.lists[list], live.0);
-            self.model[list].push_front(live);
+            let place = which % (self.model[list].len() + 1);
+            let before = place.checked_sub(1).map(|before| self.model[list][before].0);
+            self.arena.link_after(&mut self.lists[list], before, live.0);
+            self.model[list].insert(place, live);
         }
     }
 

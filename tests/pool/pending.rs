@@ -574,24 +574,26 @@ fn a_getter_that_takes_work_up_comes_after_those_that_did() {
 }
 
 #[test]
-fn a_getter_that_is_granted_a_creation_keeps_its_place() {
-    let factory = Factory::default();
-    let pool = factory.builder().max_size(4).min_idle(1).build();
-    fill(&pool, 3);
-    let held = take(&pool);
-    factory.creates.hold(1);
-    let mut replenish = Box::pin(pool.replenish());
-    factory.recycles.hold(1);
-    let recycling = [waiting(&pool), waiting(&pool)];
-    assert!(poll(&mut replenish).is_pending());
-    let (mut first, mut second) = take_up(&pool, &factory, recycling);
-    drop(replenish);
-    assert!(first.is_pending());
-    assert_eq!(factory.creates.polls(3), 2, "it drives the creation, too");
-    factory.recycles.hold(0);
-    drop(held);
-    assert!(second.is_pending(), "the first comes first");
-    assert_eq!(served(&mut first).id, 2);
+fn getters_that_are_granted_creations_keep_their_order() {
+    for (creations, polled) in [(1, [0, 1]), (2, [0, 1]), (2, [1, 0])] {
+        let factory = Factory::default();
+        let pool = factory.builder().max_size(3 + creations).min_idle(creations).build();
+        fill(&pool, 3);
+        let held = take(&pool);
+        factory.creates.hold(1);
+        let mut replenishing: Vec<_> = (0..creations).map(|_| Box::pin(pool.replenish())).collect();
+        factory.recycles.hold(1);
+        let recycling = [waiting(&pool), waiting(&pool)];
+        assert!(replenishing.iter_mut().all(|replenish| poll(replenish).is_pending()));
+        let mut getters = <[_; 2]>::from(take_up(&pool, &factory, recycling));
+        drop(replenishing);
+        polled.into_iter().take(creations).for_each(|which| assert!(getters[which].is_pending()));
+        assert!((3..3 + creations).all(|call| factory.creates.polls(call) == 2), "they drive the creations");
+        factory.recycles.hold(0);
+        drop(held);
+        assert!(getters[1].is_pending(), "the first comes first");
+        assert_eq!(served(&mut getters[0]).id, 2);
+    }
 }
 
 /// Two getters that have taken up the recyclings, which hang, of two others.

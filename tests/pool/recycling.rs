@@ -547,6 +547,7 @@ fn an_object_recycled_over_a_clear_and_close_is_not_used() {
     factory.recycles.open();
     assert!(matches!(getter.ready(), Err(GetError::Closed)));
     drop(getter);
+    assert_eq!(pool.stats().discarded, 0, "closed");
     all_is_dropped(pool, &factory);
 }
 
