@@ -12,7 +12,7 @@ mod items;
 mod source;
 
 use items::Items;
-use source::{Order, Spot};
+use source::{Anchor, Order, Spot};
 
 /// That of the real queue is private, too, and is not looked at here.
 type Waiter = ();
@@ -139,11 +139,17 @@ impl Test {
         self.parked.1.insert(Item { priority, arrival, index });
     }
 
-    /// Admits the most urgent of the parked, whose spot was found before another one was removed, or not.
+    /// Admits the most urgent of the parked, at once or after the order has changed.
     fn admit(&mut self, a: u32) {
         let Some(&item) = self.parked.1.0.first() else { return };
-        let spot = self.admitted.0.find_older(&self.items, &item.priority, item.arrival);
-        let spot = if a % 2 == 0 { spot } else { self.admitted.0.spot(&self.items, self.admitted.0.anchor(spot)) };
+        let mut spot = self.admitted.0.find_older(&self.items, &item.priority, item.arrival);
+        if a % 2 == 1 {
+            let anchor = self.admitted.0.anchor(spot);
+            if anchor != Anchor::Top {
+                self.insert(LEVELS + self.arrivals as u32); // More urgent than all.
+            }
+            spot = self.admitted.0.spot(&self.items, anchor);
+        }
         let priority = self.parked.0.release(&mut self.items, item.index);
         assert_eq!(priority, item.priority);
         self.admitted.0.adopt(&mut self.items, item.index, spot, priority);

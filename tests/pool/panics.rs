@@ -2,9 +2,10 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Waker;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use stanchion::{GetError, Manager, Metrics, Object, Pool};
@@ -584,4 +585,54 @@ fn the_error_of_a_creation_begun_afresh_may_panic_when_dropped() {
     factory.creates.open();
     factory.hook(|event| assert_ne!(event, Event::ErrorDropped(0), "the error"));
     assert_eq!(take(&pool).id, 1);
+}
+
+/// Its recyclings end when this is opened, which the first of them closes again with a panic of its drop.
+#[derive(Default)]
+struct Gate {
+    is_open: AtomicBool,
+    created: AtomicUsize,
+}
+
+struct Recycling<'a>(&'a Gate);
+
+impl Future for Recycling<'_> {
+    type Output = Result<(), ()>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        if self.0.is_open.load(Ordering::Relaxed) { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+}
+
+impl Drop for Recycling<'_> {
+    fn drop(&mut self) {
+        assert!(!self.0.is_open.swap(false, Ordering::Relaxed), "the recycling");
+    }
+}
+
+impl Manager for Gate {
+    type Object = ();
+    type Error = ();
+
+    async fn create(&self) -> Result<(), ()> {
+        self.created.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn recycle(&self, (): &mut (), _: &Metrics) -> impl Future<Output = Result<(), ()>> + Send {
+        Recycling(self)
+    }
+}
+
+#[test]
+fn an_adopted_recycling_that_panics_in_its_drop_has_ended() {
+    let pool = Pool::builder(Gate::default()).max_size(1).build();
+    drop(take(&pool));
+    drop(Task::waiting(pool.get()));
+    let mut getter = Task::waiting(pool.get());
+    pool.manager().is_open.store(true, Ordering::Relaxed);
+    assert_eq!(panic_of(|| getter.is_pending()), "the recycling");
+    assert_eq!((counts(&pool), pool.manager().created.load(Ordering::Relaxed)), ((0, 0, 0, 0), 1));
+    assert!(!getter.is_pending());
+    assert_eq!(pool.manager().created.load(Ordering::Relaxed), 2);
 }

@@ -45,20 +45,16 @@ impl Server {
 }
 
 async fn follow(plans: &StdMutex<VecDeque<Plan>>) -> Result<(), ()> {
-    let plan = plans.lock().unwrap().pop_front();
-    match plan {
-        None => Ok(()),
-        Some(Plan::Hangs) => pending().await,
-        Some(Plan::Takes(time)) => {
-            sleep(time).await;
-            Ok(())
-        }
-        Some(Plan::FailsAfter(Duration::ZERO)) => Err(()),
-        Some(Plan::FailsAfter(time)) => {
-            sleep(time).await;
-            Err(())
-        }
+    let plan = plans.lock().unwrap().pop_front().unwrap_or(Plan::Takes(Duration::ZERO));
+    let (time, outcome) = match plan {
+        Plan::Hangs => pending().await,
+        Plan::Takes(time) => (time, Ok(())),
+        Plan::FailsAfter(time) => (time, Err(())),
+    };
+    if !time.is_zero() {
+        sleep(time).await;
     }
+    outcome
 }
 
 impl Manager for Server {
@@ -205,4 +201,38 @@ fn an_error_that_panics_when_dropped_delays_no_other_check() {
     factory.unhook();
     assert_eq!((factory.recycles.begun(), pool.status().size, pool.stats().recycled), (2, 1, 1));
     Object::discard(take(&pool));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_ends_the_backoff_though_the_next_one_fails() {
+    // The second and third come after 100 and 300 ms; then one succeeds and the next fails, 100 ms before the last.
+    let [fails, succeeds] = [Plan::FailsAfter(Duration::ZERO), Plan::Takes(Duration::ZERO)];
+    let plans = [fails, fails, fails, succeeds, fails];
+    let pool = maintained(Server::plans(plans), |builder| builder.min_idle(2));
+    sleep(SECOND * 75 / 100).await;
+    assert_eq!((pool.status().idle, pool.manager().begun()), (1, 5));
+    sleep(SECOND / 10).await;
+    assert_eq!((pool.status().idle, pool.manager().begun()), (2, 6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_backoff_doubles_while_slow_creations_fail() {
+    let pool = maintained(Server::plans([Plan::FailsAfter(SECOND); 40]), |builder| builder.min_idle(1));
+    sleep(30 * SECOND).await;
+    // A second each, and pauses of 0.1, 0.2, 0.4, 0.8, 1.6, 3.2 and 6.4 seconds.
+    assert_eq!(pool.manager().begun(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stuck_creations_that_end_spare_no_others() {
+    // Two are stuck after three seconds, when the third begins, which hangs. The first two end, and it is no younger.
+    let plans = [Plan::Takes(4 * SECOND), Plan::Takes(4 * SECOND), Plan::Hangs, Plan::Hangs];
+    let pool = maintained(Server::plans(plans), |builder| builder.min_idle(2).max_creating(3));
+    sleep(SECOND * 9 / 2).await;
+    assert_eq!((pool.status().idle, pool.manager().begun()), (2, 3));
+    let _objects = [pool.get().await.unwrap(), pool.get().await.unwrap()];
+    sleep(SECOND * 43 / 10).await;
+    assert_eq!((pool.status().idle, pool.manager().begun()), (0, 4));
+    sleep(SECOND).await;
+    assert_eq!((pool.status().idle, pool.manager().begun()), (1, 5));
 }

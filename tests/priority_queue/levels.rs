@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
+use stanchion::PriorityQueue;
 
 use crate::common::{Check, Task};
 use crate::ranked::{Alive, Ranked, comparisons};
@@ -86,6 +87,27 @@ fn a_steady_stream_of_new_levels_stays_in_order() {
     let left: Vec<u32> = pop_all(&queue).into_iter().map(|(deadline, _)| deadline).collect();
     model = left.iter().copied().collect();
     assert!(left.is_sorted_by_key(|&deadline| Reverse(deadline)) && model.len() == 3_001);
+}
+
+#[test]
+fn large_priorities_come_out_sorted() {
+    let large = |number: u8| [number; 3_000];
+    let mut random = StdRng::seed_from_u64(5);
+    for count in 1..40 {
+        let queue = PriorityQueue::unbounded();
+        let mut numbers: Vec<u8> = (0..count).collect();
+        if count % 2 == 0 {
+            numbers.shuffle(&mut random);
+        }
+        for &number in &numbers {
+            queue.try_push(large(number), number).unwrap();
+            queue.check();
+        }
+        for number in (0..count).rev() {
+            assert_eq!(queue.try_pop(), Ok((large(number), number)));
+            queue.check();
+        }
+    }
 }
 
 #[test]

@@ -569,6 +569,35 @@ fn a_revoked_pop_may_be_polled_or_dropped_before_it_is_woken() {
 }
 
 #[test]
+fn a_push_that_gives_up_while_pops_end_costs_no_wake() {
+    let queue: &'static Queue = Box::leak(Box::new(Queue::bounded(1)));
+    let parked: Arc<StdMutex<Option<Push<'static, u32, u32>>>> = Arc::default();
+    let (given_up, log) = (parked.clone(), Arc::new(Log::default()));
+    let log_of_hook = log.clone();
+    let gives_up = Hooks::new().on_wake(move || {
+        log_of_hook.push(2);
+        let push = given_up.lock().unwrap().take().unwrap();
+        assert_eq!(push.into_inner(), Some((2, 2)));
+    });
+    let gives_up = gives_up.waker();
+    let mut pops: Vec<_> = (0..100).map(|_| queue.pop()).collect();
+    for (index, pop) in pops.iter_mut().enumerate() {
+        assert!(poll_with(pop, &if index == 2 { gives_up.clone() } else { log.waker(index) }).is_pending());
+    }
+    queue.try_push(1, 1).unwrap();
+    let mut push = queue.push(2, 2);
+    assert!(poll(&mut push).is_pending());
+    *parked.lock().unwrap() = Some(push);
+    assert_eq!(log.take(), [0, 1], "there are two items");
+    queue.close();
+    assert!(poll_with(&mut pops[1], &log.waker(1)).is_pending(), "there is one item");
+    assert_eq!(ready(&mut pops[0]), Some((1, 1)));
+    let mut woken = log.take();
+    woken.sort_unstable();
+    assert_numbers(&woken, 1..100);
+}
+
+#[test]
 fn a_pop_polled_before_its_wake_drops_its_waker_unlocked() {
     let queue: &'static Queue = Box::leak(Box::new(Queue::unbounded()));
     let last: Arc<StdMutex<Option<Pop<'static, u32, u32>>>> = Arc::default();

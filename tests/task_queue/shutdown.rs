@@ -32,6 +32,19 @@ fn cancel_all_cancels_the_queued_and_the_parked_only() {
 }
 
 #[test]
+fn cancel_all_wakes_more_submits_than_a_batch_holds() {
+    let queue = bounded(1);
+    let queued = queue.try_submit(1, async {}).unwrap();
+    let parked: Vec<_> = (0..100).map(|_| parked(&queue, 1, async {})).collect();
+    assert_eq!(queue.cancel_all(), 101);
+    assert_cancelled(outcome(queued));
+    for submit in parked {
+        assert!(submit.is_woken());
+        assert_cancelled(outcome(submit.output().unwrap()));
+    }
+}
+
+#[test]
 fn cancel_all_of_an_empty_queue_is_zero_and_leaves_it_open() {
     let queue = unbounded();
     assert_eq!(queue.cancel_all(), 0);

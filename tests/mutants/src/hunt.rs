@@ -19,10 +19,11 @@ use crate::derive::Mutant;
 use crate::switch::{self, REACHED, RECORD};
 use crate::trial::{self, End, Trial};
 
-/// The limit for a run without a mutant.
+/// The files that are changed in any case.
 const ROOT: &str = "src/lib.rs";
 const MODEL_TESTS: &str = "tests/model/main.rs";
 
+/// The limit for a run without a mutant.
 const PATIENCE: Duration = Duration::from_secs(900);
 /// The complaint of a model that passed with hardly anything to explore. The mutant may be the cause, and is not caught.
 const IDLE: &str = "its threads do not contend";
@@ -72,7 +73,6 @@ impl Witness {
 }
 
 pub struct Hunt<'m> {
-    root: &'m Path,
     copy: Copy,
     jobs: usize,
     /// A model that takes longer is not asked.
@@ -80,6 +80,8 @@ pub struct Hunt<'m> {
     /// By file.
     covers: BTreeMap<&'m str, Vec<Name>>,
     texts: BTreeMap<&'m str, String>,
+    /// Of [`ROOT`] and [`MODEL_TESTS`].
+    frame: [String; 2],
 }
 
 impl<'m> Hunt<'m> {
@@ -93,7 +95,8 @@ impl<'m> Hunt<'m> {
                 covers.insert(file, tests.chain(models.into_iter().map(|name| (By::Model, name))).collect());
             }
         }
-        Ok(Self { root, copy: Copy::new(root, target)?, jobs, longest, covers, texts })
+        let frame = [fs::read_to_string(root.join(ROOT))?, fs::read_to_string(root.join(MODEL_TESTS))?];
+        Ok(Self { copy: Copy::new(root, target)?, jobs, longest, covers, texts, frame })
     }
 
     /// Determines the fate of each of `mutants`, and hands it to `done`.
@@ -133,15 +136,14 @@ impl<'m> Hunt<'m> {
     }
 
     fn restore(&self) -> Result<()> {
-        self.texts.iter().try_for_each(|(file, text)| self.copy.write(file, text))?;
-        [ROOT, MODEL_TESTS]
-            .iter()
-            .try_for_each(|file| self.copy.write(file, &fs::read_to_string(self.root.join(file))?))
+        let frame = [ROOT, MODEL_TESTS].into_iter().zip(&self.frame);
+        let texts = self.texts.iter().map(|(&file, text)| (file, text));
+        frame.chain(texts).try_for_each(|(file, text)| self.copy.write(file, text))
     }
 
     /// Lets the source files that the model tests compile for themselves find the switches.
     fn let_model_tests_ask(&self) -> Result<()> {
-        let main = fs::read_to_string(self.root.join(MODEL_TESTS))?;
+        let main = &self.frame[1];
         self.copy.write(MODEL_TESTS, &format!("{main}\n#[allow(unused_imports)]\nuse stanchion::mutant;\n"))
     }
 
@@ -149,14 +151,14 @@ impl<'m> Hunt<'m> {
     fn write(&self, mutants: &mut Vec<Numbered<'m>>) -> Result<Vec<Numbered<'m>>> {
         let mut refused = Vec::new();
         loop {
-            let mut root = fs::read_to_string(self.root.join("src/lib.rs"))?;
+            let mut root = self.frame[0].clone();
             let mut ranges = BTreeMap::new();
             for (&file, text) in &self.texts {
                 let of_file: Vec<Numbered> =
                     mutants.iter().filter(|(_, mutant)| mutant.file == file).copied().collect();
                 let switched = switch::switched(text, &of_file);
                 ranges.insert(file, switched.ranges);
-                if file == "src/lib.rs" { root = switched.text } else { self.copy.write(file, &switched.text)? }
+                if file == ROOT { root = switched.text } else { self.copy.write(file, &switched.text)? }
             }
             // Appended, so that the places of errors are right.
             root += &switch::question();
@@ -234,7 +236,8 @@ impl<'m> Hunt<'m> {
         let reach = |witness: &&Witness| names.contains(&witness.name) && witness.may_reach(number);
         let mut witnesses: Vec<_> = witnesses.iter().filter(reach).collect();
         witnesses.sort_by_cached_key(|witness| witness.price());
-        let (is_reached, mut slow) = (!witnesses.is_empty(), None);
+        let is_reached = witnesses.iter().any(|witness| witness.reached.is_some());
+        let mut slow = None;
         for witness in witnesses {
             let noticed = self.ask(&witness.name, number, Some(witness.took), built)?;
             witness.asked.fetch_add(1, Relaxed);
@@ -267,9 +270,12 @@ impl<'m> Hunt<'m> {
         let text = &self.texts[&mutant.file[..]];
         let changed = [&text[..mutant.range.start], &mutant.replacement(text), &text[mutant.range.end..]].concat();
         self.copy.write(&mutant.file, &changed)?;
+        if !self.copy.check(false)?.errors.is_empty() || !self.copy.check(true)?.errors.is_empty() {
+            return Ok(Fate::Invalid);
+        }
         for by in [By::Test, By::Model] {
             let names: Vec<&Name> = self.covers[&mutant.file[..]].iter().filter(|name| name.0 == by).collect();
-            let Ok(built) = self.build(&names) else { return Ok(Fate::Invalid) };
+            let built = self.build(&names)?;
             for name in names.into_iter().filter(|name| !too_slow.contains(name)) {
                 if let Some(how) = self.ask(name, 0, None, &built)? {
                     return Ok(caught(name, how));

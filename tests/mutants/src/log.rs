@@ -1,6 +1,6 @@
-//! The fate of each mutant in the last run, in `target/mutants/log.txt`.
+//! The fate of each mutant when it was last run, in `target/mutants/log.txt`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -25,16 +25,12 @@ pub enum Kind {
 }
 
 impl Log {
-    pub fn new(target: &Path) -> Self {
-        Self { path: target.join(FILE), fates: BTreeMap::new() }
-    }
-
-    /// Reads what the last run has left, if there was one.
-    pub fn read(target: &Path) -> Self {
-        let mut log = Self::new(target);
-        let text = fs::read_to_string(&log.path).unwrap_or_default();
-        log.fates.extend(text.lines().filter_map(parse));
-        log
+    /// Reads what former runs have left of these mutants.
+    pub fn read(target: &Path, mutants: &[Mutant]) -> Self {
+        let path = target.join(FILE);
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let known: BTreeSet<String> = mutants.iter().map(identity).collect();
+        Self { path, fates: text.lines().filter_map(parse).filter(|(identity, _)| known.contains(identity)).collect() }
     }
 
     pub fn fate(&self, mutant: &Mutant) -> Option<Kind> {
@@ -45,7 +41,9 @@ impl Log {
     pub fn add(&mut self, mutant: &Mutant, shown: &str, fate: &Fate) -> Result<()> {
         self.fates.insert(identity(mutant), (format!("{shown}: {fate:?}\n"), Kind::from(fate)));
         let text: String = self.fates.values().map(|(line, _)| &line[..]).collect();
-        Ok(fs::write(&self.path, text)?)
+        let new = self.path.with_extension("new");
+        fs::write(&new, text)?;
+        Ok(fs::rename(new, &self.path)?)
     }
 }
 

@@ -5,7 +5,8 @@
 //! a question that the environment answers, so that one build has all mutants. [`builds`] copies the workspace to
 //! `target/mutants`, and builds that. [`cover`] says which tests and models are for which file. [`hunt`] runs those that
 //! reach a mutant, the ones likely to notice soon first, in processes with a limit of time ([`trial`]), until one fails.
-//! [`equivalent`] knows the mutants that change nothing, and [`page`] writes the table in TESTING.md.
+//! [`equivalent`] knows the mutants that change nothing, [`log`] the fates so far, and [`page`] writes the table in
+//! TESTING.md.
 
 mod builds;
 mod cover;
@@ -58,7 +59,7 @@ struct Arguments {
     #[arg(long, value_name = "S", default_value_t = 0, requires = "sample")]
     seed: u64,
 
-    /// Not those that the last run caught, or that are explained.
+    /// Not those that were caught when they were last run, nor those that are explained.
     #[arg(long)]
     again: bool,
 
@@ -99,8 +100,9 @@ fn run(arguments: &Arguments) -> Result<bool> {
         println!("stale in {}: {}: {}", equivalent::FILE, entry.function, entry.mutant);
     }
     let target = fs::canonicalize(env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from))?;
-    let mut log = if arguments.again { Log::read(&target) } else { Log::new(&target) };
+    let mut log = Log::read(&target, &all);
     let mut mutants = chosen(arguments, &root, &all)?;
+    ensure!(!mutants.is_empty(), "there are no such mutants");
     let (mut counts, mut invalid) = (BTreeMap::<String, Counts>::new(), 0);
     let mut count = |mutant: &Mutant, kind| {
         let counts = counts.entry(mutant.file.clone()).or_default();
@@ -112,19 +114,26 @@ fn run(arguments: &Arguments) -> Result<bool> {
             Kind::Invalid => invalid += 1,
         }
     };
-    mutants.retain(|mutant| match log.fate(mutant) {
-        Some(kind) if kind != Kind::Survived || equivalents.reason(mutant).is_some() => {
+    mutants.retain(|mutant| {
+        let fate = log.fate(mutant).filter(|_| arguments.again);
+        let is_explained = equivalents.reason(mutant).is_some();
+        if let Some(kind @ Kind::Caught(_)) = fate {
             count(mutant, kind);
-            false
+            if is_explained {
+                println!("not equivalent: {}", shown(mutant));
+            }
+        } else if fate == Some(Kind::Survived) && is_explained {
+            count(mutant, Kind::Survived);
+        } else {
+            return true;
         }
-        _ => true,
+        false
     });
     if arguments.list {
         mutants.iter().for_each(|mutant| println!("{}", shown(mutant)));
         println!("{} mutants", mutants.len());
         return Ok(true);
     }
-    ensure!(arguments.again || !mutants.is_empty(), "there are no such mutants");
     ensure!(mutants.len() < switch::RECORD, "too many mutants for one build: name files");
 
     let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! The table in TESTING.md: one row for each file, as its last whole run left it.
+//! The table in TESTING.md: one row for each file, as its mutants' last runs left it.
 
 use std::collections::BTreeMap;
 
