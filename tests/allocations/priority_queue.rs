@@ -293,8 +293,13 @@ fn an_empty_queue_keeps_little_whatever_the_size_of_an_item() {
         assert_eq!(measure(storm).bytes_current, 0, "another storm keeps no more memory");
         once
     }
-    let kept =
-        [kept(|| (), 5_000), kept(|| [7_u8; 200], 5_000), kept(|| [7_u8; 5_000], 500), kept(|| [7_u8; 40_000], 50)];
+    let kept = [
+        kept(|| (), 5_000),
+        kept(|| [7_u8; 200], 5_000),
+        kept(|| [7_u8; 5_000], 500),
+        kept(|| [7_u8; 40_000], 50),
+        kept(|| [7_u8; 40_000], 1),
+    ];
     assert!(kept.iter().all(|kept| (0..=SEGMENT).contains(kept)), "{kept:?} bytes are kept");
 }
 

@@ -596,6 +596,27 @@ fn getters_that_are_granted_creations_keep_their_order() {
     }
 }
 
+#[test]
+fn getters_whose_recyclings_fail_wait_in_their_order() {
+    for (adopts, polled) in [(false, [0, 1]), (true, [0, 1]), (true, [1, 0])] {
+        let factory = Factory::default();
+        let pool = filled(&factory, 3, 3);
+        let held = take(&pool);
+        factory.recycles.hold(1);
+        let mut getters = [waiting(&pool), waiting(&pool)];
+        if adopts {
+            getters = take_up(&pool, &factory, getters).into();
+        }
+        pool.resize(1);
+        (0..2).for_each(|id| factory.kill(id));
+        factory.recycles.open();
+        polled.into_iter().for_each(|which| assert!(getters[which].is_pending(), "there is no room"));
+        drop(held);
+        assert!(getters[1].is_pending(), "the first comes first");
+        assert_eq!(served(&mut getters[0]).id, 2);
+    }
+}
+
 /// Two getters that have taken up the recyclings, which hang, of two others.
 fn take_up<'p>(pool: &'p TestPool, factory: &Factory, recycling: [Getter<'p>; 2]) -> (Getter<'p>, Getter<'p>) {
     let call = factory.recycles.begun() - 1;

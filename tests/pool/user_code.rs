@@ -558,3 +558,27 @@ fn a_getter_granted_twice_drops_its_waker_unlocked() {
         assert_eq!(drops.load(Ordering::Relaxed), 1);
     });
 }
+
+#[test]
+fn a_getter_that_changes_queues_drops_its_waker_unlocked() {
+    ends(|| {
+        let (pool, factory) = leaked(1);
+        drop(take(pool));
+        factory.recycles.hold(1);
+        factory.creates.hold(1);
+        drop(waiting(pool));
+        let drops = Arc::new(AtomicUsize::new(0));
+        let counts_drops = drops.clone();
+        let waker = Hooks::new().on_drop(move || {
+            assert!(!is_locked_inside(pool), "the pool may be used");
+            counts_drops.fetch_add(1, Ordering::Relaxed);
+        });
+        let mut getter = pool.get();
+        assert!(poll_with(&mut getter, &waker.waker()).is_pending());
+        let before = drops.load(Ordering::Relaxed);
+        factory.recycles.fail_at(0, 1);
+        factory.recycles.finish(0);
+        assert!(poll(&mut getter).is_pending(), "it creates now");
+        assert!(drops.load(Ordering::Relaxed) > before);
+    });
+}
