@@ -295,11 +295,20 @@ impl<T> Arena<T> {
     /// Returns the values in `list` and their keys, from its head.
     #[inline]
     pub(crate) fn entries<'a>(&'a self, list: &List) -> impl Iterator<Item = (Key, &'a T)> {
-        let mut at = list.head;
+        self.walk(list.head, |slot| slot.next)
+    }
+
+    /// Returns the values in `list` and their keys, from its tail.
+    pub(crate) fn entries_back<'a>(&'a self, list: &List) -> impl Iterator<Item = (Key, &'a T)> {
+        self.walk(list.tail, |slot| slot.prev)
+    }
+
+    #[inline]
+    fn walk(&self, mut at: u32, step: impl Fn(&Slot<T>) -> u32) -> impl Iterator<Item = (Key, &T)> {
         std::iter::from_fn(move || {
             let index = at;
             let slot = self.slots.get(index as usize)?;
-            at = slot.next;
+            at = step(slot);
             match &slot.entry {
                 Entry::Occupied { stamp, value } => Some((Key::new(index, *stamp), value)),
                 Entry::Vacant => None,

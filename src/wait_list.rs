@@ -135,22 +135,31 @@ impl<N, G> WaitList<N, G> {
         self.waiters.push_back(&mut self.queue, Waiter::queued(need, Some(waker)))
     }
 
-    /// Adds a waiter behind the first ones of the queue, as many as `is_before` says: it was queued before, and what it
-    /// was granted did not serve it. Looks at each of these.
-    pub(crate) fn enqueue_after(&mut self, mut is_before: impl FnMut(&N) -> bool, need: N, waker: Waker) -> Key {
+    /// Adds a waiter behind those for which `is_before` holds, which are the first ones of the queue. Without a waker it
+    /// will be woken by other means, and registers one when it is polled.
+    ///
+    /// Looks at as many waiters as there are between its place and the nearer end, from both ends.
+    pub(crate) fn enqueue_after(&mut self, is_before: impl Fn(&N) -> bool, need: N, waker: Option<Waker>) -> Key {
         debug_assert!(!self.closed, "a closed list has no queue");
-        let queued = self.waiters.entries(&self.queue);
-        let before = queued.take_while(|(_, waiter)| is_before(&waiter.need)).last().map(|(key, _)| key);
-        let key = self.waiters.insert(Waiter::queued(need, Some(waker)));
+        let before = self.last_before(is_before);
+        let key = self.waiters.insert(Waiter::queued(need, waker));
         self.waiters.link_after(&mut self.queue, before, key);
         key
     }
 
-    /// Adds a waiter at the end of the queue that will be woken by other means, and registers its waker when it is
-    /// polled.
-    pub(crate) fn enqueue_unregistered(&mut self, need: N) -> Key {
-        debug_assert!(!self.closed, "a closed list has no queue");
-        self.waiters.push_back(&mut self.queue, Waiter::queued(need, None))
+    fn last_before(&self, is_before: impl Fn(&N) -> bool) -> Option<Key> {
+        let mut before = None;
+        let ends = self.waiters.entries(&self.queue).zip(self.waiters.entries_back(&self.queue));
+        for ((from_front, first), (from_back, last)) in ends {
+            if is_before(&last.need) {
+                return Some(from_back);
+            }
+            if !is_before(&first.need) {
+                break;
+            }
+            before = Some(from_front);
+        }
+        before
     }
 
     /// Grants to the head of the queue, which must not be empty. Its waker goes into `batch`, or waits for the next

@@ -3,33 +3,33 @@
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-use super::core::{Fitness, State};
+use super::core::State;
 use super::deferred::Deferred;
 use super::object::Pooled;
-use super::turn::Turn;
+use super::turn::{Given, Turn};
 use super::{Manager, Pool};
 use crate::panic::Panics;
 use crate::sync::MutexGuard;
 use crate::wait_list::WakeBatch;
 
 impl<M: Manager> Pool<M> {
-    /// Takes the next idle object for a getter that is polled for the first time.
+    /// Takes the next idle object for a getter that is polled for the first time, and draws its ticket.
     #[inline(always)]
-    pub(super) fn take_idle(&self, now: Option<Instant>) -> Option<(Box<Pooled<M>>, Fitness)> {
-        let (given, is_short) = {
+    pub(super) fn take_idle(&self, now: Option<Instant>) -> (u64, Option<Given<M>>) {
+        let (ticket, given, is_short) = {
             let mut state = self.state.lock();
             state.stats.gets += 1;
             let given = state.take_idle(&self.settings, now);
-            (given, self.settings.min_idle > 0 && state.is_short(&self.settings))
+            (state.stats.gets, given, self.settings.min_idle > 0 && state.is_short(&self.settings))
         };
         if is_short {
             self.upkeep.notify();
         }
-        given
+        (ticket, given)
     }
 
     pub(super) fn try_take(&self) -> Option<Box<Pooled<M>>> {
-        let turn = Turn::new(self, self.now(), None);
+        let turn = Turn::new(self, self.now(), 0, true); // It is never queued.
         turn.try_take(&mut Context::from_waker(Waker::noop()))
     }
 

@@ -21,21 +21,17 @@
 //! | `Adopting` | only work of others, which was not ready when they took it up | objects, slots |
 //! | `Waiting` | nothing | objects, slots, pending work |
 //!
-//! A getter that recycles an object of its own is in no queue: it has been granted that object. An object goes to the
-//! head of the first queue that is not empty, in this order. A getter enters `Creating` or `Adopting` before all that
-//! are queued in `Waiting`, and those are granted from the head, so the order among getters is that of their first
-//! polls. A flag per getter in one queue would say the same, but a slot would have to search for the first that can use
-//! it.
+//! A getter that recycles an object of its own is in no queue: it has been granted that object.
 //!
-//! A getter draws a *ticket* when it is first queued, and keeps it when it changes to another queue: it enters that
-//! behind those with lower tickets. There are few of them, as each was granted something, too, or drives work on a slot.
-//! One that was not queued before it was given an object that proved to be dead has ticket 0, before all.
+//! A getter's *ticket* is the number of its first poll. Each queue is in the order of tickets, and an object goes to the
+//! lowest ticket in any of them, whatever its getter was granted before. A flag per getter in one queue would say the
+//! same, but a slot would have to search for the first that can use it.
 //!
 //! **Grants.** [`deliver`](State::deliver) grants an object that is returned or new. [`leave`](State::leave) grants a
 //! recycling that its getter gave up, and keeps a creation for [`settle`](State::settle), which every change ends with:
 //! it grants free slots and pending creations to getters that can use them. A getter that is granted a slot or a
-//! creation is put at the end of `Creating` at that moment, under a second key, so that an object that is returned
-//! before it is polled is its own, too.
+//! creation enters `Creating` at that moment, under a second key, so that an object that is returned before it is polled
+//! is its own, too. One that is granted a recycling is in no queue until it is polled.
 //!
 //! **Invariants** whenever the lock is free: while an object is idle, the queues are empty; while a getter is in
 //! `Waiting` or `Adopting`, no job is pending and no creation may begin; idle + in use + creating <= `max_size`, unless
@@ -79,8 +75,6 @@ pub(super) struct State<M: Manager> {
     pub(super) pending_recyclings: VecDeque<Box<Job<M>>>,
     /// Waiters with their tickets.
     queues: [WaitList<u64, Grant<M>>; 3],
-    /// The last ticket that was drawn.
-    tickets: u64,
     /// Raised by `clear`: objects of former generations are not kept.
     pub(super) generation: u64,
     pub(super) closed: bool,
@@ -144,7 +138,6 @@ impl<M: Manager> State<M> {
             pending_creations: VecDeque::new(),
             pending_recyclings: VecDeque::new(),
             queues: [const { WaitList::new() }; 3],
-            tickets: 0,
             generation: 0,
             closed: false,
             has_drained: false,
@@ -228,8 +221,15 @@ impl<M: Manager> State<M> {
 
     /// Grants an object to the first getter.
     pub(super) fn grant_object(&mut self, pooled: Box<Pooled<M>>, batch: &mut WakeBatch) {
-        let queue = self.queues.iter_mut().find(|queue| !queue.is_empty()).expect("a getter is queued");
-        queue.grant_front(Grant::Object(pooled), batch);
+        let queue = self.first_of([Queue::Creating, Queue::Adopting, Queue::Waiting]).expect("a getter is queued");
+        self.queue(queue).grant_front(Grant::Object(pooled), batch);
+    }
+
+    /// Returns the queue whose head has the lowest ticket.
+    #[inline]
+    fn first_of<const N: usize>(&self, queues: [Queue; N]) -> Option<Queue> {
+        let heads = queues.into_iter().filter_map(|queue| Some((queue, self.queues[queue as usize].front_need()?)));
+        heads.min_by_key(|&(_, ticket)| ticket).map(|(queue, _)| queue)
     }
 
     #[inline(always)]
@@ -386,16 +386,10 @@ impl<M: Manager> State<M> {
         &mut self.queues[queue as usize]
     }
 
-    /// Enters a queue, with a ticket if the getter has one.
-    pub(super) fn enqueue(&mut self, queue: Queue, ticket: Option<u64>, waker: Waker) -> Key {
-        match ticket {
-            Some(ticket) => self.queue(queue).enqueue_after(|&other| other <= ticket, ticket, waker),
-            None => {
-                self.tickets += 1;
-                let ticket = self.tickets;
-                self.queue(queue).enqueue(ticket, waker)
-            }
-        }
+    /// Puts a getter into a queue. Without a waker it will be woken for a grant.
+    #[inline]
+    pub(super) fn enqueue(&mut self, queue: Queue, ticket: u64, waker: Option<Waker>) -> Key {
+        self.queue(queue).enqueue_after(|&other| other < ticket, ticket, waker)
     }
 
     /// Removes a getter that was granted something, and any getter once the pool is closed.
@@ -441,23 +435,17 @@ impl<M: Manager> State<M> {
 
     fn grant_creations(&mut self, settings: &Settings, batch: &mut WakeBatch) {
         loop {
-            // Pending work goes first to those that have none; slots, to those that wait longest.
-            let [first, second] = if self.pending_creations.is_empty() {
-                [Queue::Adopting, Queue::Waiting]
-            } else {
-                [Queue::Waiting, Queue::Adopting]
-            };
-            let queue = if self.is_empty(first) { second } else { first };
-            if self.is_empty(queue) {
-                return;
-            }
+            // Pending work goes first to those that have none.
+            let has_pending = !self.pending_creations.is_empty() && !self.is_empty(Queue::Waiting);
+            let first = self.first_of([Queue::Adopting, Queue::Waiting]);
+            let Some(queue) = first.map(|first| if has_pending { Queue::Waiting } else { first }) else { return };
             let job = match self.pending_creations.pop_front() {
                 Some(job) => job.taken_up(),
                 None if self.may_create(settings) => self.create(),
                 None => return,
             };
             let ticket = *self.queue(queue).front_need().expect("the queue is not empty");
-            let key = self.queue(Queue::Creating).enqueue_unregistered(ticket);
+            let key = self.enqueue(Queue::Creating, ticket, None);
             self.queue(queue).grant_front(Grant::Creation(key, job), batch);
         }
     }
@@ -610,6 +598,7 @@ impl<M: Manager> State<M> {
 
     pub(super) fn validate(&self, settings: &Settings) {
         self.queues.iter().for_each(WaitList::validate);
+        assert!(self.queues.iter().all(|queue| queue.needs().is_sorted()), "queues are in the order of tickets");
         let adopting = !self.is_empty(Queue::Adopting) || !self.is_empty(Queue::Waiting);
         assert!(self.idle.is_empty() || !self.is_awaited(), "no getter is queued while an object is idle");
         assert!(self.pending_recyclings.is_empty() || !self.is_awaited(), "queued getters drive all recyclings");

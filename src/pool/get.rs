@@ -129,7 +129,7 @@ struct Getting<H: Deref<Target = Pool<M>>, M: Manager> {
 pub(super) enum Getter<M: Manager> {
     New,
     Waiting(Key),
-    Driving(Option<Queued>, Hand<M>),
+    Driving { ticket: u64, queued: Option<Queued>, hand: Hand<M> },
 }
 
 impl<H: Deref<Target = Pool<M>>, M: Manager> Getting<H, M> {
@@ -165,11 +165,12 @@ impl<M: Manager> Getter<M> {
         let now = pool.now();
         match self {
             Self::New => {
-                let Some((mut pooled, fitness)) = pool.take_idle(now) else { return self.begin(pool, now, None, cx) };
+                let (ticket, given) = pool.take_idle(now);
+                let Some((mut pooled, fitness)) = given else { return self.begin(pool, now, ticket, None, cx) };
                 if pool.settings.hands_out(&mut pooled, fitness, now) {
                     return Poll::Ready(Ok(pooled));
                 }
-                self.begin(pool, now, Some((pooled, fitness)), cx)
+                self.begin(pool, now, ticket, Some((pooled, fitness)), cx)
             }
             Self::Waiting(key) => {
                 let (mut removed, fitness) = ready!(poll_waiting(pool, *key, now, cx));
@@ -180,16 +181,16 @@ impl<M: Manager> Getter<M> {
                         if pool.settings.hands_out(&mut pooled, fitness, now) {
                             return Poll::Ready(Ok(pooled));
                         }
-                        self.recycle(pool, now, (pooled, fitness), cx, Some(removed.need))
+                        self.recycle(pool, now, (removed.need, false), (pooled, fitness), cx)
                     }
                     Some(grant) => {
-                        let mut turn = Turn::new(pool, now, Some(removed.need));
+                        let mut turn = Turn::new(pool, now, removed.need, false);
                         turn.accept(grant);
                         turn.run(self, None, cx)
                     }
                 }
             }
-            Self::Driving(..) => Turn::resume(pool, now, self).run(self, None, cx),
+            Self::Driving { .. } => Turn::resume(pool, now, self).run(self, None, cx),
         }
     }
 
@@ -199,11 +200,12 @@ impl<M: Manager> Getter<M> {
         &mut self,
         pool: &Pool<M>,
         now: Option<Instant>,
+        ticket: u64,
         idle: Option<Given<M>>,
         cx: &mut Context<'_>,
     ) -> Poll<Served<M>> {
         if let Some(idle) = idle {
-            return self.recycle(pool, now, idle, cx, None);
+            return self.recycle(pool, now, (ticket, true), idle, cx);
         }
         let key = TaskWaker::cloned(cx.waker()).poll_with(|waker| {
             let mut state = pool.state.lock();
@@ -211,24 +213,25 @@ impl<M: Manager> Getter<M> {
                 return Ok(None);
             }
             state.stats.waits += 1;
-            Ok(Some(state.enqueue(Queue::Waiting, None, waker.take()?)))
+            Ok(Some(state.enqueue(Queue::Waiting, ticket, Some(waker.take()?))))
         });
-        let Some(key) = key else { return Turn::new(pool, now, None).run(self, None, cx) };
+        let Some(key) = key else { return Turn::new(pool, now, ticket, true).run(self, None, cx) };
         *self = Self::Waiting(key);
         Poll::Pending
     }
 
-    /// Has an object that is to be recycled. Most often that is done at once.
+    /// Has an object that is to be recycled. Most often that is done at once, without a [`Turn`].
     fn recycle(
         &mut self,
         pool: &Pool<M>,
         now: Option<Instant>,
+        (ticket, is_first): (u64, bool),
         (pooled, fitness): Given<M>,
         cx: &mut Context<'_>,
-        ticket: Option<u64>,
     ) -> Poll<Served<M>> {
+        let turn = || Turn::new(pool, now, ticket, is_first);
         if fitness != Fitness::Unchecked {
-            return Turn::new(pool, now, ticket).run(self, Some((pooled, fitness)), cx);
+            return turn().run(self, Some((pooled, fitness)), cx);
         }
         match begin_recycling(pooled, pool, now, cx) {
             Ok(End::Recycled(mut pooled)) => {
@@ -236,7 +239,7 @@ impl<M: Manager> Getter<M> {
                 Poll::Ready(Ok(pooled))
             }
             recycling => {
-                let mut turn = Turn::new(pool, now, ticket);
+                let mut turn = turn();
                 turn.follow(recycling)?;
                 turn.run(self, None, cx)
             }
@@ -317,7 +320,7 @@ impl<H: Deref<Target = Pool<M>>, M: Manager> Getting<H, M> {
         let queue = match &self.getter {
             Getter::New => None,
             Getter::Waiting(_) => Some(Queue::Waiting),
-            Getter::Driving(queued, _) => queued.map(|queued| queued.queue),
+            Getter::Driving { queued, .. } => queued.map(|queued| queued.queue),
         };
         f.debug_struct(name).field("queue", &queue).finish_non_exhaustive()
     }

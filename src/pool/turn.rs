@@ -41,6 +41,9 @@ pub(super) struct Hand<M: Manager> {
 pub(super) struct Turn<'a, M: Manager> {
     pool: &'a Pool<M>,
     now: Option<Instant>,
+    /// See [`core`](super::core).
+    ticket: u64,
+    /// The getter has not waited.
     is_first: bool,
     queued: Option<Queued>,
     hand: Hand<M>,
@@ -48,9 +51,9 @@ pub(super) struct Turn<'a, M: Manager> {
     undriven: usize,
     /// Slots in use without an object, since that was dropped; to be freed under the next lock.
     dead: usize,
-    /// That of its last place in a queue, or 0; see [`core`](super::core).
-    ticket: Option<u64>,
-    /// An object that it was given could not be recycled. Another pending recycling may fail as well, so it creates if there is room.
+    /// It was given an object that could not be used, so it may wait, however many do.
+    has_lost: bool,
+    /// That object could not be recycled. Another pending recycling may fail as well, so it creates if there is room.
     has_found_dead: bool,
 }
 
@@ -76,29 +79,30 @@ impl<M: Manager> Hand<M> {
 }
 
 impl<'a, M: Manager> Turn<'a, M> {
-    /// Begins the first poll of a getter, or goes on with one that was queued.
-    pub(super) fn new(pool: &'a Pool<M>, now: Option<Instant>, ticket: Option<u64>) -> Self {
+    pub(super) fn new(pool: &'a Pool<M>, now: Option<Instant>, ticket: u64, is_first: bool) -> Self {
         Self {
             pool,
             now,
-            is_first: ticket.is_none(),
+            ticket,
+            is_first,
             queued: None,
             hand: Hand::new(),
             undriven: 0,
             dead: 0,
-            ticket,
+            has_lost: false,
             has_found_dead: false,
         }
     }
 
     /// Begins another poll of a getter, with all that it has.
     pub(super) fn resume(pool: &'a Pool<M>, now: Option<Instant>, getter: &mut Getter<M>) -> Self {
-        let mut turn = Self::new(pool, now, None);
-        turn.is_first = false;
+        let mut turn = Self::new(pool, now, 0, false);
         match std::mem::replace(getter, Getter::New) {
             Getter::New => {}
             Getter::Waiting(key) => turn.queued = Some(Queued { queue: Queue::Waiting, key }),
-            Getter::Driving(queued, hand) => (turn.queued, turn.hand) = (queued, hand),
+            Getter::Driving { ticket, queued, hand } => {
+                (turn.ticket, turn.queued, turn.hand) = (ticket, queued, hand);
+            }
         }
         turn
     }
@@ -135,7 +139,7 @@ impl<'a, M: Manager> Turn<'a, M> {
     fn suspend(mut self, getter: &mut Getter<M>) -> Poll<Served<M>> {
         *getter = match self.queued.take() {
             Some(Queued { queue: Queue::Waiting, key }) => Getter::Waiting(key),
-            queued => Getter::Driving(queued, self.hand.take()),
+            queued => Getter::Driving { ticket: self.ticket, queued, hand: self.hand.take() },
         };
         Poll::Pending
     }
@@ -188,7 +192,8 @@ impl<'a, M: Manager> Turn<'a, M> {
         let pool = self.pool;
         // Once its slot is free, another lock to clone the waker would let others go ahead.
         let waker = if self.dead > 0 { TaskWaker::cloned(cx.waker()) } else { TaskWaker::new(cx.waker()) };
-        let outcome = waker.poll_with(|waker| {
+        let (mut panics, mut outcome) = (Panics::default(), Ok(None));
+        let attempt = |waker: &mut TaskWaker<'_>| {
             let mut guard = pool.state.lock();
             let state = &mut *guard;
             state.in_use -= std::mem::take(&mut self.dead);
@@ -202,9 +207,11 @@ impl<'a, M: Manager> Turn<'a, M> {
             }
             state.settle(&pool.settings, &mut deferred);
             Ok(outcome)
-        });
+        };
+        // The clone of the waker may panic when there is something to drop already.
+        panics.catch(|| outcome = waker.poll_with(attempt));
         deferred.run(pool).discard();
-        outcome
+        panics.resume_or(outcome)
     }
 
     /// Collects its grants, if it is queued.
@@ -216,7 +223,6 @@ impl<'a, M: Manager> Turn<'a, M> {
         while let Some(queued) = self.queued {
             let Some(mut removed) = state.collect(queued) else { break };
             self.queued = None;
-            self.ticket = Some(removed.need);
             let grant = removed.grant.take();
             deferred.keep(removed);
             match grant {
@@ -278,7 +284,7 @@ impl<'a, M: Manager> Turn<'a, M> {
             self.hand.jobs.push(job);
             return Ok(None);
         }
-        let enters = queue == Queue::Waiting && self.ticket.is_none();
+        let enters = queue == Queue::Waiting && self.is_first && !self.has_lost;
         if enters && !state.may_wait(settings) { Err(GetError::TooManyWaiting) } else { Ok(None) }
     }
 
@@ -297,7 +303,7 @@ impl<'a, M: Manager> Turn<'a, M> {
             (_, Some(queue)) => {
                 let waker = waker.take()?;
                 self.dequeue(state, deferred);
-                let key = state.enqueue(queue, self.ticket, waker);
+                let key = state.enqueue(queue, self.ticket, Some(waker));
                 self.queued = Some(Queued { queue, key });
             }
             // It recycles an object of its own again, which it had taken up.
@@ -344,9 +350,7 @@ impl<'a, M: Manager> Turn<'a, M> {
     /// Leaves its queue. Nothing was granted to it.
     fn dequeue(&mut self, state: &mut State<M>, deferred: &mut Deferred<M>) {
         if let Some(Queued { queue, key }) = self.queued.take() {
-            let removed = state.queue(queue).remove(key).expect("it is queued");
-            self.ticket = Some(removed.need);
-            deferred.keep(removed);
+            deferred.keep(state.queue(queue).remove(key).expect("it is queued"));
         }
     }
 
@@ -459,7 +463,7 @@ impl<'a, M: Manager> Turn<'a, M> {
     /// first.
     fn lose(&mut self, pooled: Box<Pooled<M>>) {
         self.dead += 1;
-        self.ticket.get_or_insert(0);
+        self.has_lost = true;
         drop(pooled);
     }
 

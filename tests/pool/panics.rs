@@ -636,3 +636,21 @@ fn an_adopted_recycling_that_panics_in_its_drop_has_ended() {
     assert!(!getter.is_pending());
     assert_eq!(pool.manager().created.load(Ordering::Relaxed), 2);
 }
+
+#[test]
+fn a_waker_that_panics_in_its_second_clone_costs_no_slot() {
+    let (factory, clock) = (Factory::default(), Clock::new());
+    let minute = Duration::from_secs(60);
+    let pool = factory.builder().max_size(1).max_lifetime(minute).clock(clock.source()).build();
+    drop(take(&pool));
+    factory.recycles.hold(1);
+    drop(waiting(&pool));
+    clock.advance(minute);
+    let clones = AtomicUsize::new(0);
+    let waker = Hooks::new().on_clone(move || assert!(clones.fetch_add(1, Ordering::Relaxed) == 0, "the second clone"));
+    // The pending recycling has expired: its slot is not free before its object was dropped.
+    assert_eq!(panic_of(|| poll_with(&mut pool.get(), &waker.waker()).is_ready()), "the second clone");
+    assert_eq!((counts(&pool), factory.dropped()), ((0, 0, 0, 0), vec![0]));
+    assert_eq!(take(&pool).id, 1);
+    all_is_dropped(pool, &factory);
+}

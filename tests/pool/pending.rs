@@ -598,7 +598,7 @@ fn getters_that_are_granted_creations_keep_their_order() {
 
 #[test]
 fn getters_whose_recyclings_fail_wait_in_their_order() {
-    for (adopts, polled) in [(false, [0, 1]), (true, [0, 1]), (true, [1, 0])] {
+    for (adopts, polled) in [(false, [0, 1]), (false, [1, 0]), (true, [0, 1]), (true, [1, 0])] {
         let factory = Factory::default();
         let pool = filled(&factory, 3, 3);
         let held = take(&pool);

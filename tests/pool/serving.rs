@@ -625,3 +625,42 @@ fn each_way_to_get_an_object_is_a_use() {
     assert_eq!(OwnedObject::metrics(&ready(&mut pool.clone().get_owned()).unwrap()).uses, 3);
     assert_eq!(OwnedObject::metrics(&pool.clone().try_get_owned().unwrap()).uses, 4);
 }
+
+#[test]
+fn an_object_goes_to_the_oldest_getter_whatever_others_drive() {
+    let factory = Factory::default();
+    let pool = factory.builder().max_size(3).max_creating(1).build();
+    fill(&pool, 2);
+    let held = take(&pool);
+    factory.recycles.hold(1);
+    let mut recycles = waiting(&pool);
+    factory.creates.hold(1);
+    let mut creates = waiting(&pool);
+    factory.kill(0);
+    factory.recycles.open();
+    assert!(recycles.is_pending(), "its object is dead, and no other creation may begin");
+    drop(held);
+    assert!(creates.is_pending());
+    assert_eq!(served(&mut recycles).id, 1);
+}
+
+#[test]
+fn a_pending_creation_takes_its_getter_past_no_older_one() {
+    let factory = Factory::default();
+    let pool = factory.builder().max_size(3).min_idle(1).build();
+    fill(&pool, 2);
+    let held = take(&pool);
+    factory.recycles.hold(1);
+    let recycles = waiting(&pool);
+    factory.creates.hold(1);
+    let mut replenish = Box::pin(pool.replenish());
+    assert!(poll(&mut replenish).is_pending());
+    drop(recycles);
+    let mut adopts = waiting(&pool);
+    let mut waits = waiting(&pool);
+    drop(replenish); // The creation goes to the one that has nothing to drive.
+    factory.recycles.hold(0);
+    drop(held);
+    assert!(waits.is_pending());
+    assert_eq!(served(&mut adopts).id, 1);
+}

@@ -184,7 +184,7 @@ pub(super) fn panicking_recycle_racing_getter() {
 }
 
 /// An object proves dead, and its slot was taken away meanwhile: its getter waits, before the other, for a return. Guards
-/// `ticket` in `lose`, and the clone of the waker before its slot is free in `advance`.
+/// the ticket in `wait`, and the clone of the waker before its slot is free in `advance`.
 pub(super) fn getter_of_a_dead_object_is_queued_at_the_front() {
     let pool = recycling(2, &[], &[(Gated, Badly)]);
     let [dead, object] = lent(&pool);
