@@ -424,3 +424,31 @@ fn keys_spread_over_the_shards() {
     let kept = [kept(RandomState::new()), kept(Fixed::default()), kept(BAD[2].1)];
     assert!(kept.iter().all(|&kept| kept > 1_400), "so many of 1,600 found room: {kept:?}");
 }
+
+/// Takes a number as its own hash.
+#[derive(Default)]
+struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("keys are u64");
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
+#[test]
+fn keys_that_differ_in_a_few_bits_of_a_weak_hash_are_spread() {
+    for shift in [0, 16, 32, 48] {
+        let builder = LruCache::builder(8_000).shards(8).hasher(BuildHasherDefault::<Identity>::default());
+        let cache = builder.build();
+        (0..4_000_u64).for_each(|key| _ = cache.insert(key << shift, ()));
+        assert!(cache.len() > 3_500, "{} of 4,000 at bit {shift} are kept", cache.len());
+    }
+}
