@@ -1,6 +1,7 @@
 //! Several shards: how the capacity is divided, and that each keeps its own order; and how keys are hashed.
 
 use std::borrow::Borrow;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash, Hasher, RandomState};
@@ -443,12 +444,29 @@ impl Hasher for Identity {
     }
 }
 
+thread_local! {
+    static COMPARISONS: Cell<usize> = const { Cell::new(0) };
+}
+
+#[derive(Hash, Eq)]
+struct Compared(u64);
+
+impl PartialEq for Compared {
+    fn eq(&self, other: &Self) -> bool {
+        COMPARISONS.set(COMPARISONS.get() + 1);
+        self.0 == other.0
+    }
+}
+
 #[test]
 fn keys_that_differ_in_a_few_bits_of_a_weak_hash_are_spread() {
     for shift in [0, 16, 32, 48] {
         let builder = LruCache::builder(8_000).shards(8).hasher(BuildHasherDefault::<Identity>::default());
         let cache = builder.build();
-        (0..4_000_u64).for_each(|key| _ = cache.insert(key << shift, ()));
+        (0..4_000_u64).for_each(|key| _ = cache.insert(Compared(key << shift), ()));
         assert!(cache.len() > 3_500, "{} of 4,000 at bit {shift} are kept", cache.len());
+        COMPARISONS.set(0);
+        (0..4_000_u64).for_each(|key| _ = cache.get(&Compared(key << shift)));
+        assert!(COMPARISONS.get() < 5_000, "{} comparisons at bit {shift}", COMPARISONS.get());
     }
 }
