@@ -216,6 +216,15 @@ impl<T> Arena<T> {
         self.key_at(list.tail)
     }
 
+    /// Returns the value at the tail of `list`.
+    #[inline]
+    pub(crate) fn tail(&self, list: &List) -> Option<&T> {
+        match &self.slots.get(list.tail as usize)?.entry {
+            Entry::Occupied { value, .. } => Some(value),
+            Entry::Vacant => None,
+        }
+    }
+
     /// Returns the stamp of the value in slot `index`.
     #[inline]
     pub(crate) fn stamp_at(&self, index: u32) -> Option<NonZeroU32> {

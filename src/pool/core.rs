@@ -221,12 +221,16 @@ impl<M: Manager> State<M> {
 
     /// Grants an object to the first getter.
     pub(super) fn grant_object(&mut self, pooled: Box<Pooled<M>>, batch: &mut WakeBatch) {
+        let [creating, adopting, waiting] = &mut self.queues;
+        if creating.is_empty() && adopting.is_empty() {
+            return waiting.grant_front(Grant::Object(pooled), batch);
+        }
         let queue = self.first_of([Queue::Creating, Queue::Adopting, Queue::Waiting]).expect("a getter is queued");
         self.queue(queue).grant_front(Grant::Object(pooled), batch);
     }
 
     /// Returns the queue whose head has the lowest ticket.
-    #[inline]
+    #[inline(never)]
     fn first_of<const N: usize>(&self, queues: [Queue; N]) -> Option<Queue> {
         let heads = queues.into_iter().filter_map(|queue| Some((queue, self.queues[queue as usize].front_need()?)));
         heads.min_by_key(|&(_, ticket)| ticket).map(|(queue, _)| queue)

@@ -284,7 +284,7 @@ impl<'a, M: Manager> Turn<'a, M> {
             self.hand.jobs.push(job);
             return Ok(None);
         }
-        let enters = queue == Queue::Waiting && self.is_first && !self.has_lost;
+        let enters = queue == Queue::Waiting && !self.has_lost;
         if enters && !state.may_wait(settings) { Err(GetError::TooManyWaiting) } else { Ok(None) }
     }
 
