@@ -139,19 +139,23 @@ impl<N, G> WaitList<N, G> {
     /// will be woken by other means, and registers one when it is polled.
     ///
     /// Looks at as many waiters as there are between its place and the nearer end, from both ends.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn enqueue_after(&mut self, is_before: impl Fn(&N) -> bool, need: N, waker: Option<Waker>) -> Key {
         debug_assert!(!self.closed, "a closed list has no queue");
         if self.waiters.tail(&self.queue).is_none_or(|last| is_before(&last.need)) {
             return self.waiters.push_back(&mut self.queue, Waiter::queued(need, waker));
         }
+        self.enqueue_between(is_before, need, waker)
+    }
+
+    #[inline(never)]
+    fn enqueue_between(&mut self, is_before: impl Fn(&N) -> bool, need: N, waker: Option<Waker>) -> Key {
         let before = self.last_before(is_before);
         let key = self.waiters.insert(Waiter::queued(need, waker));
         self.waiters.link_after(&mut self.queue, before, key);
         key
     }
 
-    #[inline(never)]
     fn last_before(&self, is_before: impl Fn(&N) -> bool) -> Option<Key> {
         let mut before = None;
         let ends = self.waiters.entries(&self.queue).zip(self.waiters.entries_back(&self.queue));

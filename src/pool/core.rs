@@ -220,12 +220,13 @@ impl<M: Manager> State<M> {
     }
 
     /// Grants an object to the first getter.
+    #[inline(always)]
     pub(super) fn grant_object(&mut self, pooled: Box<Pooled<M>>, batch: &mut WakeBatch) {
-        let [creating, adopting, waiting] = &mut self.queues;
-        if creating.is_empty() && adopting.is_empty() {
-            return waiting.grant_front(Grant::Object(pooled), batch);
-        }
-        let queue = self.first_of([Queue::Creating, Queue::Adopting, Queue::Waiting]).expect("a getter is queued");
+        let queue = if self.is_empty(Queue::Creating) && self.is_empty(Queue::Adopting) {
+            Queue::Waiting // Most often.
+        } else {
+            self.first_of([Queue::Creating, Queue::Adopting, Queue::Waiting]).expect("a getter is queued")
+        };
         self.queue(queue).grant_front(Grant::Object(pooled), batch);
     }
 
@@ -391,7 +392,7 @@ impl<M: Manager> State<M> {
     }
 
     /// Puts a getter into a queue. Without a waker it will be woken for a grant.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enqueue(&mut self, queue: Queue, ticket: u64, waker: Option<Waker>) -> Key {
         self.queue(queue).enqueue_after(|&other| other < ticket, ticket, waker)
     }
