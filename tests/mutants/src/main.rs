@@ -101,34 +101,10 @@ fn run(arguments: &Arguments) -> Result<bool> {
     }
     let target = fs::canonicalize(env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from))?;
     let mut log = Log::read(&target, &all);
+    let mut tally = Tally::new(&equivalents);
     let mut mutants = chosen(arguments, &root, &all)?;
     ensure!(!mutants.is_empty(), "there are no such mutants");
-    let (mut counts, mut invalid) = (BTreeMap::<String, Counts>::new(), 0);
-    let mut count = |mutant: &Mutant, kind| {
-        let counts = counts.entry(mutant.file.clone()).or_default();
-        match kind {
-            Kind::Caught(By::Test) => counts.tests += 1,
-            Kind::Caught(By::Model) => counts.models += 1,
-            Kind::Survived if equivalents.reason(mutant).is_some() => counts.equivalent += 1,
-            Kind::Survived => counts.survive += 1,
-            Kind::Invalid => invalid += 1,
-        }
-    };
-    mutants.retain(|mutant| {
-        let fate = log.fate(mutant).filter(|_| arguments.again);
-        let is_explained = equivalents.reason(mutant).is_some();
-        if let Some(kind @ Kind::Caught(_)) = fate {
-            count(mutant, kind);
-            if is_explained {
-                println!("not equivalent: {}", shown(mutant));
-            }
-        } else if fate == Some(Kind::Survived) && is_explained {
-            count(mutant, Kind::Survived);
-        } else {
-            return true;
-        }
-        false
-    });
+    mutants.retain(|mutant| !arguments.again || !tally.settles(mutant, log.fate(mutant)));
     if arguments.list {
         mutants.iter().for_each(|mutant| println!("{}", shown(mutant)));
         println!("{} mutants", mutants.len());
@@ -140,7 +116,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let jobs = arguments.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1);
     let longest = arguments.longest.map_or(Duration::MAX, Duration::from_secs);
     Hunt::new(&root, &target, &mutants, jobs, longest)?.run(&mutants, |mutant, fate| {
-        count(mutant, Kind::from(&fate));
+        tally.count(mutant, Kind::from(&fate));
         match (&fate, equivalents.reason(mutant)) {
             (Fate::Survived { is_reached: true }, None) => println!("survives: {}", shown(mutant)),
             (Fate::Survived { is_reached: false }, None) => println!("survives, not reached: {}", shown(mutant)),
@@ -149,21 +125,67 @@ fn run(arguments: &Arguments) -> Result<bool> {
         }
         log.add(mutant, &shown(mutant), &fate)
     })?;
-    let of = |count: fn(&Counts) -> usize| counts.values().map(count).sum::<usize>();
-    let (total, survive) = (of(Counts::total), of(|counts| counts.survive));
-    println!(
-        "{total} mutants in {} s: {} caught by tests, {} by models, {} equivalent, {survive} survive; {invalid} more do \
-         not compile",
-        begun.elapsed().as_secs(),
-        of(|counts| counts.tests),
-        of(|counts| counts.models),
-        of(|counts| counts.equivalent),
-    );
+    let survive = tally.sum(|counts| counts.survive);
+    println!("{} in {} s", tally.summary(), begun.elapsed().as_secs());
     if arguments.write {
-        let page = page::updated(&fs::read_to_string(root.join(PAGE))?, counts, |file| root.join(file).exists())?;
-        fs::write(root.join(PAGE), page)?;
+        let page = fs::read_to_string(root.join(PAGE))?;
+        fs::write(root.join(PAGE), page::updated(&page, tally.counts, |file| root.join(file).exists())?)?;
     }
     Ok(survive == 0)
+}
+
+/// The fates of the mutants, counted.
+struct Tally<'e> {
+    equivalents: &'e Equivalents,
+    /// By file.
+    counts: BTreeMap<String, Counts>,
+    invalid: usize,
+}
+
+impl<'e> Tally<'e> {
+    fn new(equivalents: &'e Equivalents) -> Self {
+        Self { equivalents, counts: BTreeMap::new(), invalid: 0 }
+    }
+
+    fn count(&mut self, mutant: &Mutant, kind: Kind) {
+        let counts = self.counts.entry(mutant.file.clone()).or_default();
+        match kind {
+            Kind::Caught(By::Test) => counts.tests += 1,
+            Kind::Caught(By::Model) => counts.models += 1,
+            Kind::Survived if self.equivalents.reason(mutant).is_some() => counts.equivalent += 1,
+            Kind::Survived => counts.survive += 1,
+            Kind::Invalid => self.invalid += 1,
+        }
+    }
+
+    /// Counts a mutant that need not be run again.
+    fn settles(&mut self, mutant: &Mutant, fate: Option<Kind>) -> bool {
+        let is_explained = self.equivalents.reason(mutant).is_some();
+        match fate {
+            Some(Kind::Caught(_)) if is_explained => println!("not equivalent: {}", shown(mutant)),
+            Some(Kind::Caught(_)) => {}
+            Some(Kind::Survived) if is_explained => {}
+            _ => return false,
+        }
+        fate.into_iter().for_each(|kind| self.count(mutant, kind));
+        true
+    }
+
+    fn sum(&self, count: impl Fn(&Counts) -> usize) -> usize {
+        self.counts.values().map(count).sum()
+    }
+
+    fn summary(&self) -> String {
+        format!(
+            "{} mutants: {} caught by tests, {} by models, {} equivalent, {} survive; {} more do not compile",
+            self.sum(Counts::total),
+            self.sum(|counts| counts.tests),
+            self.sum(|counts| counts.models),
+            self.sum(|counts| counts.equivalent),
+            self.sum(|counts| counts.survive),
+            self.invalid,
+        )
+    }
 }
 
 fn shown(mutant: &Mutant) -> String {
