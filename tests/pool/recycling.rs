@@ -8,7 +8,7 @@ use stanchion::{GetError, Object, Order, OwnedObject, Pool};
 use crate::common::{Clock, Task, panic_of, ready, survives};
 use crate::creating::failed;
 use crate::manager::{CALL, Event, Factory};
-use crate::{FEW, Getter, TestPool, all_is_dropped, counts, filled, served, take, waiting, woken};
+use crate::{FEW, Getter, TestPool, all_is_dropped, counts, fill, filled, served, take, waiting, woken};
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -558,4 +558,40 @@ fn try_get_sets_the_time_of_the_recycling() {
     drop(take(&pool));
     clock.advance(Duration::from_secs(1));
     assert_eq!(Object::metrics(&pool.try_get().unwrap()).recycled, Some(clock.now()));
+}
+
+#[test]
+fn a_getter_of_a_dead_object_waits_beyond_max_waiting() {
+    let factory = Factory::default();
+    let pool = factory.builder().max_size(2).max_waiting(0).build();
+    fill(&pool, 2);
+    let held = take(&pool);
+    factory.recycles.hold(1);
+    let mut getter = waiting(&pool);
+    pool.resize(1);
+    factory.kill(0);
+    factory.recycles.open();
+    assert!(getter.is_pending());
+    drop(held);
+    assert_eq!(served(&mut getter).id, 1);
+}
+
+#[test]
+fn a_getter_of_dead_objects_alone_waits_beyond_max_waiting() {
+    let factory = Factory::default();
+    let pool = Arc::new(factory.builder().max_size(2).max_waiting(0).build());
+    fill(&pool, 2);
+    let held = take(&pool);
+    factory.kill(0);
+    let weak = Arc::downgrade(&pool);
+    factory.hook(move |event| {
+        if event == Event::Recycle(1, 0) {
+            weak.upgrade().expect("a getter recycles").resize(1);
+        }
+    });
+    let mut getter = Task::new(pool.get());
+    assert!(getter.is_pending(), "its object was dead, and there is no room for another");
+    factory.unhook();
+    drop(held);
+    assert_eq!(served(&mut getter).id, 1);
 }

@@ -10,7 +10,7 @@ use stanchion::{GetError, Metrics, Object, Order, OwnedObject, Pool, Status, blo
 
 use crate::common::hooks::Hooks;
 use crate::common::{Check, Clock, Counter, Log, Task, panic_of, poll, poll_with, ready, until};
-use crate::manager::{Event, Factory};
+use crate::manager::Factory;
 use crate::user_code::is_locked_inside;
 use crate::{FEW, MANY, all_is_dropped, counts, fill, filled, served, take, waiting, woken};
 
@@ -680,40 +680,4 @@ fn a_slot_goes_to_the_oldest_getter_that_can_use_it() {
     factory.creates.open();
     assert!(waits.is_pending());
     assert_eq!(served(&mut adopts).id, 2);
-}
-
-#[test]
-fn a_getter_of_a_dead_object_waits_beyond_max_waiting() {
-    let factory = Factory::default();
-    let pool = factory.builder().max_size(2).max_waiting(0).build();
-    fill(&pool, 2);
-    let held = take(&pool);
-    factory.recycles.hold(1);
-    let mut getter = waiting(&pool);
-    pool.resize(1);
-    factory.kill(0);
-    factory.recycles.open();
-    assert!(getter.is_pending());
-    drop(held);
-    assert_eq!(served(&mut getter).id, 1);
-}
-
-#[test]
-fn a_getter_of_objects_that_are_all_dead_waits_beyond_max_waiting() {
-    let factory = Factory::default();
-    let pool = Arc::new(factory.builder().max_size(2).max_waiting(0).build());
-    fill(&pool, 2);
-    let held = take(&pool);
-    factory.kill(0);
-    let weak = Arc::downgrade(&pool);
-    factory.hook(move |event| {
-        if event == Event::Recycle(1, 0) {
-            weak.upgrade().expect("a getter recycles").resize(1);
-        }
-    });
-    let mut getter = Task::new(pool.get());
-    assert!(getter.is_pending(), "its object was dead, and there is no room for another");
-    factory.unhook();
-    drop(held);
-    assert_eq!(served(&mut getter).id, 1);
 }
