@@ -448,8 +448,14 @@ thread_local! {
     static COMPARISONS: Cell<usize> = const { Cell::new(0) };
 }
 
-#[derive(Hash, Eq)]
+#[derive(Eq)]
 struct Compared(u64);
+
+impl Hash for Compared {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0);
+    }
+}
 
 impl PartialEq for Compared {
     fn eq(&self, other: &Self) -> bool {
