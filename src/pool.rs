@@ -50,8 +50,7 @@ use crate::sync;
 /// # Fairness
 ///
 /// Getters are served in the order of their first polls. An object that is returned is granted to the first getter
-/// under the lock, and no later one can take it. A getter that finds its object dead stays before all waiting
-/// getters.
+/// under the lock, and no later one can take it. A getter that finds its object dead keeps its place.
 ///
 /// # Creation
 ///

@@ -135,10 +135,10 @@ impl<N, G> WaitList<N, G> {
         self.waiters.push_back(&mut self.queue, Waiter::queued(need, Some(waker)))
     }
 
-    /// Adds a waiter behind those for which `is_before` holds, which are the first ones of the queue. Without a waker it
-    /// will be woken by other means, and registers one when it is polled.
+    /// Adds a waiter behind the leading waiters for which `is_before` holds. Without a waker it is woken by other means,
+    /// and registers one when it is polled.
     ///
-    /// Looks at as many waiters as there are between its place and the nearer end, from both ends.
+    /// Searches from both ends at once, so it takes twice the way to the nearer one.
     #[inline(always)]
     pub(crate) fn enqueue_after(&mut self, is_before: impl Fn(&N) -> bool, need: N, waker: Option<Waker>) -> Key {
         debug_assert!(!self.closed, "a closed list has no queue");

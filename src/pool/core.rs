@@ -23,15 +23,15 @@
 //!
 //! A getter that recycles an object of its own is in no queue: it has been granted that object.
 //!
-//! A getter's *ticket* is the number of its first poll. Each queue is in the order of tickets, and an object goes to the
-//! lowest ticket in any of them, whatever its getter was granted before. A flag per getter in one queue would say the
-//! same, but a slot would have to search for the first that can use it.
+//! A getter's *ticket* is the number of its first poll, as `stats.gets` counts them. Each queue is in the order of
+//! tickets, and an object goes to the getter with the lowest one in any queue. A flag per getter in one queue would say
+//! the same, but a slot would have to search for the first that can use it.
 //!
 //! **Grants.** [`deliver`](State::deliver) grants an object that is returned or new. [`leave`](State::leave) grants a
 //! recycling that its getter gave up, and keeps a creation for [`settle`](State::settle), which every change ends with:
 //! it grants free slots and pending creations to getters that can use them. A getter that is granted a slot or a
-//! creation enters `Creating` at that moment, under a second key, so that an object that is returned before it is polled
-//! is its own, too. One that is granted a recycling is in no queue until it is polled.
+//! creation enters `Creating` at that moment, under a second key, so that an object that is returned before the getter
+//! is polled can be granted to it, too. A getter that is granted a recycling is in no queue until it is polled.
 //!
 //! **Invariants** whenever the lock is free: while an object is idle, the queues are empty; while a getter is in
 //! `Waiting` or `Adopting`, no job is pending and no creation may begin; idle + in use + creating <= `max_size`, unless
@@ -230,7 +230,7 @@ impl<M: Manager> State<M> {
         self.queue(queue).grant_front(Grant::Object(pooled), batch);
     }
 
-    /// Returns the queue whose head has the lowest ticket.
+    /// Returns the queue with the lowest ticket at its head.
     #[inline(never)]
     fn first_of<const N: usize>(&self, queues: [Queue; N]) -> Option<Queue> {
         let heads = queues.into_iter().filter_map(|queue| Some((queue, self.queues[queue as usize].front_need()?)));
@@ -391,7 +391,7 @@ impl<M: Manager> State<M> {
         &mut self.queues[queue as usize]
     }
 
-    /// Puts a getter into a queue. Without a waker it will be woken for a grant.
+    /// Puts a getter into a queue. It comes without a waker if it is about to be woken.
     #[inline(always)]
     pub(super) fn enqueue(&mut self, queue: Queue, ticket: u64, waker: Option<Waker>) -> Key {
         self.queue(queue).enqueue_after(|&other| other < ticket, ticket, waker)

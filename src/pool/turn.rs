@@ -41,7 +41,7 @@ pub(super) struct Hand<M: Manager> {
 pub(super) struct Turn<'a, M: Manager> {
     pool: &'a Pool<M>,
     now: Option<Instant>,
-    /// See [`core`](super::core).
+    /// The number of the getter's first poll: its place in any queue.
     ticket: u64,
     /// The getter has not waited.
     is_first: bool,

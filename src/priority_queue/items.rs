@@ -70,8 +70,7 @@ pub(super) enum Place<P> {
 }
 
 impl<P, T> Items<P, T> {
-    /// A segment has two to the power of this many slots. Few in models, fuzzers and unit
-    /// tests, so that they fill some.
+    /// A segment has two to the power of this many slots. Few in models, fuzzers and unit tests, so that they fill some.
     const BITS: u32 = {
         let fit = SEGMENT_BYTES / size_of::<Slot<P, T>>();
         if cfg!(any(loom, fuzzing, test)) {

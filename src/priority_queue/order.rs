@@ -25,8 +25,8 @@ use std::mem::{replace, take};
 
 use super::items::{Items, NIL, Place, Slot};
 
-/// The most branches of a node, and the most levels of a leaf unless they are large. Few in
-/// models, fuzzers and unit tests, so that they reach higher trees.
+/// The most branches of a node, and the most levels of a leaf unless they are large. Few in models, fuzzers and unit
+/// tests, so that they reach higher trees.
 const FANOUT: usize = if cfg!(any(loom, fuzzing, test)) { 4 } else { 128 };
 
 /// A leaf with larger levels holds fewer of them.
@@ -504,8 +504,8 @@ impl<P> Order<P> {
         }
     }
 
-    /// Tells the branches above that `node` begins with another leaf. `node` is not the first of its tier, so some branch
-    /// on the way up has another before it.
+    /// Tells the branches above that `node` begins with another leaf. `node` is not the first of its tier, so some
+    /// branch on the way up has another before it.
     fn begin_with(&mut self, mut node: u32, leaf: u32) {
         let mut at = 0;
         while at == 0 {
